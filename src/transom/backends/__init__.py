@@ -1,0 +1,1 @@
+"""What runs a model: the interface, the local engine behind it, the library of model roots."""

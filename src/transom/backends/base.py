@@ -1,0 +1,103 @@
+"""The one interface between what people ask for and whatever runs the model.
+
+Services and doors know this module of the model column and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from transom.schema.deployment import ServedModel
+from transom.schema.generation import Delta, SequenceRequest
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back. Safe to call from any thread; holds no state between calls."""
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `render` can work."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of rows of the output matrix: valid ids are below it."""
+        ...
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """Tokens that end a sequence."""
+        ...
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of token ids; incomplete UTF-8 becomes U+FFFD."""
+        ...
+
+    def token_text(self, token_id: int) -> str:
+        r"""Spelling of one token on its own; bytes that are no UTF-8 are spelled `bytes:\xe2\x80`."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that the token stands for."""
+        ...
+
+    def render(self, messages: Sequence[dict[str, Any]]) -> str:
+        """The prompt text of a conversation, up to where the assistant's answer begins.
+
+        Raises:
+            InvalidRequest: the template refuses these messages.
+        """
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """What `/tokenizer_info` answers."""
+        ...
+
+
+class Backend(Protocol):
+    """One deployment, being served.
+
+    Promises: the deltas of a sequence are a function of the deployment and the `SequenceRequest` alone,
+    to the bit. They arrive in order, the last one carries a finish reason, and each sequence ends exactly
+    once. Closing the iterator early aborts the sequence.
+    """
+
+    @property
+    def served(self) -> ServedModel:
+        """Name and deployment."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of this deployment."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be taken now."""
+        ...
+
+    async def start(self) -> None:
+        """Load the model and prove it.
+
+        Raises:
+            ModelRefused: the model cannot be served exactly.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End the sequences in flight and give every resource back."""
+        ...
+
+    def generate(self, request: SequenceRequest) -> AsyncIterator[Delta]:
+        """Continue one prompt.
+
+        Raises:
+            EngineUnavailable: nothing was taken, and the same request may pass later.
+        """
+        ...

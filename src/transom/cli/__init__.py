@@ -1,0 +1,1 @@
+"""The command line, split by who types it: operators and researchers."""

@@ -1,0 +1,132 @@
+"""Every error that Transom raises on purpose, in one tree.
+
+    TransomError
+    ├── RequestError                 the caller can mend it
+    │   ├── InvalidRequest           a field is wrong: `param` names it
+    │   │   └── UnsupportedParameter a field that is known, but not honoured here
+    │   ├── PayloadTooLarge
+    │   ├── NotFound
+    │   └── AccessDenied
+    │       ├── Unauthenticated      no key, or one that does not check out
+    │       └── Forbidden            a key that may not do this
+    ├── EngineError                  the model column could not answer
+    │   ├── EngineUnavailable        it may a moment later
+    │   └── GenerationFailed         this request failed, the engine goes on
+    └── OperatorError                only an operator can mend it
+        ├── ModelRefused             a model that cannot be served exactly
+        └── ConfigurationError
+
+Doors translate an error to HTTP; nothing below a door knows status codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Layer = Literal["api", "access", "quota", "policy", "engine", "records"]
+
+
+class TransomError(Exception):
+    """Base of all; `message` is written for the person who will read it."""
+
+    code: ClassVar[str] = "internal_error"
+    layer: ClassVar[Layer] = "api"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(TransomError):
+    """The caller asked for something that cannot be done as asked."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.reason = code or type(self).code
+
+
+class InvalidRequest(RequestError):
+    """A field has a wrong type or value; `param` names it, the message says the remedy."""
+
+    code = "invalid_value"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A field that this server does not honour; nothing is ever silently ignored."""
+
+    code = "unsupported_parameter"
+
+
+class PayloadTooLarge(RequestError):
+    """The body is larger than the server reads."""
+
+    code = "payload_too_large"
+
+
+class NotFound(RequestError):
+    """What was named does not exist, or the caller may not know that it does."""
+
+    code = "not_found"
+
+
+class AccessDenied(RequestError):
+    """Access said no."""
+
+    layer = "access"
+
+
+class Unauthenticated(AccessDenied):
+    """No key was sent, or the key is malformed, unknown, expired or revoked."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(AccessDenied):
+    """The key is good and does not allow this."""
+
+    code = "permission_denied"
+
+
+class EngineError(TransomError):
+    """The model column could not answer."""
+
+    code = "engine_error"
+    layer = "engine"
+
+
+class EngineUnavailable(EngineError):
+    """The engine is starting, restarting, full or draining; the same request may pass later."""
+
+    code = "engine_unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class GenerationFailed(EngineError):
+    """One request failed inside the engine; others were not touched."""
+
+    code = "generation_failed"
+
+
+class OperatorError(TransomError):
+    """Something that only the operator can mend; printed by the command line."""
+
+    code = "operator_error"
+
+
+class ModelRefused(OperatorError):
+    """The model cannot be served exactly; the message says why."""
+
+    code = "model_refused"
+    layer = "engine"
+
+
+class ConfigurationError(OperatorError):
+    """A setting is missing or contradicts another."""
+
+    code = "configuration_error"

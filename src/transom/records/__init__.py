@@ -1,0 +1,1 @@
+"""What happened: one durable record of every answer."""

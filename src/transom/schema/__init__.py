@@ -1,0 +1,1 @@
+"""The words of Transom as types: what travels between columns, over HTTP and into records."""

@@ -1,0 +1,122 @@
+"""What is asked of a backend and what it answers, one sequence at a time.
+
+A *sequence* is one prompt and one continuation. A request of several prompts, or with `n` above 1, is
+several sequences; none of them knows of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+MAX_TOP_LOGPROBS = 20
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How one token is drawn from the model's distribution, and when to stop.
+
+    The filters apply in the order of the fields `top_k`, `top_p`, `min_p`, to the distribution after
+    penalties, bias and temperature; ties are broken by the lower token id.
+    """
+
+    seed: int
+    """64-bit; with the position and the token id it keys all noise."""
+    max_tokens: int
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int = 0
+    """Keep the k most likely tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of most likely tokens whose probability reaches this."""
+    min_p: float = 0.0
+    """Drop tokens less likely than this fraction of the most likely one."""
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, bias added to its logit), sorted by token id."""
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    """How many of the most likely tokens to report with each generated one; None reports none."""
+    prompt_logprobs: int | None = None
+    """The same for each prompt token."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token as the raw model distribution sees it (before penalties, bias, temperature, filters)."""
+
+    token_id: int
+    logprob: float
+    """float32 log-softmax, exact as a float64."""
+    rank: int
+    """1 is the most likely token; ties count the lower token id first."""
+    top: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens and their logprobs, best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceRequest:
+    """One prompt to continue."""
+
+    sequence_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    choice: int = 0
+    """Which of `n` draws this is; part of the key of the noise, so that choices differ under one seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What became known of a sequence since the last delta. The last one has a finish reason."""
+
+    tokens: tuple[TokenLogprob, ...] = ()
+    token_texts: tuple[str, ...] = ()
+    """Spelling of each token on its own, special tokens included."""
+    text: str = ""
+    """Text that is certain now; held back while it could be the beginning of a stop string."""
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    """Sent once, before the first token; None for the first prompt token, which nothing predicts."""
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    """The stop string or stop token that ended the sequence; None for end-of-sequence."""
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class SequenceResult:
+    """A whole sequence: the sum of its deltas."""
+
+    tokens: list[TokenLogprob] = field(default_factory=list)
+    token_texts: list[str] = field(default_factory=list)
+    text: str = ""
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    error: str | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Take one delta in."""
+        self.tokens.extend(delta.tokens)
+        self.token_texts.extend(delta.token_texts)
+        self.text += delta.text
+        if delta.prompt_logprobs is not None:
+            self.prompt_logprobs = delta.prompt_logprobs
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop_reason = delta.stop_reason if delta.stop_reason is not None else self.stop_reason
+        self.error = delta.error or self.error
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Generated token ids, a final end-of-sequence token included."""
+        return [token.token_id for token in self.tokens]
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean logprob of a generated token, the order of `best_of`; 0 where nothing was generated."""
+        return sum(token.logprob for token in self.tokens) / len(self.tokens) if self.tokens else 0.0

@@ -1,0 +1,1 @@
+"""Shelves: the database and its one writer."""
