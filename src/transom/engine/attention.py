@@ -1,0 +1,193 @@
+"""Paged attention behind the attention interface of transformers.
+
+The modules of a model compute queries, keys and values and call the function registered under `NAME`; it
+stores keys and values in our cache and attends by our kernel. Which rows belong to which sequence comes from
+the `RowMap` that the runner sets before each forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+
+from transom.engine.kernels.attention import PAGE, Floats, Ints, attend, no_sinks, store
+from transom.errors import ModelRefused
+
+NAME = "transom"
+
+# Keyword arguments that carry no arithmetic of their own: masks and positions are the kernel's business.
+_HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "is_causal", "dropout"}
+_KNOWN = {"scaling", "sliding_window", "softcap", "s_aux"}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """What one attention layer needs of the cache and the kernel."""
+
+    heads: int
+    kv_heads: int
+    dim: int
+    value_dim: int
+    scale: float
+    window: int
+    softcap: float
+
+    @property
+    def floats_per_token(self) -> int:
+        """Numbers that one token takes in the cache of this layer."""
+        return self.kv_heads * (self.dim + self.value_dim)
+
+
+@dataclass(frozen=True, slots=True)
+class RowMap:
+    """Where the packed rows of one forward belong."""
+
+    tables: Ints
+    """[sequences, pages]; unused entries are 0, the scratch page."""
+    sequence: Ints
+    """[rows]."""
+    position: Ints
+    """[rows]."""
+
+
+class PagedAttention:
+    """The cache of every layer, and the function that transformers calls for each of them."""
+
+    def __init__(self) -> None:
+        self.specs: dict[int, LayerSpec] = {}
+        self._sinks: dict[int, Floats] = {}
+        self._keys: dict[int, Floats] = {}
+        self._values: dict[int, Floats] = {}
+        self._rows: RowMap | None = None
+
+    def attach(self, model: PreTrainedModel) -> None:
+        """Make `model` attend through this object, and learn its layers by one forward of two tokens.
+
+        Raises:
+            ModelRefused: the attention of a layer is not one that the kernel computes.
+        """
+        if not model._supports_attention_backend:  # noqa: SLF001
+            raise ModelRefused(
+                f"{type(model).__name__} does not call its attention through the attention interface of "
+                "transformers (ALiBi and state-space models do not)"
+            )
+        ALL_ATTENTION_FUNCTIONS.register(NAME, self)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
+        model.set_attn_implementation(NAME)
+        ids = torch.zeros(1, 2, dtype=torch.long)
+        with torch.inference_mode():
+            model(input_ids=ids, position_ids=torch.arange(2)[None], use_cache=False)
+        expected = model.config.get_text_config().num_hidden_layers
+        if sorted(self.specs) != list(range(expected)):
+            raise ModelRefused(
+                f"{len(self.specs)} of {expected} layers attend through the attention interface of transformers"
+            )
+        _check_windows(model, self.specs)
+
+    @property
+    def floats_per_token(self) -> int:
+        """Numbers that one token takes in the whole cache."""
+        return sum(spec.floats_per_token for spec in self.specs.values())
+
+    def allocate(self, pages: int) -> None:
+        """Make room for `pages` pages of PAGE tokens; page 0 is scratch for padding rows."""
+        for index, spec in self.specs.items():
+            # Zeros, because a masked slot weighs nothing only while what lies there is finite.
+            self._keys[index] = np.zeros((pages, spec.kv_heads, spec.dim, PAGE), np.float32)
+            self._values[index] = np.zeros((pages, spec.kv_heads, PAGE, spec.value_dim), np.float32)
+
+    def set_rows(self, rows: RowMap) -> None:
+        """Say where the rows of the next forward belong."""
+        self._rows = rows
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, None]:
+        """[1, heads, rows, dim] to [1, rows, heads, value_dim]; the signature is transformers'."""
+        index = int(module.layer_idx)  # type: ignore[arg-type]
+        if index not in self._keys:
+            self.specs[index] = _inspect(module, query, key, value, kwargs)
+            self._sinks[index] = _sinks(kwargs, query.shape[1])
+            return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
+        spec, rows = self.specs[index], self._rows
+        if rows is None:
+            raise RuntimeError("a forward ran before its rows were mapped")
+        keys, values = self._keys[index], self._values[index]
+        store(_rows(key), _rows(value), rows.tables, rows.sequence, rows.position, keys, values)
+        out = np.empty((query.shape[2], spec.heads, spec.value_dim), np.float32)
+        attend(
+            _rows(query),
+            keys,
+            values,
+            rows.tables,
+            rows.sequence,
+            rows.position,
+            np.float32(spec.scale),
+            spec.window,
+            np.float32(spec.softcap),
+            self._sinks[index],
+            out,
+        )
+        return torch.from_numpy(out)[None].to(query.dtype), None
+
+
+def _no_mask(*_args: object, **_kwargs: object) -> None:
+    """Causality and windows are the kernel's; transformers builds no mask."""
+
+
+def _rows(tensor: Tensor) -> Floats:
+    """[1, heads, rows, dim] to a contiguous float32 [rows, heads, dim]."""
+    array: Floats = tensor[0].transpose(0, 1).to(torch.float32).contiguous().numpy()
+    return array
+
+
+def _sinks(kwargs: dict[str, Any], heads: int) -> Floats:
+    sinks = kwargs.get("s_aux")
+    return no_sinks(heads) if sinks is None else sinks.detach().to(torch.float32).contiguous().numpy()
+
+
+def _inspect(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> LayerSpec:
+    """Read a layer's geometry off its first call, and refuse what the kernel does not compute."""
+    name = type(module).__name__
+    strange = {
+        key
+        for key, item in kwargs.items()
+        if key not in _HARMLESS | _KNOWN and (isinstance(item, Tensor) or key in {"head_mask", "position_bias"})
+    }
+    if strange:
+        raise ModelRefused(f"{name} passes {', '.join(sorted(strange))} to its attention, which is not supported")
+    if getattr(module, "is_causal", True) is False:
+        raise ModelRefused(f"{name} is not causal")
+    scaling = kwargs.get("scaling")
+    return LayerSpec(
+        heads=query.shape[1],
+        kv_heads=key.shape[1],
+        dim=query.shape[3],
+        value_dim=value.shape[3],
+        scale=float(scaling if scaling is not None else query.shape[3] ** -0.5),
+        window=int(kwargs.get("sliding_window") or 0),
+        softcap=float(kwargs.get("softcap") or 0.0),
+    )
+
+
+def _check_windows(model: PreTrainedModel, specs: dict[int, LayerSpec]) -> None:
+    """Layers that the configuration declares sliding must have told the kernel so, and no others."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or [None] * len(specs)
+    for index, kind in enumerate(kinds):
+        if kind not in (None, "full_attention", "sliding_attention"):
+            raise ModelRefused(f"layer {index} is of kind {kind}, which is not supported")
+        if kind is not None and (kind == "sliding_attention") != (specs[index].window > 0):
+            raise ModelRefused(f"layer {index} is declared {kind} and attends over a window of {specs[index].window}")

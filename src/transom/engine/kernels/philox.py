@@ -1,0 +1,46 @@
+"""Philox4x32-10 and the Gumbel noise of a token: a pure function of (seed, position, choice, token id).
+
+Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+
+The key is the 64-bit seed, low word first. The counter is (token id // 4, position, choice, 0), and the word
+`token id % 4` of the block belongs to the token. A word x stands for v = (x + 1/2) / 2^32, and the noise is
+-log(-log(1 - v)), computed in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from transom.engine.kernels.compile import inline
+
+_M0 = np.uint64(0xD2511F53)
+_M1 = np.uint64(0xCD9E8D57)
+_W0 = np.uint64(0x9E3779B9)
+_W1 = np.uint64(0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+Words = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
+
+
+@inline
+def philox(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64) -> Words:
+    """Four 32-bit words, held in uint64, of the block at counter (c0, c1, c2, c3) under key (k0, k1)."""
+    for _ in range(10):
+        p0 = _M0 * c0
+        p1 = _M1 * c2
+        c0 = (p1 >> _SHIFT) ^ c1 ^ k0
+        c1 = p1 & _LOW
+        c2 = (p0 >> _SHIFT) ^ c3 ^ k1
+        c3 = p0 & _LOW
+        k0 = (k0 + _W0) & _LOW
+        k1 = (k1 + _W1) & _LOW
+    return c0, c1, c2, c3
+
+
+@inline
+def gumbel(word: np.uint64) -> float:
+    """Standard Gumbel noise of one 32-bit word."""
+    return -math.log(-math.log1p(-(float(word) + 0.5) * 2.0**-32))

@@ -1,0 +1,131 @@
+"""From a model root to an engine that is proven on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import llvmlite.binding
+import numba
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+from transformers.modeling_utils import PreTrainedModel
+
+from transom.engine import sampler
+from transom.engine.attention import PagedAttention
+from transom.engine.core import Engine
+from transom.engine.kernels.attention import PAGE
+from transom.engine.linear import LinearKernel, choose_kernel, linears, replace_linears
+from transom.engine.messages import EngineOptions
+from transom.engine.proof import Reference, prove, reference
+from transom.engine.runner import Runner
+from transom.engine.scheduler import Scheduler
+from transom.errors import ModelRefused
+from transom.schema.canonical import sha256
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """An engine and what it found out about itself."""
+
+    engine: Engine
+    profile: dict[str, str]
+    max_model_len: int
+
+
+def load(options: EngineOptions) -> LoadedEngine:
+    """Load, replace the kernels, and prove the result against the plain model.
+
+    Raises:
+        ModelRefused: the model cannot be served exactly; the message says why.
+    """
+    _set_threads(options.threads)
+    model = _load_model(Path(options.root), options.dtype)
+    expected = reference(model)
+    kernel = choose_kernel([layer for _, layer in linears(model)])
+    attention = PagedAttention()
+    attention.attach(model)
+    replace_linears(model, kernel)
+    return _assemble(options, model, attention, kernel, expected)
+
+
+def _assemble(
+    options: EngineOptions,
+    model: PreTrainedModel,
+    attention: PagedAttention,
+    kernel: LinearKernel,
+    expected: list[Reference],
+) -> LoadedEngine:
+    pages = max(2, options.cache_bytes // (4 * attention.floats_per_token * PAGE))
+    attention.allocate(pages)
+    runner = Runner(model, attention, kernel.multiple)
+    scheduler = Scheduler(
+        pages=pages,
+        max_num_seqs=options.max_num_seqs,
+        max_num_batched_tokens=options.max_num_batched_tokens,
+    )
+    limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
+    prove(runner, expected, limit, options.dtype)
+    engine = Engine(runner, scheduler, eos_token_ids(Path(options.root)))
+    return LoadedEngine(engine, _profile(options.dtype, kernel), limit)
+
+
+def _set_threads(threads: int) -> None:
+    count = threads or os.cpu_count() or 1
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
+def _load_model(root: Path, dtype: str) -> PreTrainedModel:
+    if dtype not in _DTYPES:
+        raise ModelRefused(f"dtype {dtype!r} is none of {', '.join(_DTYPES)}")
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            root, dtype=_DTYPES[dtype], attn_implementation="eager", local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelRefused(f"transformers cannot load {root.name}: {error}") from error
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    return model
+
+
+def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int) -> int:
+    config = model.config.get_text_config()
+    declared = getattr(config, "max_position_embeddings", None) or capacity
+    if options.max_model_len > declared:
+        raise ModelRefused(f"max_model_len {options.max_model_len} is beyond the {declared} that the model declares")
+    return min(options.max_model_len or declared, capacity)
+
+
+def eos_token_ids(root: Path) -> frozenset[int]:
+    """Tokens that end a sequence, from generation_config.json, else from config.json."""
+    for name in ("generation_config.json", "config.json"):
+        path = root / name
+        value = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+        if value is not None:
+            return frozenset(value if isinstance(value, list) else [value])
+    return frozenset()
+
+
+def _profile(dtype: str, kernel: LinearKernel) -> dict[str, str]:
+    target = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
+    return {
+        "dtype": dtype,
+        "device": "cpu",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numba": f"{numba.__version__} llvm {'.'.join(map(str, llvmlite.binding.llvm_version_info))}",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_features": sha256(target.encode()),
+        "linear": str(kernel),
+        "attention": f"paged/{PAGE}/v1",
+        "sampler": sampler.NAME,
+    }

@@ -1,0 +1,99 @@
+"""What the server and the engine process say to each other: frames of MessagePack, both ways.
+
+Nothing here needs torch. A frame is one message; the pipe keeps order. The engine never waits for the
+server, and every sequence that was submitted ends with one `Output` that has a finish reason.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from transom.schema.deployment import EngineProfile
+from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine process is to run; its only argument, as JSON."""
+
+    root: str
+    """Folder of the model root."""
+    dtype: str = "float32"
+    threads: int = 0
+    """0 for one each core."""
+    cache_bytes: int = 2 << 30
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 512
+    max_model_len: int = 0
+    """0 for what the model declares."""
+
+
+class Submit(msgspec.Struct, tag=True, frozen=True):
+    """Take a sequence; `generated` are tokens that it already has, from before the engine was restarted."""
+
+    request: SequenceRequest
+    generated: tuple[int, ...] = ()
+
+
+class Abort(msgspec.Struct, tag=True, frozen=True):
+    """Nobody waits for this sequence any more. No output follows."""
+
+    sequence_id: str
+
+
+Inbound = Submit | Abort
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The model is loaded and proven."""
+
+    profile: dict[str, str]
+    max_model_len: int
+
+    def engine_profile(self) -> EngineProfile:
+        """The profile as the manifest holds it."""
+        return EngineProfile(**self.profile)
+
+
+class Refused(msgspec.Struct, tag=True, frozen=True):
+    """The model cannot be served exactly; the process ends."""
+
+    reason: str
+
+
+class Output(msgspec.Struct, frozen=True):
+    """News of one sequence."""
+
+    sequence_id: str
+    tokens: list[TokenLogprob] = []
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+    finish_reason: FinishReason | None = None
+    stop_token: int | None = None
+    error: str | None = None
+
+
+class Outputs(msgspec.Struct, tag=True, frozen=True):
+    """News of every sequence that one step moved."""
+
+    outputs: list[Output]
+
+
+Outbound = Ready | Refused | Outputs
+
+_encoder = msgspec.msgpack.Encoder()
+_inbound = msgspec.msgpack.Decoder(Inbound)
+_outbound = msgspec.msgpack.Decoder(Outbound)
+
+
+def encode(message: Inbound | Outbound) -> bytes:
+    """One frame."""
+    return _encoder.encode(message)
+
+
+def decode_inbound(frame: bytes) -> Inbound:
+    """What the server sent."""
+    return _inbound.decode(frame)
+
+
+def decode_outbound(frame: bytes) -> Outbound:
+    """What the engine sent."""
+    return _outbound.decode(frame)

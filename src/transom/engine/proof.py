@@ -1,0 +1,106 @@
+"""What an engine shows before it serves: the plain model's numbers, and the same bits in any company.
+
+The plain model (transformers, eager attention, one prompt at a time) is run before the kernels are replaced.
+Afterwards the same prompts run alone, in odd chunks, and all together with different chunk boundaries; every
+run must agree with every other to the bit, and with the plain model up to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import PreTrainedModel
+
+from transom.engine.kernels.attention import PAGE
+from transom.engine.runner import Runner
+from transom.engine.scheduler import Chunk
+from transom.engine.sequence import Sequence
+from transom.errors import ModelRefused
+from transom.schema.generation import SamplingParams, SequenceRequest
+
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.5}
+"""Largest difference of a logprob from the plain model, for logits of ordinary size."""
+
+_LENGTHS = (3, 19, 45, 150)
+"""Across page boundaries, and beyond a small sliding window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A prompt and the plain model's logprobs [tokens, vocabulary] of it."""
+
+    token_ids: tuple[int, ...]
+    logprobs: Tensor
+    scale: float
+    """Largest logit, to which rounding is relative; at least 10."""
+
+
+def reference(model: PreTrainedModel) -> list[Reference]:
+    """The plain model's answers to the probe prompts."""
+    config = model.config.get_text_config()
+    longest = getattr(config, "max_position_embeddings", None) or max(_LENGTHS)
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for length in _LENGTHS:
+        ids = torch.randint(config.vocab_size, (1, min(length, longest)), generator=generator)
+        with torch.inference_mode():
+            logits = model(input_ids=ids, use_cache=False).logits[0].float()
+        if not torch.isfinite(logits).all():
+            raise ModelRefused("the model's own logits are not finite")
+        scale = max(10.0, float(logits.abs().max()))
+        found.append(Reference(tuple(ids[0].tolist()), torch.log_softmax(logits, -1), scale))
+    return found
+
+
+def prove(runner: Runner, references: list[Reference], max_model_len: int, dtype: str) -> None:
+    """Run the probe prompts alone, chunked and together.
+
+    Raises:
+        ModelRefused: two runs differ in a bit, or one differs from the plain model by more than rounding.
+    """
+    usable = [r for r in references if len(r.token_ids) <= max_model_len]
+    alone = [_forward(runner, [item], [len(item.token_ids)])[0] for item in usable]
+    for item, logits in zip(usable, alone, strict=True):
+        worst = float((torch.log_softmax(logits.float(), -1) - item.logprobs).abs().max())
+        allowed = _TOLERANCE[dtype] * item.scale / 10
+        if not worst <= allowed:
+            raise ModelRefused(
+                f"logprobs differ from the plain model's by {worst:.2g} where rounding explains {allowed:.2g}"
+            )
+    for sizes in ([1] * len(usable), [7, 16, 5, 31], [64, 2, 33, 9]):
+        for item, mixed, single in zip(usable, _forward(runner, usable, sizes), alone, strict=False):
+            if not torch.equal(mixed, single):
+                raise ModelRefused(
+                    f"a prompt of {len(item.token_ids)} tokens gives other bits in a batch than alone; "
+                    "some operator of this model is not batch-invariant on this machine"
+                )
+
+
+def _forward(runner: Runner, references: list[Reference], sizes: list[int]) -> list[Tensor]:
+    """Logits of each prompt, all prompts side by side, prompt i in chunks of sizes[i] tokens."""
+    sequences = [_sequence(index, item.token_ids) for index, item in enumerate(references)]
+    next_page = 1
+    for sequence in sequences:
+        count = -(-len(sequence.tokens) // PAGE)
+        sequence.pages = list(range(next_page, next_page + count))
+        next_page += count
+    parts: list[list[Tensor]] = [[] for _ in sequences]
+    while chunks := _next_chunks(sequences, sizes):
+        logits = runner.run(chunks)
+        for chunk in chunks:
+            rows = chunk.length - (chunk.end == chunk.sequence.target) + chunk.completes
+            parts[sequences.index(chunk.sequence)].append(logits[:rows])
+            logits = logits[rows:]
+    return [torch.cat(part) for part in parts]
+
+
+def _next_chunks(sequences: list[Sequence], sizes: list[int]) -> list[Chunk]:
+    pending = [(s, size) for s, size in zip(sequences, sizes, strict=False) if s.computed < s.target]
+    return [Chunk(s, s.computed, min(size, s.target - s.computed)) for s, size in pending]
+
+
+def _sequence(index: int, token_ids: tuple[int, ...]) -> Sequence:
+    sampling = SamplingParams(seed=0, max_tokens=1, prompt_logprobs=0)
+    return Sequence(SequenceRequest(sequence_id=str(index), prompt_token_ids=token_ids, sampling=sampling))
