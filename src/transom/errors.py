@@ -12,6 +12,7 @@
     ├── EngineError                  the model column could not answer
     │   ├── EngineUnavailable        it may a moment later
     │   └── GenerationFailed         this request failed, the engine goes on
+    ├── StorageError                 something is not on disk
     └── OperatorError                only an operator can mend it
         ├── ModelRefused             a model that cannot be served exactly
         └── ConfigurationError
@@ -111,6 +112,17 @@ class GenerationFailed(EngineError):
     """One request failed inside the engine; others were not touched."""
 
     code = "generation_failed"
+
+
+class StorageError(TransomError):
+    """The database did not take a write, or is closed.
+
+    After a failed commit the write was not acknowledged, and is most likely not there: only a disk that
+    failed halfway through may still hold it.
+    """
+
+    code = "storage_error"
+    layer = "records"
 
 
 class OperatorError(TransomError):

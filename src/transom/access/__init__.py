@@ -1,1 +1,1 @@
-"""Who may do what: keys and callers."""
+"""Who may, and how much."""

@@ -5,7 +5,7 @@ Services and doors know this module of the model column and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 from transom.schema.deployment import ServedModel
@@ -94,7 +94,7 @@ class Backend(Protocol):
         """End the sequences in flight and give every resource back."""
         ...
 
-    def generate(self, request: SequenceRequest) -> AsyncIterator[Delta]:
+    def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         """Continue one prompt.
 
         Raises:

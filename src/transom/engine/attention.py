@@ -155,19 +155,27 @@ def _rows(tensor: Tensor) -> Floats:
 
 def _sinks(kwargs: dict[str, Any], heads: int) -> Floats:
     sinks = kwargs.get("s_aux")
-    return no_sinks(heads) if sinks is None else sinks.detach().to(torch.float32).contiguous().numpy()
+    if sinks is None:
+        return no_sinks(heads)
+    array: Floats = sinks.detach().to(torch.float32).contiguous().numpy()
+    return array
 
 
-def _inspect(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> LayerSpec:
+def _inspect(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]
+) -> LayerSpec:
     """Read a layer's geometry off its first call, and refuse what the kernel does not compute."""
     name = type(module).__name__
     strange = {
         key
         for key, item in kwargs.items()
-        if key not in _HARMLESS | _KNOWN and (isinstance(item, Tensor) or key in {"head_mask", "position_bias"})
+        if key not in _HARMLESS | _KNOWN
+        and (isinstance(item, Tensor) or key in {"head_mask", "position_bias"})
     }
     if strange:
-        raise ModelRefused(f"{name} passes {', '.join(sorted(strange))} to its attention, which is not supported")
+        raise ModelRefused(
+            f"{name} passes {', '.join(sorted(strange))} to its attention, which is not supported"
+        )
     if getattr(module, "is_causal", True) is False:
         raise ModelRefused(f"{name} is not causal")
     scaling = kwargs.get("scaling")
@@ -190,4 +198,6 @@ def _check_windows(model: PreTrainedModel, specs: dict[int, LayerSpec]) -> None:
         if kind not in (None, "full_attention", "sliding_attention"):
             raise ModelRefused(f"layer {index} is of kind {kind}, which is not supported")
         if kind is not None and (kind == "sliding_attention") != (specs[index].window > 0):
-            raise ModelRefused(f"layer {index} is declared {kind} and attends over a window of {specs[index].window}")
+            raise ModelRefused(
+                f"layer {index} is declared {kind} and attends over a window of {specs[index].window}"
+            )

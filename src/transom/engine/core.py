@@ -51,7 +51,11 @@ class Engine:
         logits = self._runner.run(chunks)
         self._score_prompts(chunks, logits)
         drawn = self._draw(chunks, logits)
-        return [self._publish(chunk.sequence, drawn.get(id(chunk.sequence))) for chunk in chunks if chunk.completes]
+        return [
+            self._publish(chunk.sequence, drawn.get(id(chunk.sequence)))
+            for chunk in chunks
+            if chunk.completes
+        ]
 
     def _score_prompts(self, chunks: list[Chunk], logits: Tensor) -> None:
         at = 0
@@ -92,7 +96,9 @@ class Engine:
             stop_token=stop_token,
         )
 
-    def _finish(self, sequence: Sequence, token: TokenLogprob | None) -> tuple[FinishReason | None, int | None]:
+    def _finish(
+        self, sequence: Sequence, token: TokenLogprob | None
+    ) -> tuple[FinishReason | None, int | None]:
         params = sequence.sampling
         if token is not None and token.token_id in params.stop_token_ids:
             return "stop", token.token_id

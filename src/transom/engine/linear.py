@@ -24,7 +24,7 @@ _PROBE_ROWS = (1, 2, 3, 5, 8, 13, 24, 31, 32, 33, 64, 127, 256)
 
 
 def _onednn(weight: Tensor, bias: Tensor | None) -> Product:
-    """oneDNN's product over a weight packed once. The operators are private to torch: its version is pinned."""
+    """OneDNN's product over a weight packed once. The operators are private to torch: its version is pinned."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)  # noqa: SLF001
     linear = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
     return lambda rows: linear(rows, packed, bias, "none", [], "")
@@ -36,7 +36,9 @@ def _aten(weight: Tensor, bias: Tensor | None) -> Product:
 
 def _row_by_row(weight: Tensor, bias: Tensor | None) -> Product:
     """One product for each row: nothing is left that could depend on the others."""
-    return lambda rows: torch.cat([nn.functional.linear(row.clone(), weight, bias) for row in rows.split(1)])
+    return lambda rows: torch.cat(
+        [nn.functional.linear(row.clone(), weight, bias) for row in torch.split(rows, 1)]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,11 @@ def linears(model: nn.Module) -> list[tuple[str, nn.Linear | Conv1D]]:
     found: list[tuple[str, nn.Linear | Conv1D]] = []
     for name, module in model.named_modules():
         if type(module) in (nn.Linear, Conv1D):
-            found.append((name, module))  # type: ignore[arg-type]
+            found.append((name, module))
         elif isinstance(module, nn.Linear):
-            raise ModelRefused(f"{name} is a {type(module).__name__}, whose arithmetic is not known to be exact")
+            raise ModelRefused(
+                f"{name} is a {type(module).__name__}, whose arithmetic is not known to be exact"
+            )
     return found
 
 
@@ -127,7 +131,7 @@ def _is_invariant(kernel: LinearKernel, layer: nn.Linear | Conv1D) -> bool:
         product = kernel.bind(weight, layer.bias)
         # One thread sets the reference, so that the number of threads drops out of the profile.
         torch.set_num_threads(1)
-        reference = torch.cat([product(chunk) for chunk in sample.split(5)])
+        reference = torch.cat([product(chunk) for chunk in torch.split(sample, 5)])
         torch.set_num_threads(threads)
         return all(
             torch.equal(product(sample[-rows:]), reference[-rows:])

@@ -78,22 +78,21 @@ def _assemble(
 def _set_threads(threads: int) -> None:
     count = threads or os.cpu_count() or 1
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(count, numba.get_num_threads()))
 
 
 def _load_model(root: Path, dtype: str) -> PreTrainedModel:
     if dtype not in _DTYPES:
         raise ModelRefused(f"dtype {dtype!r} is none of {', '.join(_DTYPES)}")
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = AutoModelForCausalLM.from_pretrained(
             root, dtype=_DTYPES[dtype], attn_implementation="eager", local_files_only=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelRefused(f"transformers cannot load {root.name}: {error}") from error
-    model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=False)
+    model.train(mode=False)
+    model.requires_grad_(requires_grad=False)
     return model
 
 
@@ -101,7 +100,9 @@ def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int
     config = model.config.get_text_config()
     declared = getattr(config, "max_position_embeddings", None) or capacity
     if options.max_model_len > declared:
-        raise ModelRefused(f"max_model_len {options.max_model_len} is beyond the {declared} that the model declares")
+        raise ModelRefused(
+            f"max_model_len {options.max_model_len} is beyond the {declared} that the model declares"
+        )
     return min(options.max_model_len or declared, capacity)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from transom.schema.deployment import EngineProfile
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
 
 
@@ -49,10 +48,6 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     profile: dict[str, str]
     max_model_len: int
 
-    def engine_profile(self) -> EngineProfile:
-        """The profile as the manifest holds it."""
-        return EngineProfile(**self.profile)
-
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
     """The model cannot be served exactly; the process ends."""
@@ -91,9 +86,11 @@ def encode(message: Inbound | Outbound) -> bytes:
 
 def decode_inbound(frame: bytes) -> Inbound:
     """What the server sent."""
-    return _inbound.decode(frame)
+    message: Inbound = _inbound.decode(frame)
+    return message
 
 
 def decode_outbound(frame: bytes) -> Outbound:
     """What the engine sent."""
-    return _outbound.decode(frame)
+    message: Outbound = _outbound.decode(frame)
+    return message

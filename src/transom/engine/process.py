@@ -17,9 +17,9 @@ import msgspec
 # Set before numba starts its threads: the OpenMP layer keeps them awake between layers, as torch does.
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 
-from transom.engine.core import Engine  # noqa: E402
-from transom.engine.loader import load  # noqa: E402
-from transom.engine.messages import (  # noqa: E402
+from transom.engine.core import Engine
+from transom.engine.loader import load
+from transom.engine.messages import (
     Abort,
     EngineOptions,
     Inbound,
@@ -31,7 +31,7 @@ from transom.engine.messages import (  # noqa: E402
     decode_inbound,
     encode,
 )
-from transom.errors import ModelRefused  # noqa: E402
+from transom.errors import ModelRefused
 
 
 def main() -> None:

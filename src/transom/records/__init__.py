@@ -1,1 +1,1 @@
-"""What happened: one durable record of every answer."""
+"""What happened: each answer as a statement that binds its server, kept durably."""

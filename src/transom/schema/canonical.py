@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import rfc8785
 
-CanonicalJson: TypeAlias = "None | bool | int | str | Sequence[CanonicalJson] | Mapping[str, CanonicalJson]"
+CanonicalJson: TypeAlias = "bool | int | str | Sequence[CanonicalJson] | Mapping[str, CanonicalJson] | None"
 
 
 def canonical_bytes(value: CanonicalJson) -> bytes:
@@ -23,7 +23,7 @@ def canonical_bytes(value: CanonicalJson) -> bytes:
         ValueError: a float is in it, or an integer outside ±(2^53 - 1), or a key that is no string.
     """
     _refuse_floats(value, "$")
-    return rfc8785.dumps(value)  # type: ignore[arg-type]
+    return rfc8785.dumps(value)
 
 
 def _refuse_floats(value: object, path: str) -> None:

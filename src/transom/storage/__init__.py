@@ -1,1 +1,1 @@
-"""Shelves: the database and its one writer."""
+"""The shelves: one relational database, written by one thread, read by several."""

@@ -12,7 +12,6 @@ side by side over slots in order. Both inner loops are contiguous and neither ne
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
@@ -34,7 +33,7 @@ _UNDERFLOW = np.float32(-87.0)
 
 @inline
 def _exp(values: Floats, shift: np.float32, exponents: Ints) -> None:
-    """values = exp(values - shift) for values <= shift, to about 1 ulp.
+    """Values = exp(values - shift) for values <= shift, to about 1 ulp.
 
     Cephes' expf polynomial (Moshier 1989), written out so that the compiler can vectorise it and so that no
     mathematics library, whose bits differ between machines, takes part. `exponents` is scratch.
@@ -102,7 +101,7 @@ def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: I
 
 @inline
 def _weigh_page(weights: Floats, block: Floats, out: Floats) -> None:
-    """out += weights · block, four slots a turn. Masked slots weigh exactly nothing."""
+    """Out += weights · block, four slots a turn. Masked slots weigh exactly nothing."""
     for slot in range(0, PAGE, 4):
         v, w, x, y = weights[slot], weights[slot + 1], weights[slot + 2], weights[slot + 3]
         for d in range(out.shape[0]):
@@ -198,6 +197,6 @@ def store(
             values[page, head, slot, :] = value[row, head]
 
 
-def no_sinks(heads: int) -> Any:
+def no_sinks(heads: int) -> Floats:
     """Sinks that change nothing."""
     return np.full(heads, -np.inf, np.float32)

@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 Longs = NDArray[np.int64]
 Seeds = NDArray[np.uint64]
 
-_ALL = np.int64(2**62)
+_ALL = 2**62
 # _TAIL[k] >= 2^32 exp(-k): a word at or above it makes noise below k.
 _TAIL = np.array([math.exp(-k) * 2.0**32 + 1.0 for k in range(64)])
 
@@ -73,7 +73,7 @@ def _boundary(
 ) -> tuple[np.float32, int]:
     """The last token that the filters keep, as (logit, token id); (-inf, all) keeps everything."""
     last_logit = np.float32(-np.inf)
-    last_id = _ALL
+    last_id: int = _ALL
     if top_k > 0 or top_p < 1.0:
         order = _most_likely(logits, peak, temperature, top_k, top_p)
         kept = order.shape[0] if top_k == 0 else min(top_k, order.shape[0])
@@ -84,8 +84,7 @@ def _boundary(
     if min_p > 0.0:
         floor = np.float32(float(peak) + temperature * math.log(min_p))
         if floor > last_logit:
-            last_logit = floor
-            last_id = _ALL
+            return floor, _ALL
     return last_logit, last_id
 
 
@@ -126,7 +125,11 @@ def _noise(seed: np.uint64, position: int, choice: int, token: int) -> float:
 
 @inline
 def _gumbel_max(
-    logits: Floats, best: int, temperature: float, boundary: tuple[np.float32, int], key: tuple[np.uint64, int, int]
+    logits: Floats,
+    best: int,
+    temperature: float,
+    boundary: tuple[np.float32, int],
+    key: tuple[np.uint64, int, int],
 ) -> int:
     """Argmax of logit / temperature + noise over the tokens within the boundary; `best` has the top logit.
 

@@ -1,0 +1,134 @@
+"""`POST /v1/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from transom.api import reply, shapes, sse
+from transom.api.body import JsonRoute
+from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model
+from transom.api.errors import documented
+from transom.schema.completions import CompletionRequest
+from transom.schema.generation import Delta, SequenceResult, TokenLogprob
+from transom.services import ask
+from transom.services.generation import Generation
+
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+
+
+@router.post("/completions", responses=documented(400, 401, 403, 404, 413, 415, 500, 503))
+async def create_completion(
+    request: Request,
+    house: TheHouse,
+    caller: TheCaller,
+    name: PathName,
+    body: CompletionRequest,
+    raw: RawBody,
+) -> Response:
+    """Continue a prompt, or several."""
+    body = for_model(body, name)
+    generation = ask.complete(house, caller, body, raw, "/v1/completions")
+    answer = _Answer(generation, body)
+    if body.stream:
+        return sse.stream(answer.events(), generation.record_id)
+    return await reply.whole(request, generation, answer.whole)
+
+
+class _Answer:
+    """One completion in OpenAI's shape, whole or in chunks."""
+
+    def __init__(self, generation: Generation, body: CompletionRequest) -> None:
+        self._generation = generation
+        self._body = body
+        self._tokenizer = generation.order.backend.tokenizer
+        self._envelope = shapes.envelope(generation, "text_completion")
+
+    def whole(self) -> dict[str, Any]:
+        """The body of a reply that is no stream."""
+        chosen = shapes.best(self._generation, self._body.n)
+        choices = [self._choice(index, result) for index, result in chosen]
+        return self._envelope | {"choices": choices, "usage": shapes.usage(self._generation)}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The events of a stream. What ends a choice is sent once the record is durable."""
+        endings: dict[int, Delta] = {}
+        spoken: dict[int, shapes.CompletionLogprobs] = {}
+        async with aclosing(self._generation.deltas()) as deltas:
+            async for index, delta in deltas:
+                first = index not in spoken
+                logprobs = spoken.setdefault(index, shapes.CompletionLogprobs(self._tokenizer))
+                if first or delta.text or delta.tokens:
+                    yield self._chunk([self._part(index, delta, logprobs, first=first)])
+                if delta.finish_reason is not None:
+                    endings[index] = delta
+        for index, delta in sorted(endings.items()):
+            yield self._chunk([self._ending(index, delta)])
+        if self._body.stream_options and self._body.stream_options.include_usage:
+            yield sse.event(self._envelope | {"choices": [], "usage": shapes.usage(self._generation)})
+
+    def _chunk(self, choices: Sequence[dict[str, Any]]) -> bytes:
+        usage = (
+            {"usage": None} if self._body.stream_options and self._body.stream_options.include_usage else {}
+        )
+        return sse.event(self._envelope | {"choices": choices} | usage)
+
+    def _part(
+        self, index: int, delta: Delta, logprobs: shapes.CompletionLogprobs, *, first: bool
+    ) -> dict[str, Any]:
+        prompt = self._generation.place(index)[0]
+        known = delta.prompt_logprobs
+        tokens = [*(self._echoed(prompt, known) if first and self._body.echo else []), *delta.tokens]
+        part: dict[str, Any] = {
+            "index": index,
+            "text": (self._prompt_text(prompt) if first and self._body.echo else "") + delta.text,
+            "finish_reason": None,
+            "logprobs": None if self._body.logprobs is None else logprobs.part(tokens),
+        }
+        if first and known is not None and self._body.prompt_logprobs is not None:
+            part["prompt_logprobs"] = shapes.prompt_logprobs(self._tokenizer, known)
+        if self._body.return_token_ids:
+            part["token_ids"] = [token.token_id for token in delta.tokens]
+            if first:
+                part["prompt_token_ids"] = list(self._generation.order.prompts[prompt])
+        return part
+
+    def _ending(self, index: int, delta: Delta) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": "",
+            "logprobs": None,
+            "finish_reason": delta.finish_reason,
+            "stop_reason": delta.stop_reason,
+        }
+
+    def _choice(self, index: int, result: SequenceResult) -> dict[str, Any]:
+        at = index // self._body.n * self._generation.order.candidates
+        whole = Delta(tokens=tuple(result.tokens), text=result.text, prompt_logprobs=result.prompt_logprobs)
+        part = self._part(at, whole, shapes.CompletionLogprobs(self._tokenizer), first=True)
+        ending = {"finish_reason": result.finish_reason, "stop_reason": result.stop_reason}
+        return part | {"index": index} | ending
+
+    def _echoed(self, prompt: int, known: tuple[TokenLogprob | None, ...] | None) -> list[TokenLogprob | int]:
+        ids = self._generation.order.prompts[prompt]
+        count = self._body.logprobs or 0
+        if known is None:
+            return []
+        return [
+            token_id
+            if token is None
+            else TokenLogprob(token_id, token.logprob, token.rank, token.top[:count])
+            for token_id, token in zip(ids, known, strict=True)
+        ]
+
+    def _prompt_text(self, prompt: int) -> str:
+        given = self._body.prompt
+        if isinstance(given, str):
+            return given
+        item = given[prompt]
+        return (
+            item if isinstance(item, str) else self._tokenizer.decode(self._generation.order.prompts[prompt])
+        )

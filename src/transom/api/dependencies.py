@@ -1,0 +1,67 @@
+"""What a route asks of the server and of the request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from transom.access.callers import Caller
+from transom.errors import InvalidRequest, Unauthenticated
+from transom.schema.wire import Body
+from transom.services.house import House
+
+_bearer = HTTPBearer(auto_error=False, description="A Transom key: `tr_…`")
+
+B = TypeVar("B", bound=Body)
+
+
+def get_house(request: Request) -> House:
+    """The house that `transom.app` put together."""
+    house: House = request.app.state.house
+    return house
+
+
+async def get_caller(
+    request: Request,
+    house: Annotated[House, Depends(get_house)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    """The caller behind the key in the Authorization header."""
+    header = request.headers.get("authorization")
+    if header and bearer is None and header.strip().lower() != "bearer":
+        raise Unauthenticated("The Authorization header is not of the form `Bearer tr_…`.")
+    return await house.keys.authenticate(bearer.credentials if bearer else None)
+
+
+def for_model(body: B, name: str | None) -> B:
+    """The body, with the model of the path `/models/{name}/…` where there is one.
+
+    Raises:
+        InvalidRequest: body and path name different models.
+    """
+    if name is None:
+        return body
+    named = getattr(body, "model", None)
+    if named not in (None, name):
+        raise InvalidRequest(f"The path names {name!r} and the body {named!r}; name one.", param="model")
+    return body.model_copy(update={"model": name})
+
+
+async def raw_body(request: Request) -> dict[str, Any]:
+    """The body as it came, for the record."""
+    data: dict[str, Any] = await request.json()
+    return data
+
+
+def path_name(request: Request) -> str | None:
+    """The model that the path names, below `/models/{name}`."""
+    return request.path_params.get("name")
+
+
+TheHouse = Annotated[House, Depends(get_house)]
+TheCaller = Annotated[Caller, Depends(get_caller)]
+RawBody = Annotated[dict[str, Any], Depends(raw_body)]
+PathName = Annotated[str | None, Depends(path_name)]
+RecordId = Annotated[str, Path(alias="id", max_length=64, description="A record's id, `rec_…`")]

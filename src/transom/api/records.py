@@ -1,0 +1,39 @@
+"""`/v1/records`: one's own records, and running them again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from transom.api.dependencies import RecordId, TheCaller, TheHouse
+from transom.api.errors import documented
+from transom.schema.record import RecordPage, RecordView, ReplayReport
+from transom.services import records, replay
+
+router = APIRouter(prefix="/records", tags=["Records"])
+
+
+@router.get("", responses=documented(400, 401, 403))
+async def list_records(
+    house: TheHouse,
+    caller: TheCaller,
+    after: Annotated[
+        str | None, Query(max_length=100, description="Cursor that the page before ended with")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> RecordPage:
+    """The records of the caller's project, newest first."""
+    return await records.page(house, caller, after, limit)
+
+
+@router.get("/{id}", responses=documented(401, 404))
+async def get_record(record_id: RecordId, house: TheHouse, caller: TheCaller) -> RecordView:
+    """A whole record; only its owner's project may read it."""
+    return await records.show(house, caller, record_id)
+
+
+@router.post("/{id}/replay", responses=documented(401, 404, 500, 503))
+async def replay_record(record_id: RecordId, house: TheHouse, caller: TheCaller) -> ReplayReport:
+    """Run a record again: `EXACT`, or where it differs."""
+    return await replay.replay(house, caller, record_id)

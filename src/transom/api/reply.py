@@ -1,0 +1,49 @@
+"""Replies that are no streams: one body, once the record is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from transom.api.errors import response_of
+from transom.errors import EngineError
+from transom.services.generation import Generation
+
+Receive = Callable[[], Awaitable[Any]]
+
+
+async def whole(request: Request, generation: Generation, build: Callable[[], dict[str, Any]]) -> Response:
+    """Run `generation`, and answer with what `build` makes of it; a client that leaves aborts it."""
+    try:
+        await _while_present(request, generation.run())
+    except EngineError as error:
+        response = response_of(error)
+    else:
+        response = Response(orjson.dumps(build()), media_type="application/json")
+    response.headers["x-transom-record"] = generation.record_id
+    return response
+
+
+async def _while_present(request: Request, work: Awaitable[None]) -> None:
+    """Await `work`; cancel it, and raise ClientDisconnect, when the client leaves first."""
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request.receive))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        task.result()
+    finally:
+        leaving.cancel()
+        task.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

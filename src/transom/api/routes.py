@@ -1,0 +1,24 @@
+"""Every path of the HTTP surface, in one place."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from transom.api import chat, completions, errors, models, records, service, tokens
+
+
+def install(app: FastAPI) -> None:
+    """Give `app` its routes and its errors."""
+    errors.install(app)
+    app.include_router(service.router)
+    app.include_router(_surface())
+    # Clients that cannot name a model name it in their base URL.
+    app.include_router(_surface(), prefix="/models/{name}", include_in_schema=False)
+
+
+def _surface() -> APIRouter:
+    surface = APIRouter()
+    surface.include_router(tokens.router)
+    for router in (completions.router, chat.router, models.router, records.router):
+        surface.include_router(router, prefix="/v1")
+    return surface

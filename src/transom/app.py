@@ -1,0 +1,116 @@
+"""The composition root: every part is made and wired here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+
+from transom import __version__
+from transom.access import peppers
+from transom.access.callers import KeyStore
+from transom.api import routes
+from transom.backends.base import Backend
+from transom.backends.library import ModelLibrary
+from transom.backends.local import LocalBackend
+from transom.config import Settings
+from transom.engine.messages import EngineOptions
+from transom.errors import ConfigurationError, ModelRefused
+from transom.records.store import RecordStore
+from transom.services.house import House
+from transom.storage.database import Database
+from transom.storage.migrate import migrate
+
+log = structlog.get_logger()
+
+
+def create_app(
+    settings: Settings,
+    *,
+    backends: Mapping[str, Backend] | None = None,
+    on_refusal: Callable[[ModelRefused], None] = lambda _: None,
+) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        settings: see `transom.config`.
+        backends: what to serve instead of the library's models, for tests.
+        on_refusal: told when a model cannot be served; the rest goes on.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = open_database(settings)
+        serving = local_backends(settings) if backends is None else backends
+        app.state.house = house = House(serving, RecordStore(database), key_store(settings, database))
+        starting = asyncio.create_task(_start(serving, on_refusal))
+        try:
+            yield
+        finally:
+            starting.cancel()
+            await asyncio.gather(*(backend.stop() for backend in serving.values()))
+            await house.settle()
+            await asyncio.to_thread(database.close)
+
+    app = FastAPI(
+        title="Transom",
+        version=__version__,
+        summary="Open access to AI models whose weights stay where they are.",
+        lifespan=lifespan,
+    )
+    routes.install(app)
+    return app
+
+
+def open_database(settings: Settings) -> Database:
+    """The database, at its newest schema."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database)
+    migrate(database)
+    return database
+
+
+def key_store(settings: Settings, database: Database) -> KeyStore:
+    """The keys, with the peppers of this home."""
+    return KeyStore(database, peppers.load(settings.peppers), allow_anonymous=settings.allow_anonymous)
+
+
+def local_backends(settings: Settings) -> dict[str, Backend]:
+    """One engine for each model to serve.
+
+    Raises:
+        ConfigurationError: there is no model.
+        ModelRefused: a model that is named is not in the library.
+    """
+    library = ModelLibrary(settings.library)
+    names = settings.models or tuple(name for name, _ in library.list())
+    if not names:
+        raise ConfigurationError("There is no model to serve: add one with `transom model add`.")
+    return {name: LocalBackend(name, _options(settings, library.path(name))) for name in names}
+
+
+def _options(settings: Settings, root: Path) -> EngineOptions:
+    return EngineOptions(
+        root=str(root),
+        dtype=settings.dtype,
+        threads=settings.threads,
+        cache_bytes=settings.cache_mib << 20,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_model_len=settings.max_model_len,
+    )
+
+
+async def _start(backends: Mapping[str, Backend], on_refusal: Callable[[ModelRefused], None]) -> None:
+    for name, backend in backends.items():
+        try:
+            await backend.start()
+        except ModelRefused as refusal:
+            log.error("model refused", model=name, reason=refusal.message)
+            on_refusal(refusal)
+        else:
+            log.info("model ready", model=name, deployment=backend.served.deployment.digest)

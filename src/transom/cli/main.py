@@ -1,0 +1,36 @@
+"""`transom`: the command line."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import typer
+
+from transom import __version__
+from transom.cli import researcher
+
+app = typer.Typer(
+    name="transom",
+    help="Open access to AI models whose weights stay where they are.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+researcher.register(app)
+
+if find_spec("fastapi") is not None:
+    # A researcher's install has no server; its command line does not mention one.
+    from transom.cli import operator
+
+    operator.register(app)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of the `transom` command."""
+    app()

@@ -1,0 +1,156 @@
+"""The client for asyncio; method for method the same as the one that waits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import TypeVar, Unpack
+
+import httpx2
+
+from transom.client import failures, operations
+from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.operations import DONE, Operation
+from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
+from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Asks a Transom server, many questions at a time. As `Client`, but awaited; use it in an `async with`."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float | httpx2.Timeout = DEFAULT_TIMEOUT,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        connection = Connection.find(base_url, api_key)
+        self.base_url = connection.base_url
+        self._http = httpx2.AsyncClient(transport=transport, **connection.options(timeout))
+        self._only_model: str | None = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def complete(
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
+    ) -> Completion:
+        """Continue a prompt, or several; token ids are taken as they are."""
+        return await self.send(operations.complete(await self.model(model), prompt, options))
+
+    async def stream_complete(
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
+    ) -> AsyncGenerator[CompletionChunk, None]:
+        """Continue a prompt, yielding each piece as it arrives; asked when the first is taken.
+
+        Closing the generator before its end aborts the answer.
+        """
+        operation = operations.stream_complete(await self.model(model), prompt, options)
+        async with aclosing(self.stream(operation)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def chat(
+        self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
+    ) -> Chat:
+        """Continue a conversation by the assistant's turn."""
+        return await self.send(operations.chat(await self.model(model), messages, options))
+
+    async def stream_chat(
+        self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
+    ) -> AsyncGenerator[ChatChunk, None]:
+        """Continue a conversation, yielding each piece as it arrives; see `stream_complete`."""
+        operation = operations.stream_chat(await self.model(model), messages, options)
+        async with aclosing(self.stream(operation)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def tokenize(
+        self, text: Conversation, *, model: str | None = None, add_special_tokens: bool | None = None
+    ) -> Tokens:
+        """Token ids of a text, or of messages as the chat template spells them."""
+        return await self.send(
+            operations.tokenize(await self.model(model), text, add_special_tokens=add_special_tokens)
+        )
+
+    async def detokenize(self, token_ids: Sequence[int], *, model: str | None = None) -> str:
+        """Text of token ids, special tokens included."""
+        return await self.send(operations.detokenize(await self.model(model), token_ids))
+
+    async def models(self) -> tuple[Model, ...]:
+        """Every model served, with the manifest of its deployment."""
+        return await self.send(operations.models())
+
+    async def model(self, name: str | None = None) -> str:
+        """The model that is meant by `name`: itself, or the only one that is served.
+
+        Raises:
+            InvalidRequest: none is named and there is a choice; the message names them.
+        """
+        if name is not None:
+            return name
+        if self._only_model is None:
+            self._only_model = operations.only_model(await self.models())
+        return self._only_model
+
+    async def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
+        """A page of the project's records, newest first."""
+        return await self.send(operations.records(after, limit))
+
+    async def all_records(self, limit: int = 100) -> AsyncIterator[RecordSummary]:
+        """Every record of the project, newest first, fetched in pages of `limit`."""
+        after: str | None = None
+        while True:
+            page = await self.records(after, limit)
+            for summary in page.data:
+                yield summary
+            if page.after is None:
+                return
+            after = page.after
+
+    async def record(self, record_id: str) -> RecordView:
+        """A whole record; see `transom.client.verify_record`."""
+        return await self.send(operations.record(record_id))
+
+    async def replay(self, record_id: str) -> ReplayReport:
+        """Have a record run again: `EXACT`, or where it differs."""
+        return await self.send(operations.replay(record_id))
+
+    async def send(self, operation: Operation[T]) -> T:
+        """Carry out one operation; the methods above are shorthands for this."""
+        with failures.reaching(self.base_url):
+            response = await self._http.request(
+                operation.method, operation.path, json=operation.json, params=operation.params
+            )
+        return operation.read(response)
+
+    async def stream(self, operation: Operation[T]) -> AsyncGenerator[T, None]:
+        """Carry out one operation whose reply is a stream of events."""
+        request = self._http.stream(operation.method, operation.path, json=operation.json)
+        done = False
+        with failures.reaching(self.base_url):
+            async with request as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise failures.of_response(response)
+                async for event in httpx2.EventSource(response, max_event_size=None):
+                    if event.data == DONE:
+                        done = True  # and read on to the end, which sets the connection free for the next request
+                    else:
+                        yield operation.read_event(event)
+        if not done:
+            raise failures.cut_short(self.base_url)

@@ -1,0 +1,153 @@
+"""Every request that the client can make, as data: what to send, and how to read what comes back.
+
+Nothing here touches the network. `Client` and `AsyncClient` carry these out, each in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+import httpx2
+
+from transom.client import failures
+from transom.client.options import Conversation, Prompt
+from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
+from transom.errors import InvalidRequest
+from transom.schema.record import RecordPage, RecordView, ReplayReport
+
+T = TypeVar("T")
+
+DONE = "[DONE]"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One request, and how to read its reply."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    parse: Callable[[bytes], T]
+    """Reads the body of a reply, or the data of one event of a stream. Raises ValueError."""
+    json: Mapping[str, Any] | None = None
+    params: Mapping[str, str | int] | None = None
+
+    def raw(self) -> Operation[str]:
+        """The same request, its reply left as the text that arrived."""
+        return replace(self, parse=bytes.decode)  # type: ignore[arg-type, return-value]
+
+    def read(self, response: httpx2.Response) -> T:
+        """The reply to a request.
+
+        Raises:
+            TransomError: the server refused, or what answered is no Transom server.
+        """
+        if not response.is_success:
+            raise failures.of_response(response)
+        return self._understand(response.content)
+
+    def read_event(self, event: httpx2.ServerSentEvent) -> T:
+        """One event of a stream; raises as `read` does."""
+        if event.event == "error":
+            raise failures.of_event(event.data)
+        return self._understand(event.data.encode())
+
+    def _understand(self, data: bytes) -> T:
+        try:
+            return self.parse(data)
+        except ValueError as error:
+            raise failures.UnexpectedReply(
+                f"The reply to {self.method} {self.path} is not what a Transom server sends. Check the address."
+            ) from error
+
+
+def complete(model: str, prompt: Prompt, options: Mapping[str, Any]) -> Operation[Completion]:
+    """`POST /v1/completions`."""
+    body = _body(options, model=model, prompt=prompt)
+    return Operation("POST", "/v1/completions", Completion.model_validate_json, body)
+
+
+def chat(model: str, messages: Conversation, options: Mapping[str, Any]) -> Operation[Chat]:
+    """`POST /v1/chat/completions`."""
+    body = _body(options, model=model, messages=_messages(messages))
+    return Operation("POST", "/v1/chat/completions", Chat.model_validate_json, body)
+
+
+def stream_complete(model: str, prompt: Prompt, options: Mapping[str, Any]) -> Operation[CompletionChunk]:
+    """The same as a stream."""
+    return _streamed(complete(model, prompt, options), CompletionChunk.model_validate_json)
+
+
+def stream_chat(model: str, messages: Conversation, options: Mapping[str, Any]) -> Operation[ChatChunk]:
+    """The same as a stream."""
+    return _streamed(chat(model, messages, options), ChatChunk.model_validate_json)
+
+
+def tokenize(model: str, text: Conversation, *, add_special_tokens: bool | None) -> Operation[Tokens]:
+    """`POST /tokenize`."""
+    what = "prompt" if isinstance(text, str) else "messages"
+    body = _body({"add_special_tokens": add_special_tokens}, model=model, **{what: text})
+    return Operation("POST", "/tokenize", Tokens.model_validate_json, body)
+
+
+def detokenize(model: str, token_ids: Sequence[int]) -> Operation[str]:
+    """`POST /detokenize`."""
+    body = _body({}, model=model, tokens=list(token_ids))
+    return Operation("POST", "/detokenize", lambda data: Text.model_validate_json(data).prompt, body)
+
+
+def models() -> Operation[tuple[Model, ...]]:
+    """`GET /v1/models`."""
+    return Operation("GET", "/v1/models", lambda data: ModelList.model_validate_json(data).data)
+
+
+def records(after: str | None, limit: int) -> Operation[RecordPage]:
+    """`GET /v1/records`."""
+    params: dict[str, str | int] = {"limit": limit} if after is None else {"limit": limit, "after": after}
+    return Operation("GET", "/v1/records", RecordPage.model_validate_json, params=params)
+
+
+def record(record_id: str) -> Operation[RecordView]:
+    """`GET /v1/records/{id}`."""
+    return Operation("GET", _record_path(record_id), RecordView.model_validate_json)
+
+
+def replay(record_id: str) -> Operation[ReplayReport]:
+    """`POST /v1/records/{id}/replay`."""
+    return Operation("POST", _record_path(record_id) + "/replay", ReplayReport.model_validate_json)
+
+
+def only_model(served: Sequence[Model]) -> str:
+    """The model that is meant when none is named.
+
+    Raises:
+        InvalidRequest: there is more than one to mean, or none.
+    """
+    if len(served) == 1:
+        return served[0].id
+    choices = ", ".join(sorted(model.id for model in served)) or "none"
+    raise InvalidRequest(f"Name a model; served here: {choices}.", param="model", code="missing_parameter")
+
+
+def _body(options: Mapping[str, Any], **fields: object) -> dict[str, Any]:
+    if "stream" in options:
+        raise TypeError("stream is no option; call stream_complete or stream_chat")
+    return {key: value for key, value in options.items() if value is not None} | fields
+
+
+def _messages(messages: Conversation) -> Sequence[Mapping[str, Any]]:
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+
+
+def _streamed(operation: Operation[Any], parse: Callable[[bytes], T]) -> Operation[T]:
+    # Usage is always asked for: a stream should tell no less than a whole reply.
+    body = {**(operation.json or {}), "stream": True, "stream_options": {"include_usage": True}}
+    return replace(operation, parse=parse, json=body)
+
+
+def _record_path(record_id: str) -> str:
+    if not record_id.strip("."):
+        raise InvalidRequest(f"{record_id!r} is no record id; they begin with rec_.", param="id")
+    return f"/v1/records/{quote(record_id, safe='')}"

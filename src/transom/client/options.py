@@ -1,0 +1,59 @@
+"""What can be said with a question. Each option has the meaning of the field of that name in the HTTP API.
+
+They are passed on as they are: the server checks them, and refuses by name what it does not honour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+
+Prompt: TypeAlias = "str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]"
+"""Text, token ids, or several of either."""
+
+Conversation: TypeAlias = "str | Sequence[Mapping[str, Any]]"
+"""Messages such as `{"role": "user", "content": "…"}`; a text alone is one message of the user."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """Options of both endpoints; None means the same as leaving the option out."""
+
+    temperature: float | None
+    """0 is greedy."""
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    """Token id, as a string, to bias."""
+    n: int | None
+    """Answers to each prompt."""
+    seed: int | None
+    """Left out, the server draws one and reports it."""
+    max_tokens: int | None
+    stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    ignore_eos: bool | None
+    return_token_ids: bool | None
+    prompt_logprobs: int | None
+    user: str | None
+
+
+class CompletionOptions(SamplingOptions, total=False):
+    """Options of `complete`."""
+
+    logprobs: int | None
+    """How many of the likeliest tokens to report at each position."""
+    echo: bool | None
+    best_of: int | None
+    add_special_tokens: bool | None
+
+
+class ChatOptions(SamplingOptions, total=False):
+    """Options of `chat`."""
+
+    max_completion_tokens: int | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    """Needs `logprobs=True`."""

@@ -1,0 +1,162 @@
+"""The client that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+from typing import TypeVar, Unpack
+
+import httpx2
+
+from transom.client import failures, operations
+from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.operations import DONE, Operation
+from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
+from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
+
+T = TypeVar("T")
+
+
+class Client:
+    """Asks a Transom server, one question after the other. Close it, or use it in a `with`.
+
+    Where no model is named, the server's only one is meant; it is looked up once.
+
+    Nothing is retried: each request that was answered is a record and may count against a quota, so
+    asking twice is for the caller to decide. `EngineUnavailable.retry_after` says when it may help.
+
+    Args:
+        base_url: such as `http://127.0.0.1:8600`; else `TRANSOM_BASE_URL` or `OPENAI_BASE_URL`.
+        api_key: a key, `""` for none; else `TRANSOM_API_KEY`, or `OPENAI_API_KEY` where that is a Transom
+            key or the address came from `OPENAI_BASE_URL`.
+        timeout: seconds to wait for the next bytes.
+        transport: in the place of the network, for tests.
+
+    Every method raises `TransomError`: `ServerUnreachable`, `Unauthenticated`, `InvalidRequest`, ….
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float | httpx2.Timeout = DEFAULT_TIMEOUT,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        connection = Connection.find(base_url, api_key)
+        self.base_url = connection.base_url
+        self._http = httpx2.Client(transport=transport, **connection.options(timeout))
+        self._only_model: str | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def complete(
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
+    ) -> Completion:
+        """Continue a prompt, or several; token ids are taken as they are."""
+        return self.send(operations.complete(self.model(model), prompt, options))
+
+    def stream_complete(
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
+    ) -> Generator[CompletionChunk, None, None]:
+        """Continue a prompt, yielding each piece as it arrives; asked when the first is taken.
+
+        Closing the generator before its end aborts the answer.
+        """
+        yield from self.stream(operations.stream_complete(self.model(model), prompt, options))
+
+    def chat(
+        self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
+    ) -> Chat:
+        """Continue a conversation by the assistant's turn."""
+        return self.send(operations.chat(self.model(model), messages, options))
+
+    def stream_chat(
+        self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
+    ) -> Generator[ChatChunk, None, None]:
+        """Continue a conversation, yielding each piece as it arrives; see `stream_complete`."""
+        yield from self.stream(operations.stream_chat(self.model(model), messages, options))
+
+    def tokenize(
+        self, text: Conversation, *, model: str | None = None, add_special_tokens: bool | None = None
+    ) -> Tokens:
+        """Token ids of a text, or of messages as the chat template spells them."""
+        return self.send(operations.tokenize(self.model(model), text, add_special_tokens=add_special_tokens))
+
+    def detokenize(self, token_ids: Sequence[int], *, model: str | None = None) -> str:
+        """Text of token ids, special tokens included."""
+        return self.send(operations.detokenize(self.model(model), token_ids))
+
+    def models(self) -> tuple[Model, ...]:
+        """Every model served, with the manifest of its deployment."""
+        return self.send(operations.models())
+
+    def model(self, name: str | None = None) -> str:
+        """The model that is meant by `name`: itself, or the only one that is served.
+
+        Raises:
+            InvalidRequest: none is named and there is a choice; the message names them.
+        """
+        if name is not None:
+            return name
+        if self._only_model is None:
+            self._only_model = operations.only_model(self.models())
+        return self._only_model
+
+    def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
+        """A page of the project's records, newest first."""
+        return self.send(operations.records(after, limit))
+
+    def all_records(self, limit: int = 100) -> Iterator[RecordSummary]:
+        """Every record of the project, newest first, fetched in pages of `limit`."""
+        after: str | None = None
+        while True:
+            page = self.records(after, limit)
+            yield from page.data
+            if page.after is None:
+                return
+            after = page.after
+
+    def record(self, record_id: str) -> RecordView:
+        """A whole record; see `transom.client.verify_record`."""
+        return self.send(operations.record(record_id))
+
+    def replay(self, record_id: str) -> ReplayReport:
+        """Have a record run again: `EXACT`, or where it differs."""
+        return self.send(operations.replay(record_id))
+
+    def send(self, operation: Operation[T]) -> T:
+        """Carry out one operation; the methods above are shorthands for this."""
+        with failures.reaching(self.base_url):
+            response = self._http.request(
+                operation.method, operation.path, json=operation.json, params=operation.params
+            )
+        return operation.read(response)
+
+    def stream(self, operation: Operation[T]) -> Generator[T, None, None]:
+        """Carry out one operation whose reply is a stream of events."""
+        done = False
+        with (
+            failures.reaching(self.base_url),
+            self._http.stream(operation.method, operation.path, json=operation.json) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise failures.of_response(response)
+            for event in httpx2.EventSource(response, max_event_size=None):
+                if event.data == DONE:
+                    done = True  # and read on to the end, which sets the connection free for the next request
+                else:
+                    yield operation.read_event(event)
+        if not done:
+            raise failures.cut_short(self.base_url)

@@ -1,0 +1,79 @@
+"""Checks of a record that need nothing but the record."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from transom.schema.canonical import canonical_bytes, digest, sha256
+from transom.schema.record import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, RecordView
+
+
+def verify_record(view: RecordView) -> list[str]:
+    """What is wrong with a record as it was handed out; empty when it agrees with itself.
+
+    The digest binds the payload, the payload is the statement, and the summary says what the statement
+    says. That the digest is in the log, and that the openings open the commitments, are other questions.
+    """
+    return [fault for fault, holds in _claims(view) if not _true(holds)]
+
+
+def _claims(view: RecordView) -> Iterator[tuple[str, Callable[[], bool]]]:
+    envelope, statement = view.envelope, view.statement
+    yield "digest is not that of the payload", lambda: sha256(_payload(view)) == view.digest
+    yield "statement is not the payload", lambda: json.loads(_payload(view)) == statement
+    yield "payload is not canonical", lambda: canonical_bytes(json.loads(_payload(view))) == _payload(view)
+    yield "envelope has another payload type", lambda: envelope.payloadType == PAYLOAD_TYPE
+    yield "statement has another type", lambda: _types(statement) == (STATEMENT_TYPE, PREDICATE_TYPE)
+    yield "subject is not this record's output", lambda: _subject(statement) == _expected_subject(view)
+    for name, value in _summary(view).items():
+        yield (
+            f"{name} is not the statement's",
+            lambda name=name, value=value: _stated(statement)[name] == value,
+        )
+
+
+def _true(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except (KeyError, IndexError, TypeError, ValueError):
+        return False  # what cannot be read shows nothing
+
+
+def _payload(view: RecordView) -> bytes:
+    return base64.b64decode(view.envelope.payload, validate=True)
+
+
+def _types(statement: dict[str, Any]) -> tuple[str, str]:
+    return statement["_type"], statement["predicateType"]
+
+
+def _subject(statement: dict[str, Any]) -> tuple[str, str]:
+    (subject,) = statement["subject"]
+    return subject["name"], "sha256:" + subject["digest"]["sha256"]
+
+
+def _expected_subject(view: RecordView) -> tuple[str, str]:
+    return view.id, digest(view.statement["predicate"]["output"])
+
+
+def _summary(view: RecordView) -> dict[str, object]:
+    names = ("id", "created", "project", "model", "deployment", "endpoint", "status", "sequence")
+    return {name: getattr(view, name) for name in names}
+
+
+def _stated(statement: dict[str, Any]) -> dict[str, object]:
+    """The summary as the statement has it."""
+    predicate = statement["predicate"]
+    return {
+        "id": predicate["record"],
+        "created": predicate["time"]["answered"],
+        "project": predicate["project"]["id"],
+        "model": predicate["model"],
+        "deployment": predicate["deployment"],
+        "endpoint": predicate["request"]["endpoint"],
+        "status": predicate["status"],
+        "sequence": predicate["project"]["sequence"],
+    }

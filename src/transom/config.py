@@ -1,0 +1,53 @@
+"""Every setting of the server, read from the environment (`TRANSOM_…`) once, by `app` and `cli`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one server. An unknown `TRANSOM_…` variable is not an error; a malformed one is."""
+
+    model_config = SettingsConfigDict(env_prefix="TRANSOM_", frozen=True)
+
+    home: Path = Field(default=Path.home() / ".transom", description="Folder of models, database and secrets")
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=8600, ge=0, le=65535, description="Port to listen on")
+    models: tuple[str, ...] = Field(
+        default=(), description="Models to serve, as JSON; empty for all in the library"
+    )
+    allow_anonymous: bool = Field(default=False, description="Whether requests without a key are answered")
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL; left out, SQLite in the home folder"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Number format of the engine"
+    )
+    threads: int = Field(default=0, ge=0, description="Threads of an engine; 0 for one each core")
+    cache_mib: int = Field(default=2048, ge=16, description="Memory for keys and values, MiB, each model")
+    max_num_seqs: int = Field(default=64, ge=1, description="Sequences that run at once")
+    max_num_batched_tokens: int = Field(default=512, ge=1, description="Tokens that one step computes")
+    max_model_len: int = Field(default=0, ge=0, description="Longest context; 0 for what the model declares")
+    shutdown_seconds: int = Field(
+        default=20, ge=0, description="How long running requests may finish on shutdown"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def database(self) -> str:
+        """URL of the database."""
+        return self.database_url or f"sqlite:///{self.home / 'transom.db'}"
+
+    @property
+    def library(self) -> Path:
+        """Folder of the model roots."""
+        return self.home / "models"
+
+    @property
+    def peppers(self) -> Path:
+        """File of the peppers under which keys are hashed."""
+        return self.home / "peppers.json"

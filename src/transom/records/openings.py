@@ -1,0 +1,143 @@
+"""The private part of a record, and how the public part binds it.
+
+A *claim* is a digest or commitment in the statement. Each claim is made from one part of the openings,
+and everything in the openings is behind a claim: nothing private can be changed unnoticed.
+
+    openings = {
+      request:   {salt, json},                       the body, as JSON text
+      messages:  {salt, json} | null,
+      prompts:   [{salt, token_ids}],
+      sequences: [{token_ids: {salt, token_ids},
+                   text: {salt, text},
+                   logprobs: [x],                    of the generated tokens
+                   top: [[[id, x], …]] | null,       most likely tokens, by position
+                   prompt_logprobs: [[[id, x], …]] | null}],   the actual token first; [] for the first
+      error:     {salt, text} | null,
+    }
+
+Text is committed to as UTF-8, token ids as little-endian uint32. Logprobs are digested as little-endian
+float32, most likely tokens as described at `ranked_bytes`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from transom.schema.canonical import commit, digest, sha256, token_bytes
+
+Ranked: TypeAlias = "Sequence[Sequence[tuple[int, float]]]"
+"""For each position some tokens with their logprobs."""
+
+KINDS = {"json": "json", "text": "text", "token_ids": "token-ids"}
+"""What an opening can hold, and the last part of its commitment's kind."""
+
+
+def committed(what: str, opening: Mapping[str, Any]) -> str:
+    """The commitment that `opening` opens.
+
+    Args:
+        what: its role, such as `prompt`; part of the kind, so that no commitment passes for another.
+        opening: a salt in hexadecimal, and one of `json`, `text`, `token_ids`.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it is no opening.
+    """
+    (form,) = opening.keys() - {"salt"}
+    value = opening[form]
+    data = token_bytes(value) if form == "token_ids" else value.encode()
+    return commit(f"{what}-{KINDS[form]}", bytes.fromhex(opening["salt"]), data)
+
+
+def logprobs_digest(logprobs: Sequence[float]) -> str:
+    """SHA-256 of logprobs as float32."""
+    # struct and not numpy: what no float32 can hold is an error here, and not infinity and a warning.
+    return sha256(struct.pack(f"<{len(logprobs)}f", *map(float, logprobs)))
+
+
+def ranked_digest(ranked: Ranked) -> str:
+    """SHA-256 of `ranked_bytes`."""
+    return sha256(ranked_bytes(ranked))
+
+
+def ranked_bytes(ranked: Ranked) -> bytes:
+    """For each position: the number of tokens (uint32), their ids (uint32), their logprobs (float32)."""
+    return b"".join(_position_bytes(pairs) for pairs in ranked)
+
+
+def _position_bytes(pairs: Sequence[tuple[int, float]]) -> bytes:
+    ids = [token_id for token_id, _ in pairs]
+    logprobs = [float(value) for _, value in pairs]
+    return struct.pack(f"<I{len(ids)}I{len(ids)}f", len(ids), *ids, *logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    name: str
+    stated: object
+    recompute: Callable[[], object]
+
+    def holds(self) -> bool:
+        try:
+            return self.recompute() == self.stated
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError, struct.error):
+            return False  # what cannot be read opens nothing
+
+
+def verify_openings(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> list[str]:
+    """Names of the claims that `openings` does not bear out, such as `output[1].text`; empty when all hold.
+
+    Needs nothing but the two: no server, no database, no model.
+
+    Args:
+        statement: a well-formed statement whose digest is already trusted.
+        openings: what somebody says is behind it; may be anything.
+
+    Raises:
+        KeyError: the statement is not well-formed.
+    """
+    return [claim.name for claim in _claims(statement, openings) if not claim.holds()]
+
+
+def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterator[_Claim]:
+    predicate = statement["predicate"]
+    request, output, error = predicate["request"], predicate["output"], predicate["error"]
+    subject = statement["subject"][0]["digest"]["sha256"]
+    yield _Claim("subject", f"sha256:{subject}", lambda: digest(output))
+    yield _Claim("request.body", request["body"], lambda: committed("body", openings["request"]))
+    yield _Claim("request.messages", request["messages"], lambda: _optional(openings["messages"], "messages"))
+    yield _Claim("request.prompts", len(request["prompts"]), lambda: len(openings["prompts"]))
+    for index, stated in enumerate(request["prompts"]):
+        yield _Claim(f"request.prompts[{index}]", stated, _prompt(openings, index))
+    yield _Claim("output", len(output), lambda: len(openings["sequences"]))
+    for index, (said, seen) in enumerate(zip(output, predicate["evidence"], strict=True)):
+        yield from _sequence_claims(index, said, seen, openings)
+    yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
+
+
+def _prompt(openings: Mapping[str, Any], index: int) -> Callable[[], object]:
+    return lambda: committed("prompt", openings["prompts"][index])
+
+
+def _optional(opening: Mapping[str, Any] | None, what: str) -> str | None:
+    return None if opening is None else committed(what, opening)
+
+
+def _sequence_claims(
+    index: int, said: Mapping[str, Any], seen: Mapping[str, Any], openings: Mapping[str, Any]
+) -> Iterator[_Claim]:
+    def opened(part: str) -> Any:  # noqa: ANN401
+        return openings["sequences"][index][part]
+
+    def ranked(part: str) -> str | None:
+        return None if opened(part) is None else ranked_digest(opened(part))
+
+    output, evidence = f"output[{index}]", f"evidence[{index}]"
+    yield _Claim(f"{output}.tokens", said["tokens"], lambda: len(opened("token_ids")["token_ids"]))
+    yield _Claim(f"{output}.token_ids", said["token_ids"], lambda: committed("output", opened("token_ids")))
+    yield _Claim(f"{output}.text", said["text"], lambda: committed("output", opened("text")))
+    yield _Claim(f"{evidence}.logprobs", seen["logprobs"], lambda: logprobs_digest(opened("logprobs")))
+    yield _Claim(f"{evidence}.top", seen["top"], lambda: ranked("top"))
+    yield _Claim(f"{evidence}.prompt_logprobs", seen["prompt_logprobs"], lambda: ranked("prompt_logprobs"))

@@ -1,0 +1,82 @@
+"""Reading a statement back: the other direction of `transom.records.statement`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transom.schema.generation import SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedSequence:
+    """One sequence of a record, with its openings."""
+
+    prompt_index: int
+    choice: int
+    finish_reason: str | None
+    token_ids: list[int]
+    text: str
+    logprobs: list[float]
+    top: list[Any] | None
+    prompt_logprobs: list[Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRequest:
+    """What a replay needs of a record."""
+
+    endpoint: str
+    body: dict[str, Any]
+    messages: list[dict[str, Any]] | None
+    prompts: list[tuple[int, ...]]
+    sampling: SamplingParams
+    sequences: list[RecordedSequence]
+
+
+def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> RecordedRequest:
+    """What was asked and answered, from a statement and its openings (verified before)."""
+    predicate = statement["predicate"]
+    messages = openings["messages"]
+    return RecordedRequest(
+        endpoint=predicate["request"]["endpoint"],
+        body=json.loads(openings["request"]["json"]),
+        messages=None if messages is None else json.loads(messages["json"]),
+        prompts=[tuple(prompt["token_ids"]) for prompt in openings["prompts"]],
+        sampling=_sampling(predicate),
+        sequences=[
+            RecordedSequence(
+                prompt_index=said["prompt_index"],
+                choice=said["choice"],
+                finish_reason=said["finish_reason"],
+                token_ids=opened["token_ids"]["token_ids"],
+                text=opened["text"]["text"],
+                logprobs=[float(value) for value in opened["logprobs"]],
+                top=opened["top"],
+                prompt_logprobs=opened["prompt_logprobs"],
+            )
+            for said, opened in zip(predicate["output"], openings["sequences"], strict=True)
+        ],
+    )
+
+
+def _sampling(predicate: Mapping[str, Any]) -> SamplingParams:
+    said = predicate["request"]["sampling"]
+    return SamplingParams(
+        seed=int(predicate["randomness"]["seed"]),
+        max_tokens=said["max_tokens"],
+        temperature=float(said["temperature"]),
+        top_k=said["top_k"],
+        top_p=float(said["top_p"]),
+        min_p=float(said["min_p"]),
+        frequency_penalty=float(said["frequency_penalty"]),
+        presence_penalty=float(said["presence_penalty"]),
+        logit_bias=tuple((token_id, float(bias)) for token_id, bias in said["logit_bias"]),
+        stop=tuple(said["stop"]),
+        stop_token_ids=tuple(said["stop_token_ids"]),
+        ignore_eos=said["ignore_eos"],
+        logprobs=said["logprobs"],
+        prompt_logprobs=said["prompt_logprobs"],
+    )

@@ -1,0 +1,188 @@
+"""An answer as an in-toto Statement v1, in RFC 8785 canonical JSON without floats.
+
+https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
+
+The statement holds commitments and digests in the place of prompts and answers. Its subject is the
+answer: the record's id, with the digest of the predicate's `output`.
+
+Commitments are salted, because prompts and short texts could be guessed. Evidence is not, so that two
+records of the same request can be seen to agree. The price: whoever is shown a statement, guesses the
+whole request and may ask the same deployment can confirm the guess. So a statement, unlike its digest,
+is for its owner to show.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from transom.records.openings import committed, logprobs_digest, ranked_digest
+from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest
+from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc3339
+
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An answer's statement but for its sequence number, which only the database can give."""
+
+    record_id: str
+    project_id: str
+    predicate: Mapping[str, CanonicalJson]
+    openings: bytes
+    """JSON, see `transom.records.openings`."""
+
+    def statement(self, sequence: int) -> bytes:
+        """Canonical bytes of the whole statement."""
+        answer = digest(self.predicate["output"]).removeprefix("sha256:")
+        project: dict[str, CanonicalJson] = {"id": self.project_id, "sequence": sequence}
+        return canonical_bytes(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [{"name": self.record_id, "digest": {"sha256": answer}}],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": {**self.predicate, "project": project},
+            }
+        )
+
+
+def draft(answer: Answer) -> Draft:
+    """Salt, commit and digest everything in `answer`.
+
+    Raises:
+        ValueError: a time has no zone, or an integer parameter is above 2^53 - 1.
+        OverflowError: a token id is no uint32.
+    """
+    openings = _openings(answer)
+    predicate = _predicate(answer, openings)
+    return Draft(answer.record_id, answer.project_id, predicate, orjson.dumps(openings))
+
+
+def _openings(answer: Answer) -> dict[str, Any]:
+    return {
+        "request": _opening("json", _json(answer.request)),
+        "messages": None if answer.messages is None else _opening("json", _json(answer.messages)),
+        "prompts": [_opening("token_ids", list(prompt)) for prompt in answer.prompts],
+        "sequences": [_sequence_openings(answer.sampling, result) for _, _, result in answer.sequences],
+        "error": None if answer.error is None else _opening("text", _encodable(answer.error.message)),
+    }
+
+
+def _sequence_openings(sampling: SamplingParams, result: SequenceResult) -> dict[str, Any]:
+    return {
+        "token_ids": _opening("token_ids", result.token_ids),
+        "text": _opening("text", _encodable(result.text)),
+        "logprobs": [_number(token.logprob) for token in result.tokens],
+        "top": None if sampling.logprobs is None else [_ranked(token.top) for token in result.tokens],
+        "prompt_logprobs": None
+        if result.prompt_logprobs is None
+        else [_actual_first(token) for token in result.prompt_logprobs],
+    }
+
+
+def _opening(form: str, value: object) -> dict[str, Any]:
+    return {"salt": secrets.token_hex(SALT_BYTES), form: value}
+
+
+def _actual_first(token: TokenLogprob | None) -> list[Any]:
+    return [] if token is None else _ranked([(token.token_id, token.logprob), *token.top])
+
+
+def _ranked(pairs: Sequence[tuple[int, float]]) -> list[Any]:
+    return [[token_id, _number(logprob)] for token_id, logprob in pairs]
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinity; `float` reads these strings back."""
+    return value if math.isfinite(value) else repr(value)
+
+
+def _json(value: object) -> str:
+    """One line of ASCII: even a lone surrogate or an integer of any size survives it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _encodable(text: str) -> str:
+    """Text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _predicate(answer: Answer, openings: Mapping[str, Any]) -> dict[str, CanonicalJson]:
+    return {
+        "record": answer.record_id,
+        "model": answer.model,
+        "deployment": answer.deployment,
+        "time": {"received": rfc3339(answer.received), "answered": rfc3339(answer.answered)},
+        "request": _request(answer, openings),
+        "randomness": {"seed": str(answer.sampling.seed), "source": answer.seed_source},
+        "output": [
+            _output(*sequence, opening)
+            for sequence, opening in zip(answer.sequences, openings["sequences"], strict=True)
+        ],
+        "evidence": [_evidence(opening) for opening in openings["sequences"]],
+        "status": answer.status,
+        "error": None
+        if answer.error is None
+        else {"code": answer.error.code, "message": committed("error", openings["error"])},
+    }
+
+
+def _request(answer: Answer, openings: Mapping[str, Any]) -> dict[str, CanonicalJson]:
+    messages = openings["messages"]
+    return {
+        "endpoint": answer.endpoint,
+        "n": answer.n,
+        "sampling": _sampling(answer.sampling),
+        "body": committed("body", openings["request"]),
+        "messages": None if messages is None else committed("messages", messages),
+        "prompts": [committed("prompt", prompt) for prompt in openings["prompts"]],
+    }
+
+
+def _sampling(params: SamplingParams) -> dict[str, CanonicalJson]:
+    """Every field but the seed, which stands under `randomness`."""
+    return {
+        "max_tokens": params.max_tokens,
+        "temperature": decimal(params.temperature),
+        "top_k": params.top_k,
+        "top_p": decimal(params.top_p),
+        "min_p": decimal(params.min_p),
+        "frequency_penalty": decimal(params.frequency_penalty),
+        "presence_penalty": decimal(params.presence_penalty),
+        "logit_bias": [[token_id, decimal(bias)] for token_id, bias in params.logit_bias],
+        "stop": [_encodable(text) for text in params.stop],
+        "stop_token_ids": list(params.stop_token_ids),
+        "ignore_eos": params.ignore_eos,
+        "logprobs": params.logprobs,
+        "prompt_logprobs": params.prompt_logprobs,
+    }
+
+
+def _output(
+    prompt_index: int, choice: int, result: SequenceResult, opening: Mapping[str, Any]
+) -> dict[str, CanonicalJson]:
+    return {
+        "prompt_index": prompt_index,
+        "choice": choice,
+        "tokens": len(result.tokens),
+        "token_ids": committed("output", opening["token_ids"]),
+        "text": committed("output", opening["text"]),
+        "finish_reason": result.finish_reason,
+    }
+
+
+def _evidence(opening: Mapping[str, Any]) -> dict[str, CanonicalJson]:
+    top, prompt = opening["top"], opening["prompt_logprobs"]
+    return {
+        "logprobs": logprobs_digest(opening["logprobs"]),
+        "top": None if top is None else ranked_digest(top),
+        "prompt_logprobs": None if prompt is None else ranked_digest(prompt),
+    }

@@ -1,0 +1,61 @@
+"""`POST /v1/chat/completions`: what is accepted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from transom.schema.generation import MAX_TOP_LOGPROBS
+from transom.schema.wire import Body, SamplingBody, text_or_list
+
+
+class TextPart(Body):
+    """One part of a message; only text is understood."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str | list[TextPart], BeforeValidator(text_or_list)]
+    name: str | None = Field(default=None, max_length=64, description="Handed to the chat template.")
+
+    def plain(self) -> dict[str, Any]:
+        """As the chat template takes it: text parts joined, absent fields left out."""
+        content = (
+            self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        )
+        turn = {"role": self.role, "content": content}
+        return turn if self.name is None else turn | {"name": self.name}
+
+
+class ChatRequest(SamplingBody):
+    """A conversation to continue by one assistant's turn."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "response_format": "constrained decoding is not offered yet",
+        "tools": "tool calls are not offered yet",
+        "tool_choice": "tool calls are not offered yet",
+        "parallel_tool_calls": "tool calls are not offered yet",
+        "functions": "tool calls are not offered yet",
+        "function_call": "tool calls are not offered yet",
+        "modalities": "answers are text",
+        "audio": "answers are text",
+        "prediction": "predicted outputs are not offered",
+        "reasoning_effort": "the models served here have no such dial",
+        "store": "every answer is a record; there is nothing to switch on",
+        "metadata": "records keep the request; there is no separate metadata",
+        "service_tier": "there is one tier of service",
+    }
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    max_tokens: int | None = Field(default=None, ge=0, le=2**31)
+    max_completion_tokens: int | None = Field(
+        default=None, ge=0, le=2**31, description="The newer name of `max_tokens`; only one may be given."
+    )
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)

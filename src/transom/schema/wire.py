@@ -1,0 +1,100 @@
+"""Ground of all request bodies: strict types, closed fields, and null meaning absent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from transom.schema.generation import MAX_SEED, MAX_TOP_LOGPROBS
+
+MAX_CHOICES = 128
+"""Most sequences that one prompt may ask for."""
+
+MAX_PROMPTS = 256
+"""Most prompts in one request."""
+
+Text = Annotated[str, Field(min_length=1, max_length=1024)]
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Body(BaseModel):
+    """A request body. An unknown field is refused, and `"5"` is no integer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    refused: ClassVar[dict[str, str]] = {}
+    """Fields that the world knows and this server does not honour, each with the reason."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:  # noqa: ANN401
+        if not isinstance(data, dict):
+            return data
+        present = {key: value for key, value in data.items() if value is not None}
+        for field in cls.refused.keys() & present.keys():
+            raise PydanticCustomError(
+                "unsupported_parameter",
+                "is not supported: {reason}",
+                {"field": field, "reason": cls.refused[field]},
+            )
+        return present
+
+
+def text_or_list(value: object) -> object:
+    """Say at once what a field that takes text or a list takes, instead of reporting both misses."""
+    if not isinstance(value, str | list):
+        raise PydanticCustomError("text_or_list", "must be text or a list")
+    return value
+
+
+class StreamOptions(Body):
+    """Options of a stream."""
+
+    include_usage: bool = False
+    """Send one more chunk, with the usage and no choices, before `[DONE]`."""
+
+
+class SamplingBody(Body):
+    """Fields that both completion endpoints know."""
+
+    model: str | None = Field(
+        default=None, description="Which model; may be left out below `/models/{name}`."
+    )
+    temperature: float = Field(default=1.0, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=-1, le=2**31, description="0 or -1 keeps all tokens.")
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        default={}, max_length=1024, description="Token id, as a string, to bias."
+    )
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    seed: int | None = Field(
+        default=None,
+        ge=-MAX_SEED - 1,
+        le=MAX_SEED,
+        description="Left out, the server draws one and reports it.",
+    )
+    stop: Annotated[Text | list[Text], BeforeValidator(text_or_list)] = Field(
+        default=[],
+        max_length=1024,
+        description="Text before which generation ends; it is not part of the answer.",
+    )
+    stop_token_ids: list[TokenId] = Field(default=[], max_length=64)
+    ignore_eos: bool = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    return_token_ids: bool = Field(
+        default=False, description="Add `token_ids` and `prompt_token_ids` to choices."
+    )
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    user: str | None = Field(default=None, max_length=256, description="Kept in the record; changes nothing.")
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The stop strings as a tuple."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)

@@ -1,0 +1,226 @@
+"""Asking a model: completions and chat, checked and rendered into an order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from transom.access.callers import Caller
+from transom.backends.base import Backend
+from transom.errors import InvalidRequest
+from transom.schema.chat import ChatRequest
+from transom.schema.completions import CompletionRequest
+from transom.schema.generation import MAX_SEED, SamplingParams
+from transom.schema.record import SeedSource
+from transom.schema.wire import SamplingBody
+from transom.services.generation import Generation, Order
+from transom.services.house import House
+
+MAX_SEQUENCES = 512
+"""Most sequences that one request may start."""
+
+
+def complete(
+    house: House, caller: Caller, body: CompletionRequest, raw: dict[str, Any], endpoint: str
+) -> Generation:
+    """Continue a prompt, or several.
+
+    Raises:
+        InvalidRequest: a field is wrong in a way that only the model at hand can tell.
+        NotFound: the model is not served here.
+        EngineUnavailable: it is, but not at this moment.
+    """
+    received = house.now()
+    backend = house.backend(body.model)
+    prompts = encode_prompts(backend, body)
+    candidates = _candidates(body)
+    _check(backend, body, prompts, body.max_tokens, candidates)
+    order = Order(
+        endpoint=endpoint,
+        backend=backend,
+        request=raw,
+        messages=None,
+        prompts=prompts,
+        sampling=_sampling(
+            backend,
+            body,
+            max_tokens=body.max_tokens,
+            logprobs=body.logprobs,
+            prompt_logprobs=_wider(body.prompt_logprobs, body.logprobs if body.echo else None),
+        ),
+        seed_source=_seed_source(body),
+        candidates=candidates,
+        received=received,
+    )
+    return Generation(house, caller, order)
+
+
+def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], endpoint: str) -> Generation:
+    """Continue a conversation; raises as `complete` does."""
+    received = house.now()
+    backend = house.backend(body.model)
+    messages = [message.plain() for message in body.messages]
+    prompt = render(backend, messages)
+    limit = backend.served.deployment.policy.max_model_len
+    max_tokens = _chat_max_tokens(body, room=max(1, limit - len(prompt)))
+    _check(backend, body, [prompt], max_tokens, body.n)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    order = Order(
+        endpoint=endpoint,
+        backend=backend,
+        request=raw,
+        messages=messages,
+        prompts=[prompt],
+        sampling=_sampling(
+            backend,
+            body,
+            max_tokens=max_tokens,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            prompt_logprobs=body.prompt_logprobs,
+        ),
+        seed_source=_seed_source(body),
+        candidates=body.n,
+        received=received,
+    )
+    return Generation(house, caller, order)
+
+
+def render(backend: Backend, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+    """The token ids of a conversation, as the chat template spells it.
+
+    Raises:
+        InvalidRequest: the model has no template, or its template refuses these messages.
+    """
+    if not backend.tokenizer.has_chat_template:
+        raise InvalidRequest(
+            f"{backend.served.name} is a base model without a chat template; ask /v1/completions.",
+            param="messages",
+        )
+    text = backend.tokenizer.render(messages)
+    # The template spells the special tokens out.
+    return tuple(backend.tokenizer.encode(text, add_special_tokens=False))
+
+
+def encode_prompts(backend: Backend, body: CompletionRequest) -> list[tuple[int, ...]]:
+    """The token ids of each prompt; those that came as token ids are taken as they are."""
+    prompt = body.prompt
+    if isinstance(prompt, str) or isinstance(prompt[0], int):
+        items: Sequence[Any] = [prompt]
+    else:
+        items = prompt
+    return [
+        tuple(
+            backend.tokenizer.encode(item, add_special_tokens=body.add_special_tokens)
+            if isinstance(item, str)
+            else item
+        )
+        for item in items
+    ]
+
+
+def _candidates(body: CompletionRequest) -> int:
+    if body.best_of is None:
+        return body.n
+    if body.best_of < body.n:
+        raise InvalidRequest(f"best_of must be at least n, which is {body.n}.", param="best_of")
+    if body.stream and body.best_of > body.n:
+        raise InvalidRequest(
+            "best_of above n cannot be streamed: the best is known at the end.", param="best_of"
+        )
+    return body.best_of
+
+
+def _chat_max_tokens(body: ChatRequest, room: int) -> int:
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise InvalidRequest("Give max_completion_tokens or max_tokens, not both.", param="max_tokens")
+    given = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    return room if given is None else given
+
+
+def _check(
+    backend: Backend, body: SamplingBody, prompts: Sequence[tuple[int, ...]], max_tokens: int, candidates: int
+) -> None:
+    param = "messages" if isinstance(body, ChatRequest) else "prompt"
+    if len(prompts) * candidates > MAX_SEQUENCES:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts times {candidates} is more than {MAX_SEQUENCES} sequences.", param=param
+        )
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequest("stream_options needs stream to be true.", param="stream_options")
+    limit = backend.served.deployment.policy.max_model_len
+    vocabulary = backend.tokenizer.vocab_size
+    for index, prompt in enumerate(prompts):
+        where = f"Prompt {index}" if len(prompts) > 1 else "The prompt"
+        if not prompt:
+            raise InvalidRequest(f"{where} has no tokens.", param=param)
+        if max(prompt) >= vocabulary:
+            raise InvalidRequest(
+                f"{where} holds token {max(prompt)}; the vocabulary has {vocabulary}.", param=param
+            )
+        if len(prompt) + max_tokens > limit:
+            raise InvalidRequest(
+                f"{where} has {len(prompt)} tokens and asks for {max_tokens} more; the context has {limit}.",
+                param=param if len(prompt) >= limit else "max_tokens",
+                code="context_length_exceeded",
+            )
+
+
+def _sampling(
+    backend: Backend,
+    body: SamplingBody,
+    *,
+    max_tokens: int,
+    logprobs: int | None,
+    prompt_logprobs: int | None,
+) -> SamplingParams:
+    vocabulary = backend.tokenizer.vocab_size
+    return SamplingParams(
+        seed=secrets.randbelow(MAX_SEED) if body.seed is None else body.seed,
+        max_tokens=max_tokens,
+        temperature=body.temperature,
+        top_k=max(0, body.top_k),
+        top_p=body.top_p,
+        min_p=body.min_p,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        logit_bias=_logit_bias(body.logit_bias, vocabulary),
+        stop=body.stop_strings,
+        stop_token_ids=_in_vocabulary(body.stop_token_ids, vocabulary),
+        ignore_eos=body.ignore_eos,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+    )
+
+
+def _logit_bias(bias: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    found: dict[int, float] = {}
+    for key, value in bias.items():
+        if not (key.isascii() and key.isdigit() and len(key) < 12 and int(key) < vocabulary):
+            raise InvalidRequest(
+                f"{key[:20]!r} is no token id; the vocabulary has {vocabulary}.",
+                param=f"logit_bias.{key[:20]}",
+            )
+        if int(key) in found:
+            raise InvalidRequest(f"Token {int(key)} is biased twice.", param="logit_bias")
+        found[int(key)] = value
+    return tuple(sorted(found.items()))
+
+
+def _in_vocabulary(token_ids: Sequence[int], vocabulary: int) -> tuple[int, ...]:
+    for token_id in token_ids:
+        if token_id >= vocabulary:
+            raise InvalidRequest(
+                f"Token {token_id} does not exist; the vocabulary has {vocabulary}.", param="stop_token_ids"
+            )
+    return tuple(token_ids)
+
+
+def _seed_source(body: SamplingBody) -> SeedSource:
+    return "server" if body.seed is None else "explicit"
+
+
+def _wider(left: int | None, right: int | None) -> int | None:
+    """The larger of two counts, where None is none at all."""
+    return max((count for count in (left, right) if count is not None), default=None)

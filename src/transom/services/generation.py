@@ -1,0 +1,154 @@
+"""One generating request, from admission to its durable record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from transom.access.callers import Caller
+from transom.backends.base import Backend
+from transom.errors import EngineError, GenerationFailed, TransomError
+from transom.records.identifiers import new_record_id
+from transom.records.store import StoredRecord
+from transom.schema.generation import Delta, SamplingParams, SequenceRequest, SequenceResult
+from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
+from transom.services.house import House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What was asked for, checked and rendered."""
+
+    endpoint: str
+    backend: Backend
+    request: dict[str, Any]
+    """The body as it came."""
+    messages: Sequence[dict[str, Any]] | None
+    prompts: Sequence[tuple[int, ...]]
+    sampling: SamplingParams
+    seed_source: SeedSource
+    candidates: int
+    """Sequences drawn from each prompt."""
+    received: datetime
+
+
+class Generation:
+    """Runs an order's sequences side by side, and makes its record before it ends.
+
+    Iterate `deltas()` to the end, or leave early: either way there is one record, and after a normal end it
+    is durable.
+    """
+
+    def __init__(self, house: House, caller: Caller, order: Order) -> None:
+        self._house = house
+        self._caller = caller
+        self.order = order
+        self.record_id = new_record_id()
+        self.served = order.backend.served
+        self.results = [SequenceResult() for _ in range(len(order.prompts) * order.candidates)]
+        self.record: StoredRecord | None = None
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(index of the prompt, choice) of the sequence at `index`."""
+        return divmod(index, self.order.candidates)
+
+    async def run(self) -> None:
+        """Generate everything.
+
+        Raises:
+            EngineError: the engine could not answer; the record says so.
+        """
+        async with aclosing(self.deltas()) as deltas:
+            async for _ in deltas:
+                pass
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        """(index of the sequence, its delta) as they come; the record is durable when this ends.
+
+        Raises:
+            EngineError: the engine could not answer; the record says so.
+        """
+        status: RecordStatus = "aborted"
+        failure: Failure | None = None
+        try:
+            async with aclosing(self._merged()) as merged:
+                async for index, delta in merged:
+                    self.results[index].add(delta)
+                    if delta.error is not None:
+                        raise GenerationFailed(delta.error)
+                    yield index, delta
+            status = "complete"
+        except EngineError as error:
+            status, failure = "failed", Failure(code=error.code, message=error.message)
+            raise
+        finally:
+            # A client that leaves cancels this coroutine; the record is written all the same.
+            append = self._house.spawn(self._house.records.append(self._answer(status, failure)))
+            self.record = await asyncio.shield(append)
+
+    async def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        """Deltas of all sequences in the order of their arrival."""
+        arrivals: asyncio.Queue[tuple[int, Delta | TransomError]] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._pump(index, request, arrivals))
+            for index, request in enumerate(self._requests())
+        ]
+        unfinished = len(tasks)
+        try:
+            while unfinished:
+                index, news = await arrivals.get()
+                if isinstance(news, TransomError):
+                    raise news
+                unfinished -= news.finish_reason is not None
+                yield index, news
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pump(
+        self, index: int, request: SequenceRequest, arrivals: asyncio.Queue[tuple[int, Delta | TransomError]]
+    ) -> None:
+        try:
+            async with aclosing(self.order.backend.generate(request)) as deltas:
+                async for delta in deltas:
+                    arrivals.put_nowait((index, delta))
+        except TransomError as error:
+            arrivals.put_nowait((index, error))
+
+    def _requests(self) -> list[SequenceRequest]:
+        return [
+            SequenceRequest(
+                sequence_id=f"{self.record_id}/{index}",
+                prompt_token_ids=self.order.prompts[prompt],
+                sampling=self.order.sampling,
+                choice=choice,
+            )
+            for index, (prompt, choice) in enumerate(map(self.place, range(len(self.results))))
+        ]
+
+    def _answer(self, status: RecordStatus, failure: Failure | None) -> Answer:
+        order = self.order
+        return Answer(
+            record_id=self.record_id,
+            project_id=self._caller.project_id,
+            key_id=self._caller.key_id,
+            model=self.served.name,
+            deployment=self.served.deployment.digest,
+            endpoint=order.endpoint,
+            received=order.received,
+            answered=self._house.now(),
+            status=status,
+            request=order.request,
+            messages=order.messages,
+            prompts=order.prompts,
+            sampling=order.sampling,
+            seed_source=order.seed_source,
+            n=order.candidates,
+            sequences=[(*self.place(index), result) for index, result in enumerate(self.results)],
+            error=failure,
+        )

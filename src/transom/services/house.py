@@ -1,0 +1,62 @@
+"""What every use case works with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from transom.access.callers import KeyStore
+from transom.backends.base import Backend
+from transom.errors import InvalidRequest, NotFound
+from transom.records.store import RecordStore
+
+T = TypeVar("T")
+
+
+def utc_now() -> datetime:
+    """The time, by the server's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class House:
+    """The columns that use cases stand on, put together by `transom.app`."""
+
+    backends: Mapping[str, Backend]
+    records: RecordStore
+    keys: KeyStore
+    now: Callable[[], datetime] = utc_now
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def backend(self, model: str | None) -> Backend:
+        """The backend that serves `model`.
+
+        Raises:
+            InvalidRequest: no model was named.
+            NotFound: no such model is served here.
+        """
+        known = ", ".join(sorted(self.backends))
+        if not model:
+            raise InvalidRequest(f"Name a model: one of {known}.", param="model", code="missing_parameter")
+        if model not in self.backends:
+            raise NotFound(
+                f"The model {model[:100]!r} is not served here; served are: {known}.",
+                param="model",
+                code="model_not_found",
+            )
+        return self.backends[model]
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start work that is finished even if whoever asked for it leaves."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settle(self) -> None:
+        """Wait for the work that was started and not finished."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)

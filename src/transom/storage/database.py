@@ -1,0 +1,105 @@
+"""The database: writes through one thread with group commit, reads beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Connection, make_url
+
+from transom.storage.engines import reading_engine, writing_engine
+from transom.storage.writer import Writer
+
+T = TypeVar("T")
+
+
+class Database:
+    """Where everything durable stands.
+
+    Consistency: a write is a function of a connection. It runs in a savepoint, alone: what it reads is
+    the latest committed state and the earlier writes of its batch, and nobody changes it meanwhile. If it
+    raises, its own changes are undone, its caller gets the exception, and its neighbours notice nothing.
+    A read sees one committed state from beginning to end.
+
+    Durability: a write returns only after its commit is on disk (SQLite: write-ahead log,
+    `synchronous=FULL`). If the commit fails, every write of the batch raises `StorageError`. A crash
+    loses nothing that was acknowledged.
+
+    Concurrency: writes happen in the order in which they were queued. The queue is bounded; a caller
+    waits for room. Cancelling a caller does not take its write back. Reads never wait for writes. Another
+    process may write to the same file; each then waits for the other, up to ten seconds.
+
+    Functions given to `write` and `read` return plain data, never a cursor, do not commit, and do nothing
+    but SQL and arithmetic: all other writers wait for them.
+
+    The database is trusted: whoever can modify it can add, change or remove keys, projects and records,
+    and an owner who kept their record is the only one to notice. (Once records are signed and logged,
+    outsiders notice too.) Whoever can read it can read every prompt and answer, but cannot use a key:
+    secrets are stored as keyed hashes, and the pepper lies in a file of its own.
+
+    Args:
+        url: SQLAlchemy URL of a file, such as `sqlite:////var/lib/transom/transom.db`. The folder must
+            exist; the file is created, readable by its owner alone.
+        capacity: how many writes may wait.
+        readers: how many reads run at once.
+
+    Raises:
+        ConfigurationError: the URL names no file, or one that cannot have a write-ahead log.
+    """
+
+    def __init__(self, url: str, *, capacity: int = 4096, readers: int = 4) -> None:
+        parsed = make_url(url)
+        self._writing = writing_engine(parsed)
+        self._writing.connect().close()  # in write-ahead mode before the first reader comes
+        self._reading = reading_engine(parsed, readers)
+        self._writer = Writer(self._writing, capacity=capacity)
+        self._readers = ThreadPoolExecutor(readers, "transom-reader")
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """What `fn` returned, once its changes are on disk.
+
+        There is no point of suspension before `fn` is queued, unless the queue is full.
+
+        Raises:
+            StorageError: the batch could not be committed, or the database is closed.
+        """
+        queued = self._writer.try_submit(fn)
+        if queued is None:
+            queued = await asyncio.to_thread(self._writer.submit, fn)
+        return await asyncio.wrap_future(queued)
+
+    def write_sync(self, fn: Callable[[Connection], T]) -> T:
+        """`write`, for callers without an event loop; blocks."""
+        return self._writer.submit(fn).result()
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """What `fn` returned; it sees one committed state and cannot change it."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, fn)
+
+    def read_sync(self, fn: Callable[[Connection], T]) -> T:
+        """`read`, for callers without an event loop; blocks."""
+        with self._reading.connect() as connection:
+            return fn(connection)
+
+    def check(self) -> list[str]:
+        """What is damaged, in the database's own words; empty when nothing is. Reads the whole file."""
+        return self.read_sync(_damage)
+
+    def close(self) -> None:
+        """Commit what is queued, then let go of everything. Blocks; a second call does nothing."""
+        self._writer.close()
+        self._readers.shutdown()
+        self._reading.dispose()
+        self._writing.dispose()
+
+
+def _damage(connection: Connection) -> list[str]:
+    if connection.dialect.name != "sqlite":
+        return []  # a server checks its pages itself
+    pages = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+    orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    return [line for line in pages if line != "ok"] + [
+        f"row {row.rowid} of {row.table} refers to a row of {row.parent} that is not there" for row in orphans
+    ]

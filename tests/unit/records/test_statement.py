@@ -1,0 +1,296 @@
+"""A statement binds everything private, and reveals none of it."""
+
+import dataclasses
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import orjson
+import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transom.records.openings import ranked_bytes, verify_openings
+from transom.records.statement import draft
+from transom.schema.canonical import canonical_bytes, commit, float32_bytes, sha256
+from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.record import PREDICATE_TYPE, Answer, Failure, rfc3339
+
+RECEIVED = datetime(2026, 1, 31, 9, 5, 0, 1, tzinfo=UTC)
+
+
+def token(token_id, logprob, top=()):
+    return TokenLogprob(token_id, float(np.float32(logprob)), 1, top)
+
+
+def generated(text=" blue"):
+    tokens = [token(7, -0.1, ((7, -0.5), (9, -1.5))), token(2, -2.25, ((2, -2.25),))]
+    prompt = (None, token(5, -3.3, ((4, -0.25),)))
+    return SequenceResult(
+        tokens=tokens, text=text, prompt_logprobs=prompt, finish_reason="stop", stop_reason=2
+    )
+
+
+def answer(**changes):
+    fields = {
+        "record_id": "rec_" + "0" * 26,
+        "project_id": "local",
+        "key_id": None,
+        "model": "smollm2-135m-instruct",
+        "deployment": "sha256:" + "d" * 64,
+        "endpoint": "/v1/completions",
+        "received": RECEIVED,
+        "answered": RECEIVED + timedelta(seconds=1),
+        "status": "complete",
+        "request": {"prompt": ["the sky is", "grass is"], "temperature": 0.1, "seed": 2**63 - 1},
+        "messages": [{"role": "user", "content": "hidden words"}],
+        "prompts": [(1, 5), (1, 6, 4_294_967_295)],
+        "sampling": SamplingParams(
+            seed=2**63 - 1, max_tokens=16, temperature=0.1, logprobs=2, logit_bias=((3, -1.5),)
+        ),
+        "seed_source": "explicit",
+        "n": 1,
+        "sequences": [(0, 0, generated()), (1, 0, generated(" green"))],
+        "error": Failure(code="generation_failed", message="the reason, at length"),
+    }
+    return Answer(**(fields | changes))
+
+
+def record(**changes):
+    """(statement, openings) as they come back from the database."""
+    drafted = draft(answer(**changes))
+    return json.loads(drafted.statement(3)), orjson.loads(drafted.openings)
+
+
+def leaves(value, path=()):
+    """Every path to a scalar, so that each can be changed in turn."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from leaves(item, (*path, key))
+    else:
+        yield path
+
+
+def other(value):
+    """A value of the same type, as near as there is one."""
+    if value is None:
+        return "something"
+    if isinstance(value, str):
+        return value[:-1] + ("0" if value[-1:] != "0" else "1")
+    return float(np.nextafter(np.float32(value), np.float32(0))) if isinstance(value, float) else value + 1
+
+
+def changed(openings, path):
+    copy = json.loads(json.dumps(openings))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = other(inner[path[-1]])
+    return copy
+
+
+def test_every_single_value_in_the_openings_is_bound():
+    statement, openings = record()
+    paths = list(leaves(openings))
+    assert len(paths) > 40
+    for path in paths:
+        assert len(verify_openings(statement, changed(openings, path))) == 1, path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (("request", "json"), "request.body"),
+        (("messages", "json"), "request.messages"),
+        (("prompts", 1, "token_ids", 2), "request.prompts[1]"),
+        (("sequences", 0, "token_ids", "token_ids", 1), "output[0].token_ids"),
+        (("sequences", 1, "text", "text"), "output[1].text"),
+        (("sequences", 1, "text", "salt"), "output[1].text"),
+        (("sequences", 0, "logprobs", 1), "evidence[0].logprobs"),
+        (("sequences", 0, "top", 0, 1, 0), "evidence[0].top"),
+        (("sequences", 1, "prompt_logprobs", 1, 0, 1), "evidence[1].prompt_logprobs"),
+        (("error", "text"), "error"),
+    ],
+)
+def test_a_tampered_opening_is_named(path, name):
+    statement, openings = record()
+    assert verify_openings(statement, changed(openings, path)) == [name]
+
+
+@pytest.mark.parametrize("part", ["request", "messages", "prompts", "sequences", "error"])
+@pytest.mark.parametrize("junk", [None, [], {}, "x", 7, [None, None], [{}, {}], {"salt": "00", "text": "x"}])
+def test_openings_that_cannot_be_read_fail_and_do_not_raise(part, junk):
+    statement, openings = record()
+    assert verify_openings(statement, openings | {part: junk}) != []
+    assert verify_openings(statement, {}) != []
+
+
+@pytest.mark.parametrize("number", [1e300, "1", None, "nan", [], 2**4000])
+def test_logprobs_that_are_no_float32_fail_and_do_not_raise(number):
+    statement, openings = record()
+    openings["sequences"][0]["logprobs"][0] = number
+    openings["sequences"][0]["top"][0][0][1] = number
+    assert verify_openings(statement, openings) == ["evidence[0].logprobs", "evidence[0].top"]
+
+
+def test_logprobs_are_digested_as_float32_in_the_house_spelling():
+    statement, openings = record()
+    logprobs = openings["sequences"][0]["logprobs"]
+    assert statement["predicate"]["evidence"][0]["logprobs"] == sha256(float32_bytes(logprobs))
+
+
+def test_leaving_out_or_adding_a_sequence_or_prompt_is_noticed():
+    statement, openings = record()
+    shorter = openings | {"sequences": openings["sequences"][:1]}
+    assert "output" in verify_openings(statement, shorter)
+    longer = openings | {"prompts": [*openings["prompts"], openings["prompts"][0]]}
+    assert verify_openings(statement, longer) == ["request.prompts"]
+
+
+def test_an_output_that_is_not_the_subject_is_noticed():
+    statement, openings = record()
+    statement["predicate"]["output"][0]["finish_reason"] = "length"
+    assert verify_openings(statement, openings) == ["subject"]
+
+
+def test_what_was_not_asked_for_is_stated_as_null_and_cannot_be_slipped_in():
+    plain = dataclasses.replace(answer().sampling, logprobs=None)
+    sequence = SequenceResult(tokens=[token(7, -0.1)], text="x", finish_reason="length")
+    statement, openings = record(sampling=plain, sequences=[(0, 0, sequence)], messages=None, error=None)
+    assert verify_openings(statement, openings) == []
+    evidence = statement["predicate"]["evidence"][0]
+    assert (evidence["top"], evidence["prompt_logprobs"]) == (None, None)
+    openings["sequences"][0]["top"] = [[[7, -0.1]]]
+    assert verify_openings(statement, openings) == ["evidence[0].top"]
+
+
+def test_a_failed_answer_without_any_output_is_a_record_too():
+    statement, openings = record(status="failed", sequences=[], prompts=[])
+    assert verify_openings(statement, openings) == []
+    assert statement["predicate"]["status"] == "failed"
+    assert statement["predicate"]["error"]["code"] == "generation_failed"
+
+
+def test_nothing_private_is_in_the_statement():
+    drafted = draft(answer())
+    for secret in (b"sky", b"grass", b"hidden", b"blue", b"green", b"length", b"4294967295"):
+        assert secret in drafted.openings
+        assert secret not in drafted.statement(1)
+
+
+def test_the_same_answer_twice_shares_no_salt_and_no_commitment_but_its_evidence():
+    (one, opened), (two, opened_too) = record(), record()
+    salts = [value for both in (opened, opened_too) for value in found_salts(both)]
+    assert len(salts) == len(set(salts)) == 18
+    assert one["predicate"]["request"]["prompts"] != two["predicate"]["request"]["prompts"]
+    assert one["predicate"]["evidence"] == two["predicate"]["evidence"]
+
+
+def found_salts(value):
+    if isinstance(value, dict):
+        if "salt" in value:
+            assert len(bytes.fromhex(value["salt"])) == 32
+            yield value["salt"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from found_salts(item)
+
+
+def test_the_statement_is_in_toto_and_canonical():
+    statement = draft(answer()).statement(3)
+    decoded = json.loads(statement)
+    assert rfc8785.dumps(decoded) == statement
+    assert decoded["_type"] == "https://in-toto.io/Statement/v1"
+    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v1"
+    assert decoded["subject"][0]["name"] == "rec_" + "0" * 26
+    predicate = decoded["predicate"]
+    assert predicate["project"] == {"id": "local", "sequence": 3}
+    assert predicate["randomness"] == {"seed": "9223372036854775807", "source": "explicit"}
+    assert predicate["time"]["received"] == "2026-01-31T09:05:00.000001Z"
+    assert predicate["request"]["sampling"]["temperature"] == "0.1"
+    assert predicate["request"]["sampling"]["logit_bias"] == [[3, "-1.5"]]
+
+
+def test_every_sampling_parameter_is_in_the_statement():
+    statement, _ = record()
+    fields = {field.name for field in dataclasses.fields(SamplingParams)}
+    assert statement["predicate"]["request"]["sampling"].keys() == fields - {"seed"}
+
+
+def test_infinite_logprobs_survive():
+    sequence = SequenceResult(tokens=[token(7, -math.inf, ((7, -math.inf),))], finish_reason="length")
+    statement, openings = record(sequences=[(0, 0, sequence)])
+    assert openings["sequences"][0]["logprobs"] == ["-inf"]
+    assert verify_openings(statement, openings) == []
+
+
+def test_bytes_that_unicode_lacks_survive():
+    text = "half a pair: \ud83d"
+    statement, openings = record(
+        request={"prompt": text, "seed": 10**30},
+        sequences=[(0, 0, generated(text))],
+        sampling=dataclasses.replace(answer().sampling, stop=(text,)),
+    )
+    assert verify_openings(statement, openings) == []
+    assert json.loads(openings["request"]["json"])["prompt"] == text
+
+
+def test_lists_of_ranked_tokens_that_differ_never_share_their_bytes():
+    assert ranked_bytes([[(1, -1.0)], []]) != ranked_bytes([[], [(1, -1.0)]])
+    assert ranked_bytes([[(1, -1.0), (2, -1.0)]]) != ranked_bytes([[(1, -1.0)], [(2, -1.0)]])
+
+
+def test_times_are_utc_to_the_microsecond_and_must_have_a_zone():
+    assert rfc3339(RECEIVED.astimezone(timezone(timedelta(hours=5)))) == "2026-01-31T09:05:00.000001Z"
+    with pytest.raises(ValueError, match="time zone"):
+        record(received=RECEIVED.replace(tzinfo=None))
+
+
+float32 = st.floats(width=32, allow_nan=False)
+token_ids = st.integers(0, 2**32 - 1)
+tokens = st.builds(
+    TokenLogprob, token_ids, float32, st.just(1), st.lists(st.tuples(token_ids, float32), max_size=3)
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(tokens, max_size=5),
+    st.text(),
+    st.lists(st.lists(token_ids, max_size=5), max_size=3),
+    st.dictionaries(st.text(), st.integers() | st.floats() | st.text() | st.none(), max_size=4),
+)
+def test_any_answer_verifies_and_reads_back_bit_for_bit(drawn, text, prompts, request):
+    sequence = SequenceResult(tokens=drawn, text=text, finish_reason="stop")
+    statement, openings = record(sequences=[(0, 0, sequence)], prompts=prompts, request=request)
+    assert verify_openings(statement, openings) == []
+    opened = openings["sequences"][0]
+    assert [float(value) for value in opened["logprobs"]] == [token.logprob for token in drawn]
+    assert opened["token_ids"]["token_ids"] == sequence.token_ids
+    assert [prompt["token_ids"] for prompt in openings["prompts"]] == prompts
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_canonical_bytes_read_back_to_the_same_value_and_the_same_bytes(value):
+    spelled = canonical_bytes(value)
+    assert json.loads(spelled) == value
+    assert canonical_bytes(json.loads(spelled)) == spelled
+
+
+@given(st.text(), st.binary(), st.text(), st.binary())
+def test_commitments_agree_only_for_the_same_kind_and_data(kind, data, other_kind, other_data):
+    salt = bytes(range(32))
+    same = (kind, data) == (other_kind, other_data)
+    assert (commit(kind, salt, data) == commit(other_kind, salt, other_data)) == same
+    assert commit(kind, bytes(32), data) != commit(kind, salt, data) != sha256(data)
