@@ -37,7 +37,7 @@ def usage(generation: Generation) -> Json:
 
 
 def prompt_logprobs(tokenizer: Tokenizer, tokens: Sequence[TokenLogprob | None]) -> list[Json | None]:
-    """VLLM's form: null for the first token, then {token id: {logprob, rank, decoded_token}}, actual first."""
+    """The form of vLLM: null first, then {token id: {logprob, rank, decoded_token}}, actual first."""
     return [None if token is None else _ranked(tokenizer, token) for token in tokens]
 
 

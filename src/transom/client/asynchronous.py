@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx2
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """Asks a Transom server, many questions at a time. As `Client`, but awaited; use it in an `async with`."""
+    """Asks a Transom server, many questions at a time: `Client`, awaited. Use it in an `async with`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class AsyncClient:
         self._http = httpx2.AsyncClient(transport=transport, **connection.options(timeout))
         self._only_model: str | None = None
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -149,7 +149,7 @@ class AsyncClient:
                     raise failures.of_response(response)
                 async for event in httpx2.EventSource(response, max_event_size=None):
                     if event.data == DONE:
-                        done = True  # and read on to the end, which sets the connection free for the next request
+                        done = True  # and read on: at its end the connection is free for the next request
                     else:
                         yield operation.read_event(event)
         if not done:

@@ -80,7 +80,7 @@ def reaching(base_url: str) -> Iterator[None]:
         ) from error
     except httpx2.TimeoutException as error:
         raise ServerUnreachable(
-            f"{base_url} took longer than this client waits. Ask for less, or give the client a longer timeout."
+            f"{base_url} took longer than this client waits. Ask for less, or give the client more time."
         ) from error
     except httpx2.HTTPError as error:
         raise ServerUnreachable(
@@ -92,7 +92,8 @@ def reaching(base_url: str) -> Iterator[None]:
 def cut_short(base_url: str) -> ServerUnreachable:
     """A stream that ended without saying so."""
     return ServerUnreachable(
-        f"The stream from {base_url} was cut short. What it finished is among your records; ask again for the rest."
+        f"The stream from {base_url} was cut short. Check that the server still runs; "
+        "what it finished is among your records."
     )
 
 
@@ -101,8 +102,8 @@ def of_response(response: httpx2.Response) -> TransomError:
     detail = _detail(response.content)
     if detail is None:
         return UnexpectedReply(
-            f"{response.url} answered {response.status_code} {response.reason_phrase}, and not as a Transom server "
-            "does. Check the address."
+            f"{response.url} answered {response.status_code} {response.reason_phrase}, "
+            "and not as a Transom server does. Check the address."
         )
     error = _error(response.status_code, detail, response.headers.get("retry-after"))
     record = response.headers.get("x-transom-record")

@@ -34,9 +34,12 @@ class Operation(Generic[T]):
     json: Mapping[str, Any] | None = None
     params: Mapping[str, str | int] | None = None
 
-    def raw(self) -> Operation[str]:
-        """The same request, its reply left as the text that arrived."""
-        return replace(self, parse=bytes.decode)  # type: ignore[arg-type, return-value]
+    def with_text(self) -> Operation[tuple[str, T]]:
+        """The same request, with the reply also as the text that arrived."""
+        parse = self.parse
+        return Operation(
+            self.method, self.path, lambda data: (data.decode(), parse(data)), self.json, self.params
+        )
 
     def read(self, response: httpx2.Response) -> T:
         """The reply to a request.
@@ -59,7 +62,7 @@ class Operation(Generic[T]):
             return self.parse(data)
         except ValueError as error:
             raise failures.UnexpectedReply(
-                f"The reply to {self.method} {self.path} is not what a Transom server sends. Check the address."
+                f"The reply to {self.method} {self.path} is no Transom server's. Check the address."
             ) from error
 
 

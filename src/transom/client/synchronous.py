@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx2
 
@@ -48,7 +48,7 @@ class Client:
         self._http = httpx2.Client(transport=transport, **connection.options(timeout))
         self._only_model: str | None = None
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -155,7 +155,7 @@ class Client:
                 raise failures.of_response(response)
             for event in httpx2.EventSource(response, max_event_size=None):
                 if event.data == DONE:
-                    done = True  # and read on to the end, which sets the connection free for the next request
+                    done = True  # and read on: at its end the connection is free for the next request
                 else:
                     yield operation.read_event(event)
         if not done:

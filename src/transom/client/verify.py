@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from transom.schema.canonical import canonical_bytes, digest, sha256
@@ -21,18 +21,14 @@ def verify_record(view: RecordView) -> list[str]:
 
 
 def _claims(view: RecordView) -> Iterator[tuple[str, Callable[[], bool]]]:
-    envelope, statement = view.envelope, view.statement
+    statement = view.statement
     yield "digest is not that of the payload", lambda: sha256(_payload(view)) == view.digest
-    yield "statement is not the payload", lambda: json.loads(_payload(view)) == statement
-    yield "payload is not canonical", lambda: canonical_bytes(json.loads(_payload(view))) == _payload(view)
-    yield "envelope has another payload type", lambda: envelope.payloadType == PAYLOAD_TYPE
+    yield "payload is not the statement", lambda: _payload(view) == canonical_bytes(statement)
+    yield "envelope has another payload type", lambda: view.envelope.payloadType == PAYLOAD_TYPE
     yield "statement has another type", lambda: _types(statement) == (STATEMENT_TYPE, PREDICATE_TYPE)
-    yield "subject is not this record's output", lambda: _subject(statement) == _expected_subject(view)
-    for name, value in _summary(view).items():
-        yield (
-            f"{name} is not the statement's",
-            lambda name=name, value=value: _stated(statement)[name] == value,
-        )
+    yield "subject is not the record's output", lambda: _subject(statement) == _expected_subject(view)
+    for name in ("id", "created", "project", "model", "deployment", "endpoint", "status", "sequence"):
+        yield f"{name} is not the statement's", partial(_agrees, view, name)
 
 
 def _true(holds: Callable[[], bool]) -> bool:
@@ -40,6 +36,10 @@ def _true(holds: Callable[[], bool]) -> bool:
         return holds()
     except (KeyError, IndexError, TypeError, ValueError):
         return False  # what cannot be read shows nothing
+
+
+def _agrees(view: RecordView, name: str) -> bool:
+    return bool(_stated(view.statement)[name] == getattr(view, name))
 
 
 def _payload(view: RecordView) -> bytes:
@@ -57,11 +57,6 @@ def _subject(statement: dict[str, Any]) -> tuple[str, str]:
 
 def _expected_subject(view: RecordView) -> tuple[str, str]:
     return view.id, digest(view.statement["predicate"]["output"])
-
-
-def _summary(view: RecordView) -> dict[str, object]:
-    names = ("id", "created", "project", "model", "deployment", "endpoint", "status", "sequence")
-    return {name: getattr(view, name) for name in names}
 
 
 def _stated(statement: dict[str, Any]) -> dict[str, object]:

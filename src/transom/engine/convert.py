@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tokenizers
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import modeling_gguf_pytorch_utils as gguf_loading
@@ -53,6 +53,19 @@ GPT2_SPLITS = frozenset({"default", "gpt-2", "mpt", "olmo", "jais", "trillion", 
 DIGIT_SPLITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 
 
+# What transformers and the formats below it raise on sources that they cannot load.
+LOAD_FAILURES = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
+
+
 class _Source(NamedTuple):
     """What transformers is told to load."""
 
@@ -81,12 +94,10 @@ def convert(source: str, destination: Path, progress: Progress) -> None:
         root = Path(work) / "root"
         root.mkdir()
         found = _resolve(source, Path(work))
-        with _quiet(progress):
-            progress("reading tokenizer", 0.0)
-            tokenizer = _load_tokenizer(found)
-            progress("reading weights", 0.0)
-            model = _load_model(found)
-            _save(model, tokenizer, root, progress)
+        tokenizer = _load_tokenizer(found, progress)
+        model = _load_model(found, progress)
+        _save(model, tokenizer, root, progress)
+        _check_weights(model, root, progress)
         _check_tokenizer(tokenizer, root, progress)
         _sync_tree(root)
         root.rename(destination)
@@ -158,8 +169,8 @@ def _packaged(distribution: str, ending: str) -> Path:
     raise ModelRefused(f"the package {distribution} holds no {ending} file; install it again")
 
 
-def _load_tokenizer(source: _Source) -> TokenizersBackend:
-    with _refusals(source):
+def _load_tokenizer(source: _Source, progress: Progress) -> TokenizersBackend:
+    with _refusals(source), _stage("reading tokenizer", progress):
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
     if not isinstance(tokenizer, TokenizersBackend):
         raise ModelRefused(f"the tokenizer of {source.location} has no tokenizer.json form")
@@ -184,9 +195,9 @@ def _mend_split(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
     )
 
 
-def _load_model(source: _Source) -> PreTrainedModel:
+def _load_model(source: _Source, progress: Progress) -> PreTrainedModel:
     dtype = "auto" if source.gguf_file is None else torch.float32
-    with _refusals(source):
+    with _refusals(source), _stage("reading weights", progress):
         if source.gguf_file is None:
             _refuse_quantised(source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -222,13 +233,10 @@ def _unquantised(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _save(model: PreTrainedModel, tokenizer: TokenizersBackend, root: Path, progress: Progress) -> None:
-    progress("writing weights", 0.0)
-    with _refusals(_Source(str(root))):
+    with _refusals(_Source(str(root))), _stage("writing weights", progress):
         model.save_pretrained(root)
         tokenizer.save_pretrained(root)
     _settle_tokenizer_config(tokenizer, root / "tokenizer_config.json")
-    _check_ties(model, root)
-    progress("writing weights", 1.0)
 
 
 def _settle_tokenizer_config(tokenizer: TokenizersBackend, path: Path) -> None:
@@ -240,29 +248,33 @@ def _settle_tokenizer_config(tokenizer: TokenizersBackend, path: Path) -> None:
     path.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _check_ties(model: PreTrainedModel, root: Path) -> None:
-    """Each group of tied weights is saved once, and the configuration says that they are tied.
+def _check_weights(model: PreTrainedModel, root: Path, progress: Progress) -> None:
+    """Loads the root as the engine will, and compares every weight bit for bit.
 
     Raises:
-        ModelRefused: loading the root again would untie weights, or miss some.
+        ModelRefused: a weight changed on the way, or tied weights came untied.
     """
-    saved = set(_saved_names(root))
-    groups: dict[tuple[int, int, torch.Size], set[str]] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        groups.setdefault((tensor.data_ptr(), tensor.storage_offset(), tensor.shape), set()).add(name)
-    for names in groups.values():
-        if len(names & saved) != 1:
-            raise ModelRefused(
-                f"tied weights {sorted(names)} were saved {len(names & saved)} times, not once"
-            )
-        if len(names) > 1 and not model.config.get_text_config().tie_word_embeddings:
-            raise ModelRefused(f"{sorted(names)} are tied, but the configuration does not say so")
+    with _refusals(_Source(str(root))), _stage("checking weights", progress):
+        again = type(model).from_pretrained(root, dtype="auto")
+    if _ties(again) != _ties(model):
+        raise ModelRefused("the weights that are tied in the source are not the ones tied in the model root")
+    saved = again.state_dict()
+    for name, tensor in model.state_dict().items():
+        # As bytes, for which NaN equals NaN and 0 differs from -0.
+        if name not in saved or not torch.equal(_raw(saved[name]), _raw(tensor)):
+            raise ModelRefused(f"{name} changed while it was saved and loaded again")
 
 
-def _saved_names(root: Path) -> Iterator[str]:
-    for path in root.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as file:
-            yield from file.keys()
+def _raw(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
+
+
+def _ties(model: PreTrainedModel) -> set[frozenset[str]]:
+    """Names of the parameters that share their memory, group by group."""
+    groups: dict[int, set[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), set()).add(name)
+    return {frozenset(names) for names in groups.values() if len(names) > 1}
 
 
 def _check_tokenizer(tokenizer: TokenizersBackend, root: Path, progress: Progress) -> None:
@@ -271,11 +283,10 @@ def _check_tokenizer(tokenizer: TokenizersBackend, root: Path, progress: Progres
     Raises:
         ModelRefused: one text is encoded differently; the message holds it.
     """
-    progress("checking tokenizer", 0.0)
     if not (root / "tokenizer.json").is_file():
         raise ModelRefused("the tokenizer was not saved as tokenizer.json")
     bare = tokenizers.Tokenizer.from_file(str(root / "tokenizer.json"))
-    with _refusals(_Source(str(root))):
+    with _refusals(_Source(str(root))), _stage("checking tokenizer", progress):
         again = AutoTokenizer.from_pretrained(root)
     probes = (*PROBES, " ".join(tokenizer.all_special_tokens), tokenizer.chat_template or "")
     for text in map(str, probes):
@@ -285,7 +296,6 @@ def _check_tokenizer(tokenizer: TokenizersBackend, root: Path, progress: Progres
                 raise ModelRefused(f"tokenizer.json encodes {text!r} otherwise than the source's tokenizer")
             if again.encode(text, add_special_tokens=special) != expected:
                 raise ModelRefused(f"the saved tokenizer encodes {text!r} otherwise than the source's")
-    progress("checking tokenizer", 1.0)
 
 
 @contextmanager
@@ -293,7 +303,7 @@ def _refusals(source: _Source) -> Iterator[None]:
     """What transformers raises on a source that it cannot load, as a refusal that names the source."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
+    except LOAD_FAILURES as error:
         name = source.gguf_file or source.location
         raise ModelRefused(f"{name} cannot be read: {_first_line(error)}") from error
 
@@ -303,35 +313,34 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet(progress: Progress) -> Iterator[None]:
+def _stage(stage: str, progress: Progress) -> Iterator[None]:
     """Turns the progress bars of transformers into calls of `progress`, and its warnings off."""
 
     def measured(_factory: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        items = _measured("reading weights", progress, *args, **kwargs)
+        items = _measured(stage, progress, *args, **kwargs)
         return transformers_logging.EmptyTqdm(items)  # type: ignore[no-untyped-call]
 
+    progress(stage, 0.0)
     verbosity = transformers_logging.get_verbosity()
     hook = transformers_logging.set_tqdm_hook(measured)
     # The GGUF loader takes tqdm past transformers' own switch.
-    bar = vars(gguf_loading)["tqdm"]
-    vars(gguf_loading)["tqdm"] = lambda items, **_: _measured("dequantising", progress, items)
+    loader = vars(gguf_loading)
+    bar, loader["tqdm"] = loader["tqdm"], lambda items, **_: _measured("dequantising", progress, items)
     transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.set_tqdm_hook(hook)
-        vars(gguf_loading)["tqdm"] = bar
+        loader["tqdm"] = bar
+    progress(stage, 1.0)
 
 
 def _measured(stage: str, progress: Progress, items: Iterable[Any] = (), **_: object) -> Iterator[Any]:
-    try:
-        total = len(items)  # type: ignore[arg-type]
-    except TypeError:
-        total = 0
-    for done, item in enumerate(items, 1):
+    known = list(items)
+    for done, item in enumerate(known, 1):
         yield item
-        progress(stage, done / total if total else 1.0)
+        progress(stage, done / len(known))
 
 
 def _sync_tree(root: Path) -> None:

@@ -71,6 +71,7 @@ def _assemble(
     )
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     prove(runner, expected, limit, options.dtype)
+    sampler.warm_up()
     engine = Engine(runner, scheduler, eos_token_ids(Path(options.root)))
     return LoadedEngine(engine, _profile(options.dtype, kernel), limit)
 
@@ -121,7 +122,7 @@ def _profile(dtype: str, kernel: LinearKernel) -> dict[str, str]:
     return {
         "dtype": dtype,
         "device": "cpu",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "transformers": transformers.__version__,
         "numba": f"{numba.__version__} llvm {'.'.join(map(str, llvmlite.binding.llvm_version_info))}",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -14,7 +14,7 @@ from torch import Tensor
 from transom.engine.kernels.attention import Floats
 from transom.engine.kernels.draw import Longs, draw, rank, top
 from transom.engine.sequence import Sequence
-from transom.schema.generation import TokenLogprob
+from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 
 NAME = "gumbel-max/philox4x32-10/v1"
 
@@ -47,6 +47,13 @@ def draw_tokens(logits: Tensor, sequences: list[Sequence]) -> list[TokenLogprob]
         tokens,
     )
     return look_up(logits, [Score(int(t), p.logprobs or 0) for t, p in zip(tokens, params, strict=True)])
+
+
+def warm_up() -> None:
+    """Compile the kernels, which takes seconds on a new machine, before anybody waits for a token."""
+    params = SamplingParams(seed=0, max_tokens=1, logprobs=1)
+    request = SequenceRequest(sequence_id="", prompt_token_ids=(0,), sampling=params)
+    draw_tokens(torch.zeros(1, 4), [Sequence(request)])
 
 
 def look_up(logits: Tensor, scores: list[Score]) -> list[TokenLogprob]:

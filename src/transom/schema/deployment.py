@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transom.schema.canonical import CanonicalJson, digest
+from transom.schema.canonical import digest
 
 
 class Frozen(BaseModel):
@@ -18,7 +19,7 @@ class Frozen(BaseModel):
 class ModelManifest(Frozen):
     """The model root: what `transom model add` wrote, file by file and tensor by tensor."""
 
-    signing_statement: dict[str, CanonicalJson]
+    signing_statement: dict[str, Any]
     """in-toto Statement in OpenSSF model-signing form (predicate `https://model_signing/signature/v1.0`):
     SHA-256 of each file, and of their concatenated digests as the subject."""
     tensors_root: str

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.tiny import FAMILIES, make_model, make_tiny, make_tokenizer
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from tests.tiny import FAMILIES, make_model, make_tiny, make_tokenizer
 from transom.engine import convert as conversion
 from transom.engine.convert import convert
 from transom.errors import ModelRefused
@@ -134,8 +134,30 @@ def test_a_tokenizer_that_encodes_otherwise_is_refused_with_the_text(
 def test_weights_that_would_come_untied_are_refused(
     source: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversion, "_saved_names", lambda _: ["model.norm.weight"])
-    refused(source, destination, "saved 0 times")
+    save = conversion._settle_tokenizer_config
+
+    def untie(tokenizer: object, path: Path) -> None:
+        save(tokenizer, path)
+        config = json.loads((path.parent / "config.json").read_text())
+        (path.parent / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+
+    monkeypatch.setattr(conversion, "_settle_tokenizer_config", untie)
+    refused(source, destination, "are not the ones tied")
+
+
+def test_a_weight_that_changes_on_the_way_is_refused(
+    source: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = conversion._settle_tokenizer_config
+
+    def flip(tokenizer: object, path: Path) -> None:
+        save(tokenizer, path)
+        weights = load_file(path.parent / "model.safetensors")
+        weights["model.norm.weight"][0].neg_()
+        save_file(weights, path.parent / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(conversion, "_settle_tokenizer_config", flip)
+    refused(source, destination, r"model\.norm\.weight changed")
 
 
 def test_an_existing_destination_is_refused(source: Path, destination: Path) -> None:
@@ -194,6 +216,7 @@ def test_progress_names_each_stage_and_ends_at_one(source: Path, destination: Pa
         "reading tokenizer",
         "reading weights",
         "writing weights",
+        "checking weights",
         "checking tokenizer",
     ]
     assert all(0 <= fraction <= 1 for _, fraction in seen)

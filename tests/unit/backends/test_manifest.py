@@ -114,7 +114,9 @@ def test_a_root_without_a_needed_file_is_refused(root: Path, name: str) -> None:
         manifest.compute(root)
 
 
-@pytest.mark.parametrize("config", ["{", "[]", "{}", '{"architectures": []}', '{"architectures": ["A", "B"]}'])
+@pytest.mark.parametrize(
+    "config", ["{", "[]", "{}", '{"architectures": []}', '{"architectures": ["A", "B"]}']
+)
 def test_a_config_without_one_architecture_is_refused(root: Path, config: str) -> None:
     (root / "config.json").write_text(config)
     with pytest.raises(ModelRefused, match=r"config\.json"):

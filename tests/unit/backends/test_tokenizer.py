@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tiny import CHAT_TEMPLATE, VOCAB_SIZE, make_tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer
 
-from tests.tiny import CHAT_TEMPLATE, VOCAB_SIZE, make_tokenizer
 from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import InvalidRequest, ModelRefused
 
@@ -43,7 +43,9 @@ def sentencepiece(tmp_path: Path) -> LocalTokenizer:
     merges = [("\u2581", "\u2581"), ("\u2581", "a")]
     raw = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, unk_token="<unk>"))
     raw.normalizer = normalizers.Replace(" ", "\u2581")
-    raw.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     raw.add_special_tokens([AddedToken("</s>", special=True)])
     raw.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "config.json").write_text('{"text_config": {"vocab_size": 262, "eos_token_id": [1, 4]}}')
@@ -126,7 +128,9 @@ def test_an_id_outside_the_vocabulary_is_refused(tokenizer: LocalTokenizer, toke
 
 
 def test_loading_it_does_not_load_torch() -> None:
-    code = "import sys, transom.backends.tokenizer, transom.backends.library; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, transom.backends.tokenizer, transom.backends.library; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
