@@ -30,7 +30,6 @@ from transom.errors import (
     Unauthenticated,
 )
 
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -104,9 +103,9 @@ def note(text: str) -> None:
     err.print(Text(printable(text), style="dim"))
 
 
-def fail(message: str) -> None:
-    """Say in one line what went wrong."""
-    line = printable(" ".join(message.split()))
+def fail(*sentences: str) -> None:
+    """Say in one line what went wrong, and what to do about it."""
+    line = " ".join(printable(" ".join(sentence.split())).rstrip(".") + "." for sentence in sentences)
     err.print(Text.assemble(("Error: ", "bold red"), line))
 
 
@@ -118,7 +117,7 @@ def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except TransomError as error:
-            fail(" ".join([error.message, *getattr(error, "__notes__", ()), remedy(error)]))
+            fail(*filter(None, (error.message, *getattr(error, "__notes__", ()), remedy(error))))
             raise typer.Exit(exit_code(error)) from error
 
     return run

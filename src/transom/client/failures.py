@@ -84,7 +84,7 @@ def reaching(base_url: str) -> Iterator[None]:
         ) from error
     except httpx2.HTTPError as error:
         raise ServerUnreachable(
-            f"The connection to {base_url} broke ({error or type(error).__name__}). "
+            f"The connection to {base_url} broke ({str(error) or type(error).__name__}). "
             "Check that the server still runs; what it finished is among your records."
         ) from error
 

@@ -1,0 +1,212 @@
+"""Every method of both clients: what it sends, and what it makes of the reply."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+from client_standin import (
+    DEPLOYMENT,
+    KEY,
+    Server,
+    call,
+    chat,
+    completion,
+    models,
+    record_view,
+    reply,
+)
+
+from transom import AsyncClient, Client
+from transom.client import UnexpectedReply
+from transom.errors import InvalidRequest
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_completion_carries_its_text_record_seed_and_deployment(kind) -> None:
+    server = Server({"POST /v1/completions": reply(completion())})
+    answer = await call(kind, server, "complete", "The sky is", model="smol", temperature=0.5, seed=None)
+    assert server.asked == {"model": "smol", "prompt": "The sky is", "temperature": 0.5}
+    assert (answer.text, answer.record, answer.deployment) == (" blue", "rec_1", DEPLOYMENT)
+    assert answer.seed == 2**63 - 1
+    assert answer.usage.total_tokens == 5
+
+
+async def test_token_ids_are_sent_as_they_are(kind) -> None:
+    server = Server({"POST /v1/completions": reply(completion())})
+    await call(kind, server, "complete", [[1, 2], (3, 4)], model="smol")
+    assert server.asked["prompt"] == [[1, 2], [3, 4]]
+
+
+async def test_a_text_alone_is_one_message_of_the_user(kind) -> None:
+    server = Server({"POST /v1/chat/completions": reply(chat())})
+    answer = await call(kind, server, "chat", "Colour?", model="smol")
+    assert server.asked["messages"] == [{"role": "user", "content": "Colour?"}]
+    assert answer.text == "Blue."
+    assert answer.choices[0].finish_reason == "length"
+
+
+async def test_the_key_is_sent_as_a_bearer_token(kind) -> None:
+    server = Server({"GET /v1/models": reply(models())})
+    await call(kind, server, "models")
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_logprobs_of_both_endpoints_read_the_same(kind) -> None:
+    legacy = {
+        "tokens": ["The", " sky"],
+        "token_logprobs": [None, -0.1000000014901161],
+        "top_logprobs": [None, {" sky": -0.1000000014901161, " sea": -2.5}],
+        "text_offset": [0, 3],
+    }
+    entry = {"token": " sky", "logprob": -0.1000000014901161, "bytes": [32, 115, 107, 121]}
+    top = [entry, {"token": " sea", "logprob": -2.5, "bytes": None}]
+    modern = {"content": [entry | {"top_logprobs": top}], "refusal": None}
+    server = Server(
+        {
+            "POST /v1/completions": reply(completion(logprobs=legacy)),
+            "POST /v1/chat/completions": reply(chat(logprobs=modern)),
+        }
+    )
+    completed = await call(kind, server, "complete", "x", model="smol", logprobs=2, echo=True)
+    chatted = await call(kind, server, "chat", "x", model="smol", logprobs=True, top_logprobs=2)
+    first, second = completed.choices[0].logprobs.scored
+    assert (first.logprob, first.top) == (None, ())
+    assert (second,) == chatted.choices[0].logprobs.scored
+    assert second == (" sky", -0.1000000014901161, ((" sky", -0.1000000014901161), (" sea", -2.5)))
+
+
+async def test_prompt_logprobs_are_keyed_by_token_id_and_null_is_an_impossible_token(kind) -> None:
+    entry = {"logprob": None, "rank": 9, "decoded_token": "x"}
+    server = Server({"POST /v1/completions": reply(completion(prompt_logprobs=[None, {"12": entry}]))})
+    answer = await call(kind, server, "complete", "x", model="smol", prompt_logprobs=1)
+    first, second = answer.choices[0].prompt_logprobs
+    assert first is None
+    assert second[12].logprob == -math.inf
+
+
+async def test_fields_of_a_newer_server_are_ignored(kind) -> None:
+    server = Server({"POST /v1/completions": reply(completion(novelty=1) | {"novelty": 2})})
+    assert (await call(kind, server, "complete", "x", model="smol")).text == " blue"
+
+
+async def test_text_and_messages_are_tokenized_each_under_its_name(kind) -> None:
+    server = Server({"POST /tokenize": reply({"count": 2, "max_model_len": 8192, "tokens": [5, 6]})})
+    tokens = await call(kind, server, "tokenize", "hi", model="smol", add_special_tokens=False)
+    assert server.asked == {"model": "smol", "prompt": "hi", "add_special_tokens": False}
+    assert tokens.tokens == (5, 6)
+    await call(kind, server, "tokenize", [{"role": "user", "content": "hi"}], model="smol")
+    assert server.asked == {"model": "smol", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_tokens_become_text_again(kind) -> None:
+    server = Server({"POST /detokenize": reply({"prompt": "hi"})})
+    assert await call(kind, server, "detokenize", (5, 6), model="smol") == "hi"
+    assert server.asked == {"model": "smol", "tokens": [5, 6]}
+
+
+async def test_models_come_with_the_manifest_of_their_deployment(kind) -> None:
+    server = Server({"GET /v1/models": reply(models("smol"))})
+    (model,) = await call(kind, server, "models")
+    assert (model.id, model.digest, model.max_model_len) == ("smol", DEPLOYMENT, 8192)
+    assert model.deployment == {"policy": {"max_model_len": 8192}}
+
+
+async def test_the_only_model_is_meant_where_none_is_named(kind) -> None:
+    server = Server({"GET /v1/models": reply(models("smol")), "POST /v1/completions": reply(completion())})
+    await call(kind, server, "complete", "x")
+    assert server.asked["model"] == "smol"
+
+
+async def test_a_choice_of_models_is_named_in_the_refusal(kind) -> None:
+    server = Server({"GET /v1/models": reply(models("smol", "big"))})
+    with pytest.raises(InvalidRequest, match="Name a model; served here: big, smol") as caught:
+        await call(kind, server, "chat", "x")
+    assert caught.value.param == "model"
+
+
+async def test_the_only_model_is_looked_up_once() -> None:
+    import httpx2
+
+    server = Server({"GET /v1/models": reply(models("smol")), "POST /v1/completions": reply(completion())})
+    with Client("http://transom.test", transport=httpx2.MockTransport(server)) as client:
+        client.complete("x")
+        client.complete("y")
+    async with AsyncClient("http://transom.test", transport=httpx2.MockTransport(server)) as waiting:
+        await waiting.complete("x")
+        await waiting.complete("y")
+    assert [request.method for request in server.requests] == ["GET", "POST", "POST"] * 2
+
+
+SUMMARY = record_view().model_dump(exclude={"sequence", "digest", "envelope", "statement", "openings"})
+PAGES = [
+    {"data": [SUMMARY | {"id": "rec_3", "sequence": 3, "digest": "d"}], "after": "c1"},
+    {"data": [SUMMARY | {"id": "rec_2", "sequence": 2, "digest": "d"}], "after": None},
+]
+
+
+async def test_a_page_of_records_is_asked_for_with_its_cursor(kind) -> None:
+    server = Server({"GET /v1/records": reply(PAGES[0])})
+    page = await call(kind, server, "records", after="c0", limit=5)
+    assert dict(server.requests[0].url.params) == {"limit": "5", "after": "c0"}
+    assert (page.data[0].id, page.after) == ("rec_3", "c1")
+
+
+async def test_all_records_are_read_page_by_page(kind) -> None:
+    server = Server({"GET /v1/records": [reply(page) for page in PAGES]})
+    summaries = await call(kind, server, "all_records", limit=1)
+    assert [summary.id for summary in summaries] == ["rec_3", "rec_2"]
+    assert [request.url.params.get("after") for request in server.requests] == [None, "c1"]
+
+
+async def test_a_record_is_read_whole(kind) -> None:
+    view = record_view()
+    server = Server({"GET /v1/records/rec_1": reply(view.model_dump())})
+    assert await call(kind, server, "record", "rec_1") == view
+
+
+async def test_a_record_id_cannot_wander_to_another_path(kind) -> None:
+    server = Server({"GET /v1/records/../models": reply({})})
+    with pytest.raises(UnexpectedReply):
+        await call(kind, server, "record", "../models")
+    assert server.requests[0].url.raw_path == b"/v1/records/..%2Fmodels"
+    with pytest.raises(InvalidRequest):
+        await call(kind, server, "record", "..")
+
+
+async def test_a_replay_reports_its_level_and_first_difference(kind) -> None:
+    report = {"record": "rec_1", "level": "OUTSIDE", "reason": "TOKEN at 17", "tokens": 18, "elapsed_s": 0.2}
+    where = {"first_difference": {"sequence": 0, "position": 17}}
+    server = Server({"POST /v1/records/rec_1/replay": reply(report | where)})
+    found = await call(kind, server, "replay", "rec_1")
+    assert (found.level, found.first_difference.position) == ("OUTSIDE", 17)
+
+
+async def test_stream_is_no_option(kind) -> None:
+    with pytest.raises(TypeError, match="stream_chat"):
+        await call(kind, Server(), "chat", "x", model="smol", stream=True)
+
+
+def test_both_clients_have_the_same_methods_and_parameters() -> None:
+    def public(kind: type) -> dict[str, list[str]]:
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        return {name: list(inspect.signature(of).parameters) for name, of in methods if name[0] != "_"}
+
+    assert public(Client) == public(AsyncClient)
+
+
+def test_importing_transom_does_not_load_the_client() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, transom; sys.exit('transom.client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_transom_has_no_attributes_but_its_own() -> None:
+    import transom
+
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = transom.nonsense  # type: ignore[attr-defined]
