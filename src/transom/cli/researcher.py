@@ -11,10 +11,10 @@ from rich.text import Text
 
 from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
-from transom.client import Client, Scored, UnexpectedReply, operations, verify_record
+from transom.client import Client, Scored, operations, verify_record
 from transom.client.operations import Operation
 from transom.client.types import ChatChunk, CompletionChunk
-from transom.errors import InvalidRequest
+from transom.errors import InvalidRequest, TransomError
 from transom.schema.record import RecordView, ReplayLevel, ReplayReport
 
 BaseUrl = Annotated[str | None, typer.Option(help="The server's address; else TRANSOM_BASE_URL.")]
@@ -106,8 +106,8 @@ def _show_answer(chunks: Iterator[ChatChunk | CompletionChunk]) -> None:
                 scored += choice.logprobs.scored if choice.logprobs else ()
                 finish = choice.finish_reason or finish
     finally:
-        # Whatever ends the stream, the next line is not the answer's.
-        output.write("")
+        if last is not None:  # whatever ends the stream, the next line is not the answer's
+            output.write("")
     if scored:
         output.write("")
         output.write_rows(["token", "logprob", "likeliest"], [_scored_row(token) for token in scored])
@@ -192,7 +192,7 @@ def _sections(view: RecordView) -> list[tuple[str, str]]:
             sections.append(("error", openings["error"]["text"]))
         return [*sections, ("commitments", _lines(_commitments(view.digest, predicate)))]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UnexpectedReply("This record has a form that this version cannot show; use --json.") from error
+        raise TransomError("This record has a form that this version cannot show; use --json.") from error
 
 
 def _facts(view: RecordView) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ import httpx2
 
 from transom import __version__
 from transom.client.failures import ServerUnreachable
+from transom.errors import Unauthenticated
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8600"
 
@@ -36,13 +37,14 @@ class Connection:
 
         Raises:
             ServerUnreachable: the address is none.
+            Unauthenticated: the key could not even be sent.
         """
         given = base_url or environ.get("TRANSOM_BASE_URL")
         openai = None if given else environ.get("OPENAI_BASE_URL")
         key = api_key if api_key is not None else environ.get("TRANSOM_API_KEY")
         if key is None:
             key = _openai_key(environ, paired=openai is not None)
-        return cls(_checked(given or openai or DEFAULT_BASE_URL), key or None)
+        return cls(_checked_url(given or openai or DEFAULT_BASE_URL), _checked_key(key))
 
     def options(self, timeout: float | httpx2.Timeout) -> dict[str, Any]:
         """Arguments for either kind of HTTP client."""
@@ -64,7 +66,7 @@ def _openai_key(environ: Mapping[str, str], *, paired: bool) -> str | None:
     return key if key is not None and (paired or key.startswith(_KEY_PREFIX)) else None
 
 
-def _checked(base_url: str) -> str:
+def _checked_url(base_url: str) -> str:
     """The address without a trailing `/v1`, which OpenAI's clients want and every path here brings along."""
     try:
         url = httpx2.URL(base_url)
@@ -73,6 +75,14 @@ def _checked(base_url: str) -> str:
     if url.scheme not in {"http", "https"} or not url.host:
         raise ServerUnreachable(f"{base_url!r} is no address; write it like {DEFAULT_BASE_URL}.")
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _checked_key(key: str | None) -> str | None:
+    """The key without the line end that a file may have left on it; None for no key."""
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise Unauthenticated("The key holds characters that no key has; copy it again, whole.")
+    return key or None
 
 
 def _is_loopback(base_url: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from transom.engine.messages import Output
-from transom.engine.runner import Runner, logit_positions, scored_positions
+from transom.engine.runner import Runner, scored_positions
 from transom.engine.sampler import Score, draw_tokens, look_up
 from transom.engine.scheduler import Chunk, Scheduler
 from transom.engine.sequence import Sequence
@@ -49,34 +50,22 @@ class Engine:
         if not chunks:
             return []
         logits = self._runner.run(chunks)
-        self._score_prompts(chunks, logits)
+        for chunk, rows in zip(chunks, logits, strict=True):
+            _score_prompt(chunk, rows)
         drawn = self._draw(chunks, logits)
-        return [
-            self._publish(chunk.sequence, drawn.get(id(chunk.sequence)))
-            for chunk in chunks
-            if chunk.completes
+        return [self._publish(chunk.sequence, drawn.get(id(chunk.sequence))) for chunk in chunks if chunk.completes]
+
+    def _draw(self, chunks: list[Chunk], logits: list[Tensor]) -> dict[int, TokenLogprob]:
+        """The next token of each sequence that is ready for one, drawn from the last row of its chunk."""
+        ready = [
+            (chunk.sequence, rows[-1])
+            for chunk, rows in zip(chunks, logits, strict=True)
+            if chunk.completes and chunk.sequence.wants_token
         ]
-
-    def _score_prompts(self, chunks: list[Chunk], logits: Tensor) -> None:
-        at = 0
-        for chunk in chunks:
-            positions, sequence = scored_positions(chunk), chunk.sequence
-            if positions and sequence.prompt_logprobs is not None:
-                count = sequence.sampling.prompt_logprobs or 0
-                scores = [Score(sequence.tokens[position + 1], count) for position in positions]
-                sequence.prompt_logprobs.extend(look_up(logits[at : at + len(scores)], scores))
-            at += len(logit_positions(chunk))
-
-    def _draw(self, chunks: list[Chunk], logits: Tensor) -> dict[int, TokenLogprob]:
-        rows, sequences, at = [], [], 0
-        for chunk in chunks:
-            at += len(logit_positions(chunk))
-            if chunk.completes and chunk.sequence.wants_token:
-                rows.append(at - 1)
-                sequences.append(chunk.sequence)
-        if not rows:
+        if not ready:
             return {}
-        tokens = draw_tokens(logits[rows], sequences)
+        sequences, rows = zip(*ready, strict=True)
+        tokens = draw_tokens(torch.stack(rows), sequences)
         return {id(sequence): token for sequence, token in zip(sequences, tokens, strict=True)}
 
     def _publish(self, sequence: Sequence, token: TokenLogprob | None) -> Output:
@@ -105,3 +94,12 @@ class Engine:
         if token is not None and token.token_id in self._eos_token_ids and not params.ignore_eos:
             return "stop", None
         return ("length" if not sequence.wants_token else None), None
+
+
+def _score_prompt(chunk: Chunk, logits: Tensor) -> None:
+    """Look up the prompt tokens that the chunk's positions predict."""
+    positions, sequence = scored_positions(chunk), chunk.sequence
+    if positions and sequence.prompt_logprobs is not None:
+        count = sequence.sampling.prompt_logprobs or 0
+        scores = [Score(sequence.tokens[position + 1], count) for position in positions]
+        sequence.prompt_logprobs.extend(look_up(logits[: len(scores)], scores))

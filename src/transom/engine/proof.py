@@ -88,11 +88,8 @@ def _forward(runner: Runner, references: list[Reference], sizes: list[int]) -> l
         next_page += count
     parts: list[list[Tensor]] = [[] for _ in sequences]
     while chunks := _next_chunks(sequences, sizes):
-        logits = runner.run(chunks)
-        for chunk in chunks:
-            rows = chunk.length - (chunk.end == chunk.sequence.target) + chunk.completes
-            parts[sequences.index(chunk.sequence)].append(logits[:rows])
-            logits = logits[rows:]
+        for chunk, logits in zip(chunks, runner.run(chunks), strict=True):
+            parts[sequences.index(chunk.sequence)].append(logits)
     return [torch.cat(part) for part in parts]
 
 

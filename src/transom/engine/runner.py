@@ -21,6 +21,8 @@ class Batch:
     token_ids: Ints
     rows: RowMap
     logit_rows: list[int]
+    logit_counts: list[int]
+    """How many of `logit_rows` belong to each chunk."""
 
 
 class Runner:
@@ -31,11 +33,11 @@ class Runner:
         self._attention = attention
         self._row_multiple = row_multiple
 
-    def run(self, chunks: list[Chunk]) -> Tensor:
+    def run(self, chunks: list[Chunk]) -> list[Tensor]:
         """Compute the chunks and store their keys and values.
 
         Returns:
-            Logits [rows, vocabulary]: for each chunk in order, the rows named by `logit_positions`.
+            For each chunk the logits [rows, vocabulary] of its `logit_positions`.
         """
         batch = self._pack(chunks)
         self._attention.set_rows(batch.rows)
@@ -49,7 +51,7 @@ class Runner:
             ).logits[0]
         for chunk in chunks:
             chunk.sequence.computed = chunk.end
-        return logits[: len(batch.logit_rows)]
+        return list(torch.split(logits[: sum(batch.logit_counts)], batch.logit_counts))
 
     def _pack(self, chunks: list[Chunk]) -> Batch:
         total = sum(chunk.length for chunk in chunks)
@@ -59,6 +61,7 @@ class Runner:
         token_ids, position = np.zeros(padded, np.int32), np.zeros(padded, np.int32)
         sequence = np.full(padded, len(chunks), np.int32)
         logit_rows: list[int] = []
+        logit_counts: list[int] = []
         at = 0
         for index, chunk in enumerate(chunks):
             rows = slice(at, at + chunk.length)
@@ -66,9 +69,11 @@ class Runner:
             token_ids[rows] = chunk.sequence.tokens[chunk.start : chunk.end]
             position[rows] = np.arange(chunk.start, chunk.end)
             sequence[rows] = index
-            logit_rows.extend(at + p - chunk.start for p in logit_positions(chunk))
+            wanted = logit_positions(chunk)
+            logit_rows.extend(at + p - chunk.start for p in wanted)
+            logit_counts.append(len(wanted))
             at += chunk.length
-        return Batch(token_ids, RowMap(tables, sequence, position), logit_rows)
+        return Batch(token_ids, RowMap(tables, sequence, position), logit_rows, logit_counts)
 
 
 def scored_positions(chunk: Chunk) -> range:

@@ -5,6 +5,7 @@ A token drawn is a pure function of (logits, sampling params, position, choice);
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ class Score:
     top: int
 
 
-def draw_tokens(logits: Tensor, sequences: list[Sequence]) -> list[TokenLogprob]:
+def draw_tokens(logits: Tensor, sequences: Collection[Sequence]) -> list[TokenLogprob]:
     """Draw the next token of each sequence from its row of `logits` [rows, vocabulary]."""
     shaped = _shape(logits, sequences)
     params = [sequence.sampling for sequence in sequences]
@@ -84,7 +85,7 @@ def _report(logprobs: Floats, scores: list[Score]) -> list[TokenLogprob]:
     ]
 
 
-def _shape(logits: Tensor, sequences: list[Sequence]) -> Floats:
+def _shape(logits: Tensor, sequences: Collection[Sequence]) -> Floats:
     """Logits after penalties and bias, float32; a copy only where some request asks for either."""
     shaped = logits.to(torch.float32)
     if any(_is_shaped(sequence) for sequence in sequences):

@@ -7,6 +7,7 @@ import pytest
 from transom import Client
 from transom.client import ServerUnreachable
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.errors import Unauthenticated
 
 OPENAI = {"OPENAI_BASE_URL": "http://a.test/v1", "OPENAI_API_KEY": "sk-1"}
 TRANSOM = {"TRANSOM_BASE_URL": "http://b.test", "TRANSOM_API_KEY": "tr_2"}
@@ -52,7 +53,9 @@ def test_the_address_may_be_openais(tail) -> None:
     )
 
 
-@pytest.mark.parametrize("address", ["localhost:8600", "a.test", "ftp://a.test", "http://", "http://[1"])
+@pytest.mark.parametrize(
+    "address", ["localhost:8600", "a.test", "ftp://a.test", "http://", "http://a.test:x"]
+)
 def test_what_is_no_address_is_refused_at_once(address) -> None:
     with pytest.raises(ServerUnreachable, match="is no address"):
         Client(address)
@@ -69,6 +72,16 @@ def test_what_is_no_address_is_refused_at_once(address) -> None:
 )
 def test_a_proxy_is_not_asked_for_this_machine(address, trusted) -> None:
     assert Connection.find(address, environ={}).options(DEFAULT_TIMEOUT)["trust_env"] is trusted
+
+
+def test_a_key_may_bring_the_line_end_of_its_file() -> None:
+    assert Connection.find(api_key="tr_5\n", environ={}).api_key == "tr_5"
+
+
+@pytest.mark.parametrize("key", ["tr_…", "tr_1\r\nx-evil: 1"])
+def test_a_key_that_no_header_can_carry_is_refused(key) -> None:
+    with pytest.raises(Unauthenticated, match="copy it again"):
+        Client(api_key=key)
 
 
 def test_a_key_does_not_show_in_a_traceback() -> None:
