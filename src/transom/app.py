@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
 
-from transom import __version__
 from transom.access import peppers
 from transom.access.callers import KeyStore
 from transom.api import routes
@@ -58,7 +58,7 @@ def create_app(
 
     app = FastAPI(
         title="Transom",
-        version=__version__,
+        version=version("transom"),
         summary="Open access to AI models whose weights stay where they are.",
         lifespan=lifespan,
     )

@@ -24,5 +24,6 @@ def key(server) -> str:
 
 @pytest.fixture
 def http(server, key):
-    with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {key}"}, timeout=300) as client:
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=300) as client:
         yield client

@@ -38,7 +38,12 @@ class Server:
     def command(self, *arguments: str) -> str:
         """Run `transom …` in this data folder; its standard output."""
         done = subprocess.run(
-            [TRANSOM, *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=True
+            [TRANSOM, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=True,
         )
         return done.stdout.strip()
 

@@ -20,7 +20,7 @@ OnExit = Callable[[int], None]
 
 
 class EngineProcess:
-    """One engine process. Its messages arrive on the event loop that made it, in order, then its exit once."""
+    """One engine process. Its messages, then its exit, arrive in order on the event loop that made it."""
 
     def __init__(self, options: EngineOptions, on_message: OnMessage, on_exit: OnExit) -> None:
         self._loop = asyncio.get_running_loop()

@@ -86,7 +86,7 @@ class PagedAttention:
         expected = model.config.get_text_config().num_hidden_layers
         if sorted(self.specs) != list(range(expected)):
             raise ModelRefused(
-                f"{len(self.specs)} of {expected} layers attend through the attention interface of transformers"
+                f"{len(self.specs)} of {expected} layers attend through transformers' attention interface"
             )
         _check_windows(model, self.specs)
 

@@ -53,7 +53,8 @@ class Engine:
         for chunk, rows in zip(chunks, logits, strict=True):
             _score_prompt(chunk, rows)
         drawn = self._draw(chunks, logits)
-        return [self._publish(chunk.sequence, drawn.get(id(chunk.sequence))) for chunk in chunks if chunk.completes]
+        complete = [chunk.sequence for chunk in chunks if chunk.completes]
+        return [self._publish(sequence, drawn.get(id(sequence))) for sequence in complete]
 
     def _draw(self, chunks: list[Chunk], logits: list[Tensor]) -> dict[int, TokenLogprob]:
         """The next token of each sequence that is ready for one, drawn from the last row of its chunk."""

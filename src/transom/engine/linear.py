@@ -24,7 +24,7 @@ _PROBE_ROWS = (1, 2, 3, 5, 8, 13, 24, 31, 32, 33, 64, 127, 256)
 
 
 def _onednn(weight: Tensor, bias: Tensor | None) -> Product:
-    """OneDNN's product over a weight packed once. The operators are private to torch: its version is pinned."""
+    """OneDNN's product over a weight packed once. Private operators, so torch is pinned."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)  # noqa: SLF001
     linear = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
     return lambda rows: linear(rows, packed, bias, "none", [], "")
