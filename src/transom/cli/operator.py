@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -140,6 +141,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Serve this model; may be repeated.")] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Answer requests without a key.")] = False,
+    welcome: Annotated[
+        bool, typer.Option("--welcome", help="Once up, ask, replay, and print a key.")
+    ] = False,
+    env_file: Annotated[
+        Path | None, typer.Option(help="With --welcome: also write OPENAI_BASE_URL and OPENAI_API_KEY here.")
+    ] = None,
 ) -> None:
     """Serve the library's models until interrupted."""
     from transom.cli.server import run
@@ -148,7 +155,7 @@ def serve(
     changes = {key: value for key, value in chosen.items() if value is not None}
     if anonymous:
         changes["allow_anonymous"] = True
-    run(Settings(**changes))  # type: ignore[arg-type]
+    run(Settings(**changes), welcome=welcome or env_file is not None, env_file=env_file)  # type: ignore[arg-type]
 
 
 def _with_keys(work: Callable[[Any], Awaitable[T]]) -> T:

@@ -79,7 +79,10 @@ def write_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in rows:
             write("\t".join(row))
         return
-    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        # The first column names the row, and is there to be copied: it stays in one piece.
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table, soft_wrap=False)
@@ -105,8 +108,12 @@ def note(text: str) -> None:
 
 def fail(*sentences: str) -> None:
     """Say in one line what went wrong, and what to do about it."""
-    line = " ".join(printable(" ".join(sentence.split())).rstrip(".") + "." for sentence in sentences)
+    line = " ".join(_sentence(printable(" ".join(sentence.split()))) for sentence in sentences)
     err.print(Text.assemble(("Error: ", "bold red"), line))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import structlog
 import uvicorn
 
 from transom.app import create_app
+from transom.cli.welcome import Welcome
 from transom.config import Settings
-from transom.errors import ModelRefused
+from transom.errors import TransomError
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, *, welcome: bool = False, env_file: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
+    Args:
+        settings: the server's.
+        welcome: whether to show, once it is up, that it works.
+        env_file: see `Welcome`.
+
     Raises:
-        ModelRefused: a model could not be served; the server was ended for it.
+        TransomError: a model could not be served, or the welcome failed; the server was ended for it.
     """
     configure_logs(settings.log_level)
-    refusals: list[ModelRefused] = []
+    failures: list[TransomError] = []
 
-    def on_refusal(refusal: ModelRefused) -> None:
-        refusals.append(refusal)
+    def end(failure: TransomError) -> None:
+        failures.append(failure)
         server.should_exit = True
 
-    app = create_app(settings, on_refusal=on_refusal)
+    app = create_app(settings, on_refusal=end)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -37,9 +44,11 @@ def run(settings: Settings) -> None:
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
     )
+    if welcome:
+        Welcome(settings, env_file, on_failure=end).start()
     server.run()
-    if refusals:
-        raise refusals[0]
+    if failures:
+        raise failures[0]
 
 
 def configure_logs(level: str) -> None:

@@ -20,12 +20,8 @@ from transom.client import Client
 from transom.schema.canonical import canonical_bytes, digest, sha256
 
 DEPLOYMENT = "sha256:" + "ab" * 32
-ENVELOPE = {
-    "id": "rec_1",
-    "created": 7,
-    "model": "smol",
-    "transom": {"record": "rec_1", "seed": 3, "deployment": DEPLOYMENT},
-}
+STAMP = {"record": "rec_1", "seed": 3, "deployment": DEPLOYMENT}
+ENVELOPE = {"id": "rec_1", "created": 7, "model": "smol", "transom": STAMP}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 MODEL = {"id": "smol", "created": 7, "owned_by": "operator", "digest": DEPLOYMENT, "deployment": {}}
 ASK = "POST /v1/chat/completions"
@@ -101,9 +97,6 @@ END = event({"index": 0, "delta": {}, "finish_reason": "stop"}) + event(usage=US
 
 def refusal(message: str, code: str, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": "x", "param": param, "code": code, "layer": "api"}}
-
-
-# ask
 
 
 def test_an_answer_is_alone_on_stdout_and_its_record_on_stderr(server) -> None:
@@ -209,9 +202,6 @@ def test_a_refused_question_prints_nothing_on_stdout(server) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
 
 
-# errors
-
-
 @pytest.mark.parametrize(
     ("status", "code", "ends", "remedy"),
     [
@@ -265,9 +255,6 @@ def test_a_failure_on_record_names_its_record(server) -> None:
     assert transom("models").stderr == "Error: It died. It is on record as rec_9.\n"
 
 
-# replay
-
-
 @pytest.mark.parametrize(
     ("level", "ends"), [("EXACT", 0), ("WITHIN", 0), ("OUTSIDE", 1), ("UNREPLAYABLE", 2)]
 )
@@ -295,22 +282,16 @@ def test_a_level_is_coloured_on_a_terminal(server, terminal) -> None:
     assert transom("replay", "rec_1").stdout.startswith("\x1b[1;32mEXACT\x1b[0m")
 
 
-# records
-
-
 def view(**changes: Any) -> dict[str, Any]:
     """A record as the server hands it out."""
     output_ = [{"tokens": 2, "token_ids": "sha256:t", "text": "sha256:x", "finish_reason": "stop"}]
-    summary = {
-        "model": "smol",
-        "deployment": DEPLOYMENT,
-        "status": "complete",
-    }
+    summary = {"model": "smol", "deployment": DEPLOYMENT, "status": "complete"}
+    endpoint, answered = "/v1/chat/completions", "2026-01-31T09:05:01.000000Z"
     predicate = summary | {
         "record": "rec_1",
-        "time": {"received": "2026-01-31T09:05:00.000000Z", "answered": "2026-01-31T09:05:01.000000Z"},
+        "time": {"received": answered, "answered": answered},
         "request": {
-            "endpoint": "/v1/chat/completions",
+            "endpoint": endpoint,
             "body": "sha256:b",
             "messages": "sha256:m",
             "prompts": ["sha256:p"],
@@ -329,9 +310,9 @@ def view(**changes: Any) -> dict[str, Any]:
     turns = [{"role": "user", "content": "Colour? [bold]"}]
     whole = summary | {
         "id": "rec_1",
-        "created": "2026-01-31T09:05:01.000000Z",
+        "created": answered,
         "project": "local",
-        "endpoint": "/v1/chat/completions",
+        "endpoint": endpoint,
         "sequence": 4,
         "digest": sha256(payload),
         "envelope": {"payload": base64.b64encode(payload).decode(), "signatures": []},
@@ -351,15 +332,8 @@ def test_a_record_is_shown_with_its_question_answer_and_commitments(server) -> N
     server.lay("GET /v1/records/rec_1", view())
     result = transom("record", "show", "rec_1")
     assert (result.exit_code, result.stderr) == (0, "")
-    for part in (
-        "rec_1  complete",
-        "user: Colour? [bold]",
-        '{"seed": 3}',
-        "Blue.",
-        "2 tokens, ended by stop",
-        f"digest      {view()['digest']}",
-        "prompt 0    sha256:p",
-    ):
+    parts = ["rec_1  complete", "user: Colour? [bold]", '{"seed": 3}', "Blue.", "2 tokens, ended by stop"]
+    for part in [*parts, f"digest      {view()['digest']}", "prompt 0    sha256:p"]:
         assert part in result.stdout
 
 
@@ -415,3 +389,10 @@ def test_models_are_a_table_on_a_terminal(server, terminal) -> None:
     shown = transom("models").stdout
     assert "deployment" in shown
     assert DEPLOYMENT in shown
+
+
+def test_a_record_id_stays_in_one_piece_on_a_narrow_terminal(server, terminal, monkeypatch) -> None:
+    _attach(monkeypatch, force_terminal=True, width=60)
+    name = "rec_01m83exv8qwbs2854ppjpn9dtv"
+    server.lay("GET /v1/records", {"data": [view(id=name)], "after": None})
+    assert name in transom("record", "list").stdout
