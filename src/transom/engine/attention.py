@@ -1,13 +1,14 @@
 """Paged attention behind the attention interface of transformers.
 
-The modules of a model compute queries, keys and values and call the function registered under `NAME`; it
-stores keys and values in our cache and attends by our kernel. Which rows belong to which sequence comes from
+The modules of a model compute queries, keys and values and call the function registered for them; it stores
+keys and values in our cache and attends by our kernel. Which rows belong to which sequence comes from
 the `RowMap` that the runner sets before each forward.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transom.engine.kernels.attention import PAGE, Floats, Ints, attend, no_sinks, store
 from transom.errors import ModelRefused
 
-NAME = "transom"
+_instances = count()
 
 # Keyword arguments that carry no arithmetic of their own: masks and positions are the kernel's business.
 _HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "is_causal", "dropout"}
@@ -77,9 +78,11 @@ class PagedAttention:
                 f"{type(model).__name__} does not call its attention through the attention interface of "
                 "transformers (ALiBi and state-space models do not)"
             )
-        ALL_ATTENTION_FUNCTIONS.register(NAME, self)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
-        model.set_attn_implementation(NAME)
+        # The registry is global; a name of its own keeps each model with its own cache.
+        name = f"transom-{next(_instances)}"
+        ALL_ATTENTION_FUNCTIONS.register(name, self)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(name, _no_mask)
+        model.set_attn_implementation(name)
         ids = torch.zeros(1, 2, dtype=torch.long)
         with torch.inference_mode():
             model(input_ids=ids, position_ids=torch.arange(2)[None], use_cache=False)

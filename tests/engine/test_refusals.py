@@ -1,0 +1,111 @@
+"""A model that cannot be served exactly is refused at load, with the reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
+
+from tests.engine.drive import load_tiny
+from transom.engine import linear, proof
+from transom.errors import ModelRefused
+
+
+def save(model, root):
+    model.save_pretrained(root)
+    return root
+
+
+def test_alibi_attention_is_refused(tmp_path):
+    config = BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=2)
+    with pytest.raises(ModelRefused, match="attention interface"):
+        load_tiny(save(BloomForCausalLM(config), tmp_path))
+
+
+def test_a_state_space_model_is_refused(tmp_path):
+    config = MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=8)
+    with pytest.raises(ModelRefused):
+        load_tiny(save(MambaForCausalLM(config), tmp_path))
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ModelRefused, match="cannot load"):
+        load_tiny(tmp_path)
+
+
+def test_a_context_beyond_the_declared_one_is_refused(tiny_root):
+    with pytest.raises(ModelRefused, match="max_model_len"):
+        load_tiny(tiny_root("llama"), max_model_len=10**6)
+
+
+def test_an_unknown_dtype_is_refused(tiny_root):
+    with pytest.raises(ModelRefused, match="float16"):
+        load_tiny(tiny_root("llama"), dtype="float16")
+
+
+def test_a_model_whose_numbers_are_not_finite_is_refused(tiny_root, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    broken = AutoModelForCausalLM.from_pretrained(tiny_root("llama"))
+    with torch.no_grad():
+        broken.model.norm.weight[0] = float("inf")
+    with pytest.raises(ModelRefused, match="not finite"):
+        load_tiny(save(broken, tmp_path))
+
+
+def test_an_operator_that_depends_on_the_batch_is_refused(tiny_root, monkeypatch):
+    """With aten's products unpadded, which choose their summation by the number of rows."""
+    leaky = linear.LinearKernel("aten", 1, linear._aten)
+    assert not linear._is_invariant(leaky, torch.nn.Linear(576, 576))
+    monkeypatch.setattr(linear, "KERNELS", (leaky,))
+    with pytest.raises(ModelRefused, match="batch-invariant"):
+        linear.choose_kernel([torch.nn.Linear(576, 576)])
+
+
+def test_a_model_that_knows_its_batch_mates_is_refused(tiny_root, monkeypatch):
+    """The proof itself, tried with an attention that hears whether it is alone."""
+    from transom.engine.attention import PagedAttention
+
+    honest = PagedAttention.__call__
+
+    def leak(self, module, query, key, value, mask, **kwargs):
+        out, none = honest(self, module, query, key, value, mask, **kwargs)
+        crowded = self._rows is not None and len(self._rows.tables) > 2
+        return out + 1e-6 * crowded, none
+
+    monkeypatch.setattr(PagedAttention, "__call__", leak)
+    with pytest.raises(ModelRefused, match="other bits in a batch than alone"):
+        load_tiny(tiny_root("llama"))
+
+
+def test_a_wrong_number_is_refused(tiny_root, monkeypatch):
+    monkeypatch.setitem(proof._TOLERANCE, "float32", -1.0)
+    with pytest.raises(ModelRefused, match="differ from the plain model"):
+        load_tiny(tiny_root("llama"))
+
+
+def test_a_sliding_layer_that_does_not_slide_is_refused(tiny_root, tmp_path):
+    root = tiny_root("gemma3")
+    for file in root.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((root / "config.json").read_text())
+    config["layer_types"] = ["chunked_attention"] * len(config["layer_types"])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelRefused):
+        load_tiny(tmp_path)
+
+
+@pytest.mark.parametrize("kernel", linear.KERNELS, ids=str)
+def test_each_linear_kernel_computes_the_product(kernel):
+    layer = torch.nn.Linear(48, 80)
+    rows = torch.randn(13, 48)
+    exact = torch.nn.functional.linear(rows.double(), layer.weight.double(), layer.bias.double())
+    found = kernel.bind(layer.weight.detach(), layer.bias.detach())(rows)
+    assert found.shape == (13, 80)
+    assert (found.double() - exact).abs().max() < 1e-5
+
+
+def test_the_last_resort_is_invariant_by_construction():
+    assert linear._is_invariant(linear.KERNELS[-1], torch.nn.Linear(37, 53))

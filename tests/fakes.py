@@ -1,0 +1,215 @@
+"""A backend that makes its answers up, the same ones every time, and misbehaves on request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, processors
+
+from transom.backends.text import StopText
+from transom.backends.tokenizer import LocalTokenizer
+from transom.errors import EngineUnavailable
+from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
+from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
+
+MAX_MODEL_LEN = 256
+CREATED = 1_700_000_000
+
+
+def make_root(folder: Path) -> Path:
+    """The tokenizer's half of a tiny model root: a chat template, and a BOS token before each text."""
+    from tests.tiny import VOCAB_SIZE, make_tokenizer
+
+    make_tokenizer().save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
+    tokenizer.save(str(path))
+    config = {"vocab_size": VOCAB_SIZE, "eos_token_id": 2, "max_position_embeddings": MAX_MODEL_LEN}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def make_deployment(kernel: str = "made-up/1") -> Deployment:
+    """A deployment; another kernel makes it another one."""
+    return Deployment(
+        model=ModelManifest(
+            signing_statement={"subject": []},
+            tensors_root="sha256:" + "0" * 64,
+            tensor_count=0,
+            parameter_count=0,
+            tokenizer="sha256:" + "1" * 64,
+            chat_template=None,
+            architecture="FakeForCausalLM",
+        ),
+        profile=EngineProfile(
+            dtype="float32",
+            device="none",
+            torch="none",
+            transformers="none",
+            numba="none",
+            cpu_capability="none",
+            cpu_features="none",
+            linear=kernel,
+            attention="none",
+            sampler="made-up/1",
+        ),
+        policy=Policy(max_model_len=MAX_MODEL_LEN, max_top_logprobs=20),
+    )
+
+
+@dataclass
+class Knobs:
+    """How a `FakeBackend` is to misbehave."""
+
+    fail_after: int | None = None
+    """Tokens after which the sequence ends with an error, as the engine reports one."""
+    crash_after: int | None = None
+    """Tokens after which something raises that nobody expected."""
+    vanish_after: int | None = None
+    """Tokens after which the deltas end without a finish reason."""
+    hang_after: int | None = None
+    """Tokens after which nothing more comes."""
+    unavailable: bool = False
+    lie_at: int | None = None
+    """Position (prompt included) from which on another model answers."""
+    shade_at: int | None = None
+    """Position (prompt included) from which on logprobs, and not tokens, are off by one bit."""
+    stride: int = 1
+    """Tokens in one delta."""
+
+
+class FakeBackend:
+    """Implements `transom.backends.base.Backend`; honours temperature, bias, stops, eos and logprobs."""
+
+    def __init__(self, name: str, tokenizer: LocalTokenizer) -> None:
+        self.served = ServedModel(name=name, deployment=make_deployment(), created=CREATED)
+        self.tokenizer = tokenizer
+        self.ready = False
+        self.knobs = Knobs()
+        self.taken: list[SequenceRequest] = []
+        self.aborted: list[str] = []
+        self.hanging = asyncio.Event()
+        # Bytes that are no ASCII are rare, so that texts can be read; special tokens are rarer.
+        common = [self.tokenizer.token_bytes(i).isascii() for i in range(tokenizer.vocab_size)]
+        self._leaning = np.where(common, 0.0, -3.0) - 6.0 * (np.arange(tokenizer.vocab_size) < 3)
+
+    async def start(self) -> None:
+        self.ready = True
+
+    async def stop(self) -> None:
+        self.ready = False
+
+    async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
+        if self.knobs.unavailable:
+            raise EngineUnavailable("the fake is not to be had", retry_after=7)
+        self.taken.append(request)
+        ended = False
+        try:
+            async for delta in self._deltas(request):
+                ended = delta.finish_reason is not None
+                yield delta
+        finally:
+            if not ended:
+                self.aborted.append(request.sequence_id)
+
+    async def _deltas(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
+        params, ids = request.sampling, list(request.prompt_token_ids)
+        text = StopText(self.tokenizer.stream(ids), params.stop)
+        known = self._prompt(ids, params)
+        if params.max_tokens == 0:
+            yield Delta(prompt_logprobs=known, finish_reason="length")
+            return
+        pending: list[TokenLogprob] = []
+        piece = ""
+        for count in range(params.max_tokens):
+            await self._misbehave(count)
+            if count == self.knobs.vanish_after:
+                return
+            if count == self.knobs.fail_after:
+                yield Delta(finish_reason="error", error="the fake was told to fail")
+                return
+            token = self._draw(ids, request)
+            ids.append(token.token_id)
+            pending.append(token)
+            piece += text.push(token.token_id)
+            reason, stop = self._ending(token.token_id, params, text)
+            if reason is None and count + 1 == params.max_tokens:
+                reason = "length"
+            if reason is not None:
+                piece += text.finish()
+                if text.stopped_by is not None:
+                    reason, stop = "stop", text.stopped_by
+            if reason is not None or len(pending) == self.knobs.stride:
+                spelled = tuple(self.tokenizer.token_text(t.token_id) for t in pending)
+                yield Delta(
+                    tokens=tuple(pending),
+                    token_texts=spelled,
+                    text=piece,
+                    prompt_logprobs=known,
+                    finish_reason=reason,
+                    stop_reason=stop,
+                )
+                pending, piece, known = [], "", None
+                await asyncio.sleep(0)
+            if reason is not None:
+                return
+
+    async def _misbehave(self, count: int) -> None:
+        if count == self.knobs.hang_after:
+            self.hanging.set()
+            await asyncio.Event().wait()
+        if count == self.knobs.crash_after:
+            raise ZeroDivisionError("nobody expected this")
+
+    def _ending(self, token_id, params, text):
+        if text.stopped_by is not None:
+            return "stop", text.stopped_by
+        if token_id in params.stop_token_ids:
+            return "stop", token_id
+        if token_id in self.tokenizer.eos_token_ids and not params.ignore_eos:
+            return "stop", None
+        return None, None
+
+    def _logprobs(self, ids: Sequence[int]) -> np.ndarray:
+        """Made-up float32 log-probabilities of the token after `ids`."""
+        lie = self.knobs.lie_at is not None and len(ids) >= self.knobs.lie_at
+        data = np.asarray(ids, "<u4").tobytes() + b"lie" * lie
+        chance = np.random.default_rng(int.from_bytes(hashlib.sha256(data).digest()[:8]))
+        logits = 2.0 * chance.standard_normal(self.tokenizer.vocab_size) + self._leaning
+        found = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        if self.knobs.shade_at is not None and len(ids) >= self.knobs.shade_at:
+            found = np.nextafter(found, np.float32(-np.inf))
+        return found
+
+    def _draw(self, ids: list[int], request: SequenceRequest) -> TokenLogprob:
+        params, row = request.sampling, self._logprobs(ids)
+        scores = row.astype(np.float64)
+        for token_id, bias in params.logit_bias:
+            scores[token_id] += bias
+        if params.temperature > 0:
+            key = f"{params.seed}/{len(ids)}/{request.choice}".encode()
+            noise = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8]))
+            scores = scores / params.temperature + noise.gumbel(size=len(scores))
+        return _describe(row, int(scores.argmax()), params.logprobs)
+
+    def _prompt(self, ids: list[int], params: SamplingParams) -> tuple[TokenLogprob | None, ...] | None:
+        if params.prompt_logprobs is None:
+            return None
+        rest = range(1, len(ids))
+        return (None, *(_describe(self._logprobs(ids[:i]), ids[i], params.prompt_logprobs) for i in rest))
+
+
+def _describe(row: np.ndarray, token_id: int, top: int | None) -> TokenLogprob:
+    order = np.argsort(-row, kind="stable")
+    rank = int(np.nonzero(order == token_id)[0][0]) + 1
+    best = tuple((int(i), float(row[i])) for i in order[: top or 0])
+    return TokenLogprob(token_id, float(row[token_id]), rank, best)
