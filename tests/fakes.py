@@ -78,6 +78,8 @@ class Knobs:
     """Tokens after which the deltas end without a finish reason."""
     hang_after: int | None = None
     """Tokens after which nothing more comes."""
+    choice: int | None = None
+    """The only choice to which the four above happen; None for each."""
     unavailable: bool = False
     lie_at: int | None = None
     """Position (prompt included) from which on another model answers."""
@@ -97,6 +99,7 @@ class FakeBackend:
         self.knobs = Knobs()
         self.taken: list[SequenceRequest] = []
         self.aborted: list[str] = []
+        self.started = asyncio.Event()
         self.hanging = asyncio.Event()
         # Bytes that are no ASCII are rare, so that texts can be read; special tokens are rarer.
         common = [self.tokenizer.token_bytes(i).isascii() for i in range(tokenizer.vocab_size)]
@@ -104,6 +107,7 @@ class FakeBackend:
 
     async def start(self) -> None:
         self.ready = True
+        self.started.set()
 
     async def stop(self) -> None:
         self.ready = False
@@ -131,10 +135,12 @@ class FakeBackend:
         pending: list[TokenLogprob] = []
         piece = ""
         for count in range(params.max_tokens):
-            await self._misbehave(count)
-            if count == self.knobs.vanish_after:
+            chosen = self.knobs.choice in (None, request.choice)
+            if chosen:
+                await self._misbehave(count)
+            if chosen and count == self.knobs.vanish_after:
                 return
-            if count == self.knobs.fail_after:
+            if chosen and count == self.knobs.fail_after:
                 yield Delta(finish_reason="error", error="the fake was told to fail")
                 return
             token = self._draw(ids, request)

@@ -1,4 +1,4 @@
-"""The engine is the plain model, for every family: same greedy tokens, same logprobs, alone and in a crowd."""
+"""The engine is the plain model, for every family: same greedy tokens and logprobs, alone and in a crowd."""
 
 from __future__ import annotations
 

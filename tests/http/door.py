@@ -99,9 +99,7 @@ async def open_door(home: Path, tokenizer: LocalTokenizer, **more: Any) -> Async
     backend = FakeBackend(MODEL, tokenizer)
     app = create_app(settings(home, **more), backends={MODEL: backend})
     async with app.router.lifespan_context(app):
-        async with asyncio.timeout(10):
-            while not backend.ready:
-                await asyncio.sleep(0)
+        await asyncio.wait_for(backend.started.wait(), 10)
         key = (await app.state.house.keys.create(name="tests")).text
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {key}"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,15 +12,16 @@ from transom.api import reply, shapes, sse
 from transom.api.body import JsonRoute
 from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model
 from transom.api.errors import documented
+from transom.api.openapi import ANSWER
 from transom.schema.chat import ChatRequest
-from transom.schema.generation import Delta, SequenceResult
+from transom.schema.generation import Delta, SequenceResult, TokenLogprob
 from transom.services import ask
 from transom.services.generation import Generation
 
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
 
 
-@router.post("/chat/completions", responses=documented(400, 401, 403, 404, 413, 415, 500, 503))
+@router.post("/chat/completions", responses=ANSWER | documented(400, 401, 404, 413, 415, 500, 503))
 async def create_chat_completion(
     request: Request, house: TheHouse, caller: TheCaller, name: PathName, body: ChatRequest, raw: RawBody
 ) -> Response:
@@ -45,22 +46,20 @@ class _Answer:
         """The body of a reply that is no stream."""
         generation = self._generation
         choices = [self._choice(index, result) for index, result in enumerate(generation.results)]
-        known = generation.results[0].prompt_logprobs
-        extra: dict[str, Any] = {}
-        if known is not None:
-            extra["prompt_logprobs"] = shapes.prompt_logprobs(self._tokenizer, known)
-        if self._body.return_token_ids:
-            extra["prompt_token_ids"] = list(generation.order.prompts[0])
         envelope = shapes.envelope(generation, "chat.completion")
-        return envelope | {"choices": choices, "usage": shapes.usage(generation)} | extra
+        body = envelope | {"choices": choices, "usage": shapes.usage(generation)}
+        return body | self._of_prompt(generation.results[0].prompt_logprobs)
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """The events of a stream. What ends a choice is sent once the record is durable."""
+        opened: set[int] = set()
         endings: dict[int, Delta] = {}
-        for index in range(len(self._generation.results)):
-            yield self._chunk(index, {"role": "assistant", "content": ""})
         async with aclosing(self._generation.deltas()) as deltas:
             async for index, delta in deltas:
+                if index not in opened:
+                    of_prompt = {} if opened else self._of_prompt(delta.prompt_logprobs)
+                    opened.add(index)
+                    yield self._chunk(index, {"role": "assistant", "content": ""}, of_prompt)
                 if delta.text or delta.tokens:
                     yield self._chunk(index, {"content": delta.text}, **self._details(delta))
                 if delta.finish_reason is not None:
@@ -76,12 +75,28 @@ class _Answer:
         options = self._body.stream_options
         return options is not None and options.include_usage
 
-    def _chunk(self, index: int, delta: dict[str, Any], **more: Any) -> bytes:  # noqa: ANN401
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        body: dict[str, Any] | None = None,
+        **more: Any,  # noqa: ANN401
+    ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} | more
         usage = {"usage": None} if self._wants_usage else {}
-        return sse.event(
-            shapes.envelope(self._generation, "chat.completion.chunk") | {"choices": [choice]} | usage
-        )
+        envelope = shapes.envelope(self._generation, "chat.completion.chunk")
+        return sse.event(envelope | {"choices": [choice]} | usage | (body or {}))
+
+    def _of_prompt(self, known: tuple[TokenLogprob | None, ...] | None) -> dict[str, Any]:
+        """What was asked for about the prompt, which all choices share."""
+        told: dict[str, Any] = {}
+        if known is not None and self._body.prompt_logprobs is not None:
+            told["prompt_logprobs"] = shapes.prompt_logprobs(
+                self._tokenizer, known, self._body.prompt_logprobs
+            )
+        if self._body.return_token_ids:
+            told["prompt_token_ids"] = list(self._generation.order.prompts[0])
+        return told
 
     def _details(self, delta: Delta) -> dict[str, Any]:
         details: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +12,7 @@ from transom.api import reply, shapes, sse
 from transom.api.body import JsonRoute
 from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model
 from transom.api.errors import documented
+from transom.api.openapi import ANSWER
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import Delta, SequenceResult, TokenLogprob
 from transom.services import ask
@@ -20,7 +21,7 @@ from transom.services.generation import Generation
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
 
 
-@router.post("/completions", responses=documented(400, 401, 403, 404, 413, 415, 500, 503))
+@router.post("/completions", responses=ANSWER | documented(400, 401, 404, 413, 415, 500, 503))
 async def create_completion(
     request: Request,
     house: TheHouse,
@@ -53,7 +54,7 @@ class _Answer:
         choices = [self._choice(index, result) for index, result in chosen]
         return self._envelope | {"choices": choices, "usage": shapes.usage(self._generation)}
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """The events of a stream. What ends a choice is sent once the record is durable."""
         endings: dict[int, Delta] = {}
         spoken: dict[int, shapes.CompletionLogprobs] = {}
@@ -89,7 +90,9 @@ class _Answer:
             "logprobs": None if self._body.logprobs is None else logprobs.part(tokens),
         }
         if first and known is not None and self._body.prompt_logprobs is not None:
-            part["prompt_logprobs"] = shapes.prompt_logprobs(self._tokenizer, known)
+            part["prompt_logprobs"] = shapes.prompt_logprobs(
+                self._tokenizer, known, self._body.prompt_logprobs
+            )
         if self._body.return_token_ids:
             part["token_ids"] = [token.token_id for token in delta.tokens]
             if first:

@@ -41,12 +41,20 @@ def for_model(body: B, name: str | None) -> B:
     Raises:
         InvalidRequest: body and path name different models.
     """
-    if name is None:
-        return body
-    named = getattr(body, "model", None)
-    if named not in (None, name):
-        raise InvalidRequest(f"The path names {name!r} and the body {named!r}; name one.", param="model")
-    return body.model_copy(update={"model": name})
+    return body.model_copy(update={"model": one_model(name, getattr(body, "model", None))})
+
+
+def one_model(path: str | None, given: str | None) -> str | None:
+    """The model that the path or the rest of the request names.
+
+    Raises:
+        InvalidRequest: they name different models.
+    """
+    if path is not None and given not in (None, path):
+        raise InvalidRequest(
+            f"The path names {path[:100]!r} and the request {given[:100]!r}; name one.", param="model"
+        )
+    return path or given
 
 
 async def raw_body(request: Request) -> dict[str, Any]:
@@ -60,8 +68,17 @@ def path_name(request: Request) -> str | None:
     return request.path_params.get("name")
 
 
+async def check_path(
+    house: Annotated[House, Depends(get_house)],
+    _caller: Annotated[Caller, Depends(get_caller)],
+    name: Annotated[str | None, Depends(path_name)],
+) -> None:
+    """Refuse a path below a model that is not served here, whatever it leads to."""
+    house.backend(name)
+
+
 TheHouse = Annotated[House, Depends(get_house)]
 TheCaller = Annotated[Caller, Depends(get_caller)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]
-RecordId = Annotated[str, Path(alias="id", max_length=64, description="A record's id, `rec_…`")]
+RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]

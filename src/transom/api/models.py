@@ -6,26 +6,26 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from transom.api.dependencies import PathName, TheHouse, get_caller
+from transom.api.dependencies import PathName, TheHouse, get_caller, one_model
 from transom.api.errors import documented
 from transom.schema.deployment import ServedModel
 
 router = APIRouter(tags=["OpenAI"], dependencies=[Depends(get_caller)])
 
-_RESPONSES = documented(401, 404, 503)
+_RESPONSES = documented(400, 401, 404, 503)
 
 
 @router.get("/models", responses=_RESPONSES)
 async def list_models(house: TheHouse, name: PathName) -> dict[str, Any]:
-    """Every model served here; below `/models/{name}`, that one."""
-    names = [name] if name else sorted(house.backends)
-    return {"object": "list", "data": [_shape(house.backend(each).served) for each in names]}
+    """Every model that is up; below `/models/{name}`, that one."""
+    served = [house.backend(name).served] if name else house.served()
+    return {"object": "list", "data": [_shape(each) for each in served]}
 
 
 @router.get("/models/{model}", responses=_RESPONSES)
-async def get_model(model: str, house: TheHouse) -> dict[str, Any]:
+async def get_model(model: str, house: TheHouse, name: PathName) -> dict[str, Any]:
     """One model."""
-    return _shape(house.backend(model).served)
+    return _shape(house.backend(one_model(name, model)).served)
 
 
 def _shape(served: ServedModel) -> dict[str, Any]:

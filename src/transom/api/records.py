@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from transom.api.dependencies import RecordId, TheCaller, TheHouse
 from transom.api.errors import documented
+from transom.api.reply import while_present
 from transom.schema.record import RecordPage, RecordView, ReplayReport
 from transom.services import records, replay
 
@@ -34,6 +35,8 @@ async def get_record(record_id: RecordId, house: TheHouse, caller: TheCaller) ->
 
 
 @router.post("/{id}/replay", responses=documented(401, 404, 500, 503))
-async def replay_record(record_id: RecordId, house: TheHouse, caller: TheCaller) -> ReplayReport:
+async def replay_record(
+    request: Request, record_id: RecordId, house: TheHouse, caller: TheCaller
+) -> ReplayReport:
     """Run a record again: `EXACT`, or where it differs."""
-    return await replay.replay(house, caller, record_id)
+    return await while_present(request, replay.replay(house, caller, record_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -14,13 +14,14 @@ from transom.api.errors import response_of
 from transom.errors import EngineError
 from transom.services.generation import Generation
 
+T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]
 
 
 async def whole(request: Request, generation: Generation, build: Callable[[], dict[str, Any]]) -> Response:
     """Run `generation`, and answer with what `build` makes of it; a client that leaves aborts it."""
     try:
-        await _while_present(request, generation.run())
+        await while_present(request, generation.run())
     except EngineError as error:
         response = response_of(error)
     else:
@@ -29,15 +30,15 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
     return response
 
 
-async def _while_present(request: Request, work: Awaitable[None]) -> None:
-    """Await `work`; cancel it, and raise ClientDisconnect, when the client leaves first."""
+async def while_present(request: Request, work: Awaitable[T]) -> T:
+    """What `work` returns; cancels it, and raises ClientDisconnect, when the client leaves first."""
     task = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request.receive))
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientDisconnect
-        task.result()
+        return task.result()
     finally:
         leaving.cancel()
         task.cancel()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
-from transom.api import chat, completions, errors, models, records, service, tokens
+from transom.api import chat, completions, errors, models, openapi, records, service, tokens
+from transom.api.dependencies import check_path
 
 
 def install(app: FastAPI) -> None:
     """Give `app` its routes and its errors."""
     errors.install(app)
+    openapi.install(app)
     app.include_router(service.router)
     app.include_router(_surface())
     # Clients that cannot name a model name it in their base URL.
-    app.include_router(_surface(), prefix="/models/{name}", include_in_schema=False)
+    app.include_router(
+        _surface(), prefix="/models/{name}", include_in_schema=False, dependencies=[Depends(check_path)]
+    )
 
 
 def _surface() -> APIRouter:

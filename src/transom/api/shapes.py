@@ -36,14 +36,19 @@ def usage(generation: Generation) -> Json:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def prompt_logprobs(tokenizer: Tokenizer, tokens: Sequence[TokenLogprob | None]) -> list[Json | None]:
-    """The form of vLLM: null first, then {token id: {logprob, rank, decoded_token}}, actual first."""
-    return [None if token is None else _ranked(tokenizer, token) for token in tokens]
+def prompt_logprobs(
+    tokenizer: Tokenizer, tokens: Sequence[TokenLogprob | None], count: int
+) -> list[Json | None]:
+    """The form of vLLM: null first, then {token id: {logprob, rank, decoded_token}}.
+
+    The actual token comes first, then those of the `count` likeliest that it is not.
+    """
+    return [None if token is None else _ranked(tokenizer, token, count) for token in tokens]
 
 
-def _ranked(tokenizer: Tokenizer, token: TokenLogprob) -> Json:
+def _ranked(tokenizer: Tokenizer, token: TokenLogprob, count: int) -> Json:
     entries = [(token.token_id, token.logprob, token.rank)]
-    entries += [(i, lp, rank) for rank, (i, lp) in enumerate(token.top, 1) if i != token.token_id]
+    entries += [(i, lp, rank) for rank, (i, lp) in enumerate(token.top[:count], 1) if i != token.token_id]
     return {
         str(i): {"logprob": lp, "rank": rank, "decoded_token": tokenizer.token_text(i)}
         for i, lp, rank in entries

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -27,13 +28,14 @@ def error_event(error: TransomError) -> bytes:
     return b"event: error\n" + event(body_of(error))
 
 
-def stream(events: AsyncIterator[bytes], record_id: str) -> StreamingResponse:
+def stream(events: AsyncGenerator[bytes, None], record_id: str) -> StreamingResponse:
     """A reply that is a stream. It ends with `[DONE]`, after an error too."""
 
-    async def framed() -> AsyncIterator[bytes]:
+    async def framed() -> AsyncGenerator[bytes, None]:
         try:
-            async for data in events:
-                yield data
+            async with aclosing(events):
+                async for data in events:
+                    yield data
         except TransomError as error:
             yield error_event(error)
         except Exception as error:  # the client must not take a broken stream for a whole one

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from transom.api.body import JsonRoute
-from transom.api.dependencies import PathName, TheHouse, for_model, get_caller
+from transom.api.dependencies import PathName, TheHouse, for_model, get_caller, one_model
 from transom.api.errors import documented
 from transom.schema.tokens import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
 from transom.services import tokens
@@ -41,4 +41,4 @@ async def tokenizer_info(
 ) -> dict[str, Any]:
     """The tokenizer's class, special tokens and chat template; of the only model, where none is named."""
     only = next(iter(house.backends)) if len(house.backends) == 1 else None
-    return house.backend(name or model or only).tokenizer.info()
+    return house.backend(one_model(name, model) or only).tokenizer.info()

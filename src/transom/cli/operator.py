@@ -13,9 +13,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from transom.cli.output import err, exit_on_error, out
+from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
 from transom.errors import OperatorError
 
@@ -70,10 +69,11 @@ def list_models() -> None:
     """What is in the library."""
     from transom.backends.library import ModelLibrary
 
-    table = Table("name", "architecture", "parameters", "digest")
-    for name, manifest in ModelLibrary(Settings().library).list():
-        table.add_row(name, manifest.architecture, f"{manifest.parameter_count:,}", manifest.digest[:23])
-    out.print(table)
+    rows = [
+        (name, manifest.architecture, f"{manifest.parameter_count:,}", manifest.digest)
+        for name, manifest in ModelLibrary(Settings().library).list()
+    ]
+    write_rows(("name", "architecture", "parameters", "digest"), rows)
 
 
 @models.command("verify")
@@ -97,20 +97,18 @@ def create_key(
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     new = _with_keys(lambda store: store.create(name=name, expires_at=expires))
     err.print(f"Key {new.info.id} of project {new.info.project_id}. It is shown this once:", style="dim")
-    print(new.text)  # noqa: T201  # alone on stdout, unwrapped, for scripts
+    write(new.text)
 
 
 @keys.command("list")
 @exit_on_error
 def list_keys() -> None:
     """Every key, without its secret."""
-    table = Table("id", "name", "created", "expires", "revoked", "last used")
-    for info in _with_keys(lambda store: store.list_keys()):
-        moments = (info.created, info.expires, info.revoked, info.last_used)
-        table.add_row(
-            info.id, info.name, *(f"{moment:%Y-%m-%d %H:%M}" if moment else "-" for moment in moments)
-        )
-    out.print(table)
+    rows = [
+        (info.id, info.name, *map(_moment, (info.created, info.expires, info.revoked, info.last_used)))
+        for info in _with_keys(lambda store: store.list_keys())
+    ]
+    write_rows(("id", "name", "created", "expires", "revoked", "last used"), rows)
 
 
 @keys.command("revoke")
@@ -168,6 +166,10 @@ def _with_keys(work: Callable[[Any], Awaitable[T]]) -> T:
         return asyncio.run(_await(work(key_store(settings, database))))
     finally:
         database.close()
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "-"
 
 
 async def _await(work: Awaitable[T]) -> T:

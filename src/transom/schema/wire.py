@@ -15,6 +15,9 @@ MAX_CHOICES = 128
 MAX_PROMPTS = 256
 """Most prompts in one request."""
 
+MAX_STOPS = 64
+"""Most stop strings in one request; each is looked for after each token."""
+
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -79,9 +82,10 @@ class SamplingBody(Body):
         le=MAX_SEED,
         description="Left out, the server draws one and reports it.",
     )
-    stop: Annotated[Text | list[Text], BeforeValidator(text_or_list)] = Field(
+    stop: Annotated[
+        Text | Annotated[list[Text], Field(max_length=MAX_STOPS)], BeforeValidator(text_or_list)
+    ] = Field(
         default=[],
-        max_length=1024,
         description="Text before which generation ends; it is not part of the answer.",
     )
     stop_token_ids: list[TokenId] = Field(default=[], max_length=64)

@@ -149,22 +149,32 @@ def _check(
         )
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options needs stream to be true.", param="stream_options")
-    limit = backend.served.deployment.policy.max_model_len
-    vocabulary = backend.tokenizer.vocab_size
     for index, prompt in enumerate(prompts):
         where = f"Prompt {index}" if len(prompts) > 1 else "The prompt"
-        if not prompt:
-            raise InvalidRequest(f"{where} has no tokens.", param=param)
-        if max(prompt) >= vocabulary:
-            raise InvalidRequest(
-                f"{where} holds token {max(prompt)}; the vocabulary has {vocabulary}.", param=param
-            )
+        _check_prompt(backend, prompt, where, param)
+        limit = backend.served.deployment.policy.max_model_len
         if len(prompt) + max_tokens > limit:
             raise InvalidRequest(
                 f"{where} has {len(prompt)} tokens and asks for {max_tokens} more; the context has {limit}.",
-                param=param if len(prompt) >= limit else "max_tokens",
+                param=param if len(prompt) >= limit else _length_param(body),
                 code="context_length_exceeded",
             )
+
+
+def _check_prompt(backend: Backend, prompt: tuple[int, ...], where: str, param: str) -> None:
+    vocabulary = backend.tokenizer.vocab_size
+    if not prompt:
+        raise InvalidRequest(f"{where} has no tokens.", param=param)
+    if max(prompt) >= vocabulary:
+        raise InvalidRequest(
+            f"{where} holds token {max(prompt)}; the vocabulary has {vocabulary}.", param=param
+        )
+
+
+def _length_param(body: SamplingBody) -> str:
+    """The field that said how much to generate."""
+    newer = isinstance(body, ChatRequest) and body.max_completion_tokens is not None
+    return "max_completion_tokens" if newer else "max_tokens"
 
 
 def _sampling(
@@ -209,10 +219,11 @@ def _logit_bias(bias: dict[str, float], vocabulary: int) -> tuple[tuple[int, flo
 
 
 def _in_vocabulary(token_ids: Sequence[int], vocabulary: int) -> tuple[int, ...]:
-    for token_id in token_ids:
+    for index, token_id in enumerate(token_ids):
         if token_id >= vocabulary:
             raise InvalidRequest(
-                f"Token {token_id} does not exist; the vocabulary has {vocabulary}.", param="stop_token_ids"
+                f"Token {token_id} does not exist; the vocabulary has {vocabulary}.",
+                param=f"stop_token_ids.{index}",
             )
     return tuple(token_ids)
 

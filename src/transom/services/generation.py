@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from transom.access.callers import Caller
 from transom.backends.base import Backend
-from transom.errors import EngineError, GenerationFailed, TransomError
+from transom.errors import GenerationFailed, TransomError
 from transom.records.identifiers import new_record_id
 from transom.records.store import StoredRecord
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
 from transom.services.house import House
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class Generation:
 
         Raises:
             EngineError: the engine could not answer; the record says so.
+            StorageError: there is no record, and so no answer.
         """
         async with aclosing(self.deltas()) as deltas:
             async for _ in deltas:
@@ -71,6 +76,7 @@ class Generation:
 
         Raises:
             EngineError: the engine could not answer; the record says so.
+            StorageError: there is no record, and so no answer.
         """
         status: RecordStatus = "aborted"
         failure: Failure | None = None
@@ -82,7 +88,7 @@ class Generation:
                         raise GenerationFailed(delta.error)
                     yield index, delta
             status = "complete"
-        except EngineError as error:
+        except TransomError as error:
             status, failure = "failed", Failure(code=error.code, message=error.message)
             raise
         finally:
@@ -113,12 +119,20 @@ class Generation:
     async def _pump(
         self, index: int, request: SequenceRequest, arrivals: asyncio.Queue[tuple[int, Delta | TransomError]]
     ) -> None:
+        ending: TransomError | None = GenerationFailed("The sequence ended without a finish reason.")
         try:
             async with aclosing(self.order.backend.generate(request)) as deltas:
                 async for delta in deltas:
                     arrivals.put_nowait((index, delta))
+                    if delta.finish_reason is not None:
+                        ending = None
         except TransomError as error:
-            arrivals.put_nowait((index, error))
+            ending = error
+        except Exception as error:  # whoever waits for this sequence must not wait for ever
+            log.error("sequence failed", exc_info=error)
+            ending = GenerationFailed("The engine met an error that it did not expect.")
+        if ending is not None:
+            arrivals.put_nowait((index, ending))
 
     def _requests(self) -> list[SequenceRequest]:
         return [

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from transom.access.callers import KeyStore
 from transom.backends.base import Backend
-from transom.errors import InvalidRequest, NotFound
+from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
+from transom.schema.deployment import ServedModel
 
 T = TypeVar("T")
 
@@ -48,6 +50,14 @@ class House:
                 code="model_not_found",
             )
         return self.backends[model]
+
+    def served(self) -> list[ServedModel]:
+        """The models that are up, by name; one that is loading, or was refused, is not among them."""
+        found = []
+        for name in sorted(self.backends):
+            with suppress(EngineUnavailable):
+                found.append(self.backends[name].served)
+        return found
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start work that is finished even if whoever asked for it leaves."""

@@ -8,20 +8,28 @@ tokens, texts and logprobs to the bit are `EXACT`.
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from transom.access.callers import Caller
 from transom.backends.base import Backend
+from transom.errors import GenerationFailed, InvalidRequest
 from transom.records.identifiers import new_record_id
 from transom.records.openings import Ranked, ranked_digest, verify_openings
 from transom.records.reading import RecordedRequest, RecordedSequence, read_request
+from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SequenceRequest, SequenceResult, TokenLogprob
 from transom.schema.record import Difference, RecordView, ReplayLevel, ReplayReport
 from transom.services.ask import encode_prompts, render
 from transom.services.house import House
+
+_ENDINGS = ("stop", "length")
+"""How a sequence ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,8 @@ class Finding:
     level: ReplayLevel
     reason: str | None = None
     place: Difference | None = None
+    tokens: int = 0
+    """Generated tokens that were compared."""
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -48,46 +58,62 @@ async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
         level=finding.level,
         reason=finding.reason,
         first_difference=finding.place,
-        tokens=sum(len(sequence["token_ids"]["token_ids"]) for sequence in view.openings["sequences"]),
+        tokens=finding.tokens,
         elapsed_s=time.perf_counter() - began,
     )
 
 
 async def _judge(house: House, view: RecordView) -> Finding:
+    # Only what the digest covers is read: the columns beside it are for lists.
+    if sha256(base64.b64decode(view.envelope.payload)) != view.digest:
+        return Finding("OUTSIDE", "DIGEST")
     broken = verify_openings(view.statement, view.openings)
     if broken:
         return Finding("OUTSIDE", f"OPENING {broken[0]}")
-    backend = house.backends.get(view.model)
-    if backend is None or backend.served.deployment.digest != view.deployment:
+    predicate = view.statement["predicate"]
+    backend = house.backends.get(predicate["model"])
+    if backend is None or backend.served.deployment.digest != predicate["deployment"]:
         return Finding("UNREPLAYABLE", "DEPLOYMENT")
     request = read_request(view.statement, view.openings)
-    if not any(sequence.token_ids or sequence.prompt_logprobs for sequence in request.sequences):
-        return Finding("UNREPLAYABLE", "EMPTY") if view.status != "complete" else Finding("EXACT")
     if _rendered(backend, request) != request.prompts:
         return Finding("OUTSIDE", "RENDER")
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run_again(backend, request, sequence)) for sequence in request.sequences]
-    complete = view.status == "complete"
-    for index, (sequence, task) in enumerate(zip(request.sequences, tasks, strict=True)):
-        finding = _compare(index, sequence, task.result(), complete=complete)
+    empty = not any(sequence.token_ids or sequence.prompt_logprobs for sequence in request.sequences)
+    if empty and predicate["status"] != "complete":
+        return Finding("UNREPLAYABLE", "EMPTY")
+    return await _run_and_compare(backend, request)
+
+
+async def _run_and_compare(backend: Backend, request: RecordedRequest) -> Finding:
+    tasks = [asyncio.ensure_future(_run_again(backend, request, sequence)) for sequence in request.sequences]
+    try:
+        results = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
+    for index, (sequence, again) in enumerate(zip(request.sequences, results, strict=True)):
+        finding = _compare(index, sequence, again)
         if finding is not None:
-            return finding
-    return Finding("EXACT")
+            return replace(finding, tokens=tokens)
+    return Finding("EXACT", tokens=tokens)
 
 
-def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]]:
-    """The prompts' token ids, rendered anew from what was sent."""
-    if request.messages is not None:
-        return [render(backend, request.messages)]
-    body = request.body | {"model": backend.served.name}
-    return encode_prompts(backend, CompletionRequest.model_validate(body))
+def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]] | None:
+    """The prompts' token ids, rendered anew from what was sent; None where that is refused now."""
+    try:
+        if request.messages is not None:
+            return [render(backend, request.messages)]
+        body = request.body | {"model": backend.served.name}
+        return encode_prompts(backend, CompletionRequest.model_validate(body))
+    except (InvalidRequest, ValidationError):
+        return None
 
 
 async def _run_again(
     backend: Backend, request: RecordedRequest, sequence: RecordedSequence
 ) -> SequenceResult:
     sampling = request.sampling
-    if sequence.finish_reason is None:
+    if sequence.finish_reason not in _ENDINGS:
         # The client left, or the engine failed: what was generated until then is what can be checked.
         sampling = replace(sampling, max_tokens=len(sequence.token_ids))
     if sequence.prompt_logprobs is None:
@@ -102,26 +128,34 @@ async def _run_again(
     async with aclosing(backend.generate(again)) as deltas:
         async for delta in deltas:
             result.add(delta)
+    if result.error is not None:
+        raise GenerationFailed(result.error)
     return result
 
 
-def _compare(
-    index: int, recorded: RecordedSequence, again: SequenceResult, *, complete: bool
-) -> Finding | None:
+def _compare(index: int, recorded: RecordedSequence, again: SequenceResult) -> Finding | None:
     for position, token in enumerate(recorded.token_ids):
         place = Difference(sequence=index, position=position)
         if position >= len(again.tokens) or again.tokens[position].token_id != token:
             return Finding("OUTSIDE", f"TOKEN at {position}", place)
         if again.tokens[position].logprob != recorded.logprobs[position]:
             return Finding("OUTSIDE", f"LOGPROB at {position}", place)
-    if recorded.top is not None and ranked_digest(recorded.top) != ranked_digest(_tops(again.tokens)):
+    count = len(recorded.token_ids)
+    if recorded.top is not None and ranked_digest(recorded.top) != ranked_digest(_tops(again.tokens[:count])):
         return Finding("OUTSIDE", "TOP LOGPROBS", Difference(sequence=index, position=0))
     if recorded.prompt_logprobs is not None and not _same_prompt(recorded.prompt_logprobs, again):
         return Finding("OUTSIDE", "PROMPT LOGPROBS", Difference(sequence=index, position=0))
-    ending = (recorded.token_ids, recorded.finish_reason, recorded.text)
-    if complete and ending != (again.token_ids, again.finish_reason, again.text):
-        return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=len(recorded.token_ids)))
+    if not _same_ending(recorded, again):
+        return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
     return None
+
+
+def _same_ending(recorded: RecordedSequence, again: SequenceResult) -> bool:
+    if recorded.finish_reason not in _ENDINGS:
+        # Text that was held back when it broke off is not in the record.
+        return again.text.startswith(recorded.text)
+    ending = (recorded.token_ids, recorded.finish_reason, recorded.text)
+    return ending == (again.token_ids, again.finish_reason, again.text)
 
 
 def _same_prompt(recorded: Ranked, again: SequenceResult) -> bool:
