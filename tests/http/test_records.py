@@ -103,7 +103,7 @@ ANSWERS = {
     "server's seed": {},
     "n": {"n": 3},
     "best_of": {"n": 1, "best_of": 3},
-    "many prompts": {"prompt": ["a", "b", [5, 6]], "add_special_tokens": False},
+    "many prompts": {"prompt": ["a", "b", "The door"], "add_special_tokens": False},
     "logprobs": {"logprobs": 3, "echo": True},
     "logprobs 0": {"logprobs": 0},
     "prompt_logprobs": {"prompt_logprobs": 2},

@@ -147,7 +147,7 @@ async def test_the_parts_add_up_to_the_answer_that_is_no_stream(own_door, path, 
 
 
 async def test_an_echo_adds_up_too(own_door):
-    asked = {"prompt": ["The light", [1, 40, 2]], "echo": True, "logprobs": 2, "prompt_logprobs": 1}
+    asked = {"prompt": [[5], [1, 40, 2]], "echo": True, "logprobs": 2, "prompt_logprobs": 1}
     asked |= {"seed": 3, "max_tokens": 4, "n": 2, "return_token_ids": True}
     whole = await own_door.complete(**asked)
     parts = chunks_of(await own_door.stream(COMPLETIONS, **asked))
