@@ -87,6 +87,34 @@ class Knobs:
     """Position (prompt included) from which on logprobs, and not tokens, are off by one bit."""
     stride: int = 1
     """Tokens in one delta."""
+    pause: float = 0.0
+    """Seconds after each delta."""
+
+
+class _News:
+    """What is to be in the next delta."""
+
+    def __init__(self, tokenizer: LocalTokenizer, known: tuple[TokenLogprob | None, ...] | None) -> None:
+        self.tokens: list[TokenLogprob] = []
+        self.text = ""
+        self._known = known
+        self._tokenizer = tokenizer
+
+    def add(self, token: TokenLogprob, text: str) -> None:
+        self.tokens.append(token)
+        self.text += text
+
+    def delta(self, reason, stop) -> Delta:
+        made = Delta(
+            tokens=tuple(self.tokens),
+            token_texts=tuple(self._tokenizer.token_text(token.token_id) for token in self.tokens),
+            text=self.text,
+            prompt_logprobs=self._known,
+            finish_reason=reason,
+            stop_reason=stop,
+        )
+        self.__init__(self._tokenizer, None)
+        return made
 
 
 class FakeBackend:
@@ -128,62 +156,50 @@ class FakeBackend:
     async def _deltas(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         params, ids = request.sampling, list(request.prompt_token_ids)
         text = StopText(self.tokenizer.stream(ids), params.stop)
-        known = self._prompt(ids, params)
+        news = _News(self.tokenizer, self._prompt(ids, params))
         if params.max_tokens == 0:
-            yield Delta(prompt_logprobs=known, finish_reason="length")
-            return
-        pending: list[TokenLogprob] = []
-        piece = ""
+            yield news.delta("length", None)
         for count in range(params.max_tokens):
-            chosen = self.knobs.choice in (None, request.choice)
-            if chosen:
-                await self._misbehave(count)
-            if chosen and count == self.knobs.vanish_after:
-                return
-            if chosen and count == self.knobs.fail_after:
-                yield Delta(finish_reason="error", error="the fake was told to fail")
+            async for delta in self._misbehave(request.choice, count):
+                yield delta
                 return
             token = self._draw(ids, request)
             ids.append(token.token_id)
-            pending.append(token)
-            piece += text.push(token.token_id)
-            reason, stop = self._ending(token.token_id, params, text)
-            if reason is None and count + 1 == params.max_tokens:
-                reason = "length"
+            news.add(token, text.push(token.token_id))
+            reason, stop = self._ending(token.token_id, params, text, last=count + 1 == params.max_tokens)
             if reason is not None:
-                piece += text.finish()
+                news.text += text.finish()
                 if text.stopped_by is not None:
                     reason, stop = "stop", text.stopped_by
-            if reason is not None or len(pending) == self.knobs.stride:
-                spelled = tuple(self.tokenizer.token_text(t.token_id) for t in pending)
-                yield Delta(
-                    tokens=tuple(pending),
-                    token_texts=spelled,
-                    text=piece,
-                    prompt_logprobs=known,
-                    finish_reason=reason,
-                    stop_reason=stop,
-                )
-                pending, piece, known = [], "", None
-                await asyncio.sleep(0)
+            if reason is not None or len(news.tokens) == self.knobs.stride:
+                yield news.delta(reason, stop)
+                await asyncio.sleep(self.knobs.pause)
             if reason is not None:
                 return
 
-    async def _misbehave(self, count: int) -> None:
-        if count == self.knobs.hang_after:
+    async def _misbehave(self, choice: int, count: int) -> AsyncGenerator[Delta, None]:
+        """A delta, where it is to be the last."""
+        knobs = self.knobs
+        if knobs.choice not in (None, choice):
+            return
+        if count == knobs.hang_after:
             self.hanging.set()
             await asyncio.Event().wait()
-        if count == self.knobs.crash_after:
+        if count == knobs.crash_after:
             raise ZeroDivisionError("nobody expected this")
+        if count == knobs.fail_after:
+            yield Delta(finish_reason="error", error="the fake was told to fail")
+        if count == knobs.vanish_after:
+            yield Delta()
 
-    def _ending(self, token_id, params, text):
+    def _ending(self, token_id: int, params: SamplingParams, text: StopText, *, last: bool):
         if text.stopped_by is not None:
             return "stop", text.stopped_by
         if token_id in params.stop_token_ids:
             return "stop", token_id
         if token_id in self.tokenizer.eos_token_ids and not params.ignore_eos:
             return "stop", None
-        return None, None
+        return ("length" if last else None), None
 
     def _logprobs(self, ids: Sequence[int]) -> np.ndarray:
         """Made-up float32 log-probabilities of the token after `ids`."""
@@ -204,7 +220,7 @@ class FakeBackend:
         if params.temperature > 0:
             key = f"{params.seed}/{len(ids)}/{request.choice}".encode()
             noise = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8]))
-            scores = scores / params.temperature + noise.gumbel(size=len(scores))
+            scores += params.temperature * noise.gumbel(size=len(scores))
         return _describe(row, int(scores.argmax()), params.logprobs)
 
     def _prompt(self, ids: list[int], params: SamplingParams) -> tuple[TokenLogprob | None, ...] | None:

@@ -40,12 +40,16 @@ def create_app(
         settings: see `transom.config`.
         backends: what to serve instead of the library's models, for tests.
         on_refusal: told when a model cannot be served; the rest goes on.
+
+    Raises:
+        OperatorError: there is no model to serve, or one that is named is not in the library.
     """
+
+    serving = local_backends(settings) if backends is None else backends
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
-        serving = local_backends(settings) if backends is None else backends
         app.state.house = house = House(serving, RecordStore(database), key_store(settings, database))
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:

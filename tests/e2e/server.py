@@ -40,7 +40,7 @@ class Server:
         done = subprocess.run(
             [TRANSOM, *arguments],
             env=self.environment,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=120,
             check=True,

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
 from tests.fakes import make_root
 from tests.http.door import open_door
 from transom.backends.tokenizer import LocalTokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_logs():
+    """Log to nowhere: structlog's own default draws each traceback with all its locals, for seconds."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -167,11 +167,10 @@ async def test_best_of_gives_the_likeliest_by_mean_logprob_of_each_prompt(door):
 
 
 async def test_best_of_echoes_the_prompt_that_it_belongs_to(door):
-    answer = await door.complete(prompt=["The light", "A door"], n=1, best_of=3, echo=True, max_tokens=2)
-    assert [each["text"].startswith(p) for each, p in zip(answer["choices"], ["The light", "A door"])] == [
-        True,
-        True,
-    ]
+    prompts = ["The light", "A door"]
+    answer = await door.complete(prompt=prompts, n=1, best_of=3, echo=True, max_tokens=2)
+    for prompt, each in zip(prompts, answer["choices"], strict=True):
+        assert each["text"].startswith(prompt)
 
 
 def assert_aligned(logprobs, length):

@@ -38,9 +38,7 @@ async def test_another_project_gets_404_for_a_record_and_its_replay(own_door):
     theirs = await other_project(own_door)
     for method, path in [("GET", ""), ("POST", "/replay")]:
         reply = await own_door.client.request(method, f"/v1/records/{answer['id']}{path}", headers=theirs)
-        unknown = await own_door.client.request(
-            method, f"/v1/records/rec_{'0' * 26}{path}", headers=theirs
-        )
+        unknown = await own_door.client.request(method, f"/v1/records/rec_{'0' * 26}{path}", headers=theirs)
         assert reply.status_code == unknown.status_code == 404
         told = reply.json()["error"] | {"message": ""}
         assert told == unknown.json()["error"] | {"message": ""}

@@ -27,6 +27,11 @@ def endings(events):
     ]
 
 
+def joined(lists):
+    """One list of all, where None is an empty one."""
+    return [item for each in lists for item in each or ()]
+
+
 @PATHS
 async def test_an_engine_that_fails_midway_ends_the_stream_with_an_error_event(own_door, path):
     own_door.backend.knobs.fail_after = 3
@@ -135,14 +140,14 @@ async def test_the_parts_add_up_to_the_answer_that_is_no_stream(own_door, path, 
         mine = [c for part in parts for c in part["choices"] if c["index"] == choice["index"]]
         assert [c["finish_reason"] for c in mine] == [None] * (len(mine) - 1) + [choice["finish_reason"]]
         assert mine[-1]["stop_reason"] == choice["stop_reason"]
-        assert sum((c.get("token_ids", []) for c in mine), []) == choice["token_ids"]
+        assert joined(c.get("token_ids") for c in mine) == choice["token_ids"]
         if path == COMPLETIONS:
             assert "".join(c["text"] for c in mine) == choice["text"]
             for column, values in choice["logprobs"].items():
-                assert sum((c["logprobs"][column] for c in mine if c["logprobs"]), []) == values
+                assert joined(c["logprobs"] and c["logprobs"][column] for c in mine) == values
         else:
             assert "".join(c["delta"].get("content", "") for c in mine) == choice["message"]["content"]
-            logprobs = sum((c["logprobs"]["content"] for c in mine if c["logprobs"]), [])
+            logprobs = joined(c["logprobs"] and c["logprobs"]["content"] for c in mine)
             assert logprobs == choice["logprobs"]["content"]
 
 
@@ -155,7 +160,7 @@ async def test_an_echo_adds_up_too(own_door):
         mine = [c for part in parts for c in part["choices"] if c["index"] == choice["index"]]
         assert "".join(c["text"] for c in mine) == choice["text"]
         for column, values in choice["logprobs"].items():
-            assert sum((c["logprobs"][column] for c in mine if c["logprobs"]), []) == values
+            assert joined(c["logprobs"] and c["logprobs"][column] for c in mine) == values
         assert mine[0]["prompt_logprobs"] == choice["prompt_logprobs"]
         assert mine[0]["prompt_token_ids"] == choice["prompt_token_ids"]
 
@@ -190,7 +195,9 @@ async def test_each_chunk_has_the_same_envelope_as_the_record(door, path):
     reply = await door.post(path, {"model": MODEL, "stream": True, "max_tokens": 3} | ASK[path])
     assert reply.headers["cache-control"] == "no-store"
     parts = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
-    shared = {json.dumps([part[k] for k in ("id", "object", "created", "model", "transom")]) for part in parts}
+    shared = {
+        json.dumps([part[k] for k in ("id", "object", "created", "model", "transom")]) for part in parts
+    }
     assert len(shared) == 1
     assert parts[0]["transom"]["record"] == parts[0]["id"] == reply.headers["x-transom-record"]
     assert (await door.record(parts[0]["id"]))["status"] == "complete"
@@ -211,7 +218,7 @@ async def test_usage_comes_in_the_last_chunk_and_only_when_asked_for(door, path)
 
 async def test_a_stop_string_never_leaks_a_prefix(own_door):
     whole = (await own_door.complete(temperature=0, max_tokens=60))["choices"][0]["text"]
-    for start in range(0, 40):
+    for start in range(40):
         stop = whole[start : start + 5]
         asked = {"prompt": "The light", "temperature": 0, "max_tokens": 60, "stop": [stop, stop + "\0"]}
         said = ""

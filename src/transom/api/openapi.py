@@ -6,6 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
+_EVENT: dict[str, Any] = {
+    "description": "One event; `data` is JSON, or `[DONE]` at the end. An error has `event: error`.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
+
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream`, its parts as server-sent events",
@@ -18,7 +25,7 @@ ANSWER: dict[int | str, dict[str, Any]] = {
         },
         "content": {
             "application/json": {"schema": {"type": "object", "required": ["id", "object", "choices"]}},
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": _EVENT},
         },
     }
 }

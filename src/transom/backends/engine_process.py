@@ -32,6 +32,8 @@ class EngineProcess:
                 [sys.executable, "-m", "transom.engine.process", str(theirs.fileno()), _as_json(options)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                # Ctrl-C in a terminal is for the server, which lets running requests finish.
+                start_new_session=True,
                 env=_environment(),
             )
         self._connection = Connection(ours.detach())

@@ -14,11 +14,14 @@ from rich.text import Text
 
 from transom.app import key_store, open_database
 from transom.cli.output import err, note, out
-from transom.client import Client
+from transom.client import Client, ServerUnreachable
 from transom.config import Settings
-from transom.errors import EngineUnavailable, GenerationFailed, TransomError, Unauthenticated
+from transom.errors import GenerationFailed, OperatorError, TransomError, Unauthenticated
 
 QUESTION = "What is gravity, in one sentence?"
+_PAUSE = 0.3
+"""Seconds between two looks at a server that is starting."""
+
 _KEY_NAME = "made by transom serve --welcome"
 
 
@@ -48,6 +51,8 @@ class Welcome:
             self._greet()
         except TransomError as error:
             self._on_failure(error)
+        except Exception as error:  # noqa: BLE001  # a thread that dies in silence would leave a script waiting
+            self._on_failure(OperatorError(f"The welcome failed: {type(error).__name__}: {error}"))
 
     def _greet(self) -> None:
         url = f"http://{self._settings.host}:{self._settings.port}"
@@ -55,8 +60,7 @@ class Welcome:
             _wait_until_up(client)
         key = self._ready_key(url)
         with Client(url, api_key=key) as client:
-            _wait_until_ready(client)
-            model = client.models()[0].id
+            model = _first_model(client)
             _demonstrate(client, model)
         _print_lines(url, key, model)
         if self._env_file is not None:
@@ -77,25 +81,23 @@ class Welcome:
 
 
 def _wait_until_up(client: Client) -> None:
+    """Return once anything answers, if only that a key is wanted."""
     while True:
         try:
             client.models()
-        except (Unauthenticated, EngineUnavailable):
-            return
+        except ServerUnreachable:
+            time.sleep(_PAUSE)
         except TransomError:
-            time.sleep(0.2)
+            return
         else:
             return
 
 
-def _wait_until_ready(client: Client) -> None:
-    while True:
-        try:
-            client.models()
-        except EngineUnavailable:
-            time.sleep(0.5)
-        else:
-            return
+def _first_model(client: Client) -> str:
+    """The first model that is up."""
+    while not (models := client.models()):
+        time.sleep(_PAUSE)
+    return models[0].id
 
 
 def _is_good(url: str, key: str) -> bool:
@@ -104,8 +106,6 @@ def _is_good(url: str, key: str) -> bool:
             client.models()
         except Unauthenticated:
             return False
-        except EngineUnavailable:
-            return True
         return True
 
 

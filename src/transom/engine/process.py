@@ -38,14 +38,14 @@ def main() -> None:
     """Load, report, and serve until the socket closes."""
     connection = Connection(int(sys.argv[1]))
     options = msgspec.json.decode(sys.argv[2], type=EngineOptions)
+    inbox: SimpleQueue[Inbound] = SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     try:
         loaded = load(options)
     except ModelRefused as refusal:
         connection.send_bytes(encode(Refused(refusal.message)))
         return
     connection.send_bytes(encode(Ready(loaded.profile, loaded.max_model_len)))
-    inbox: SimpleQueue[Inbound] = SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     serve(loaded.engine, inbox, connection)
 
 

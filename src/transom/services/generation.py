@@ -78,23 +78,24 @@ class Generation:
             EngineError: the engine could not answer; the record says so.
             StorageError: there is no record, and so no answer.
         """
-        status: RecordStatus = "aborted"
-        failure: Failure | None = None
-        try:
-            async with aclosing(self._merged()) as merged:
-                async for index, delta in merged:
-                    self.results[index].add(delta)
-                    if delta.error is not None:
-                        raise GenerationFailed(delta.error)
-                    yield index, delta
-            status = "complete"
-        except TransomError as error:
-            status, failure = "failed", Failure(code=error.code, message=error.message)
-            raise
-        finally:
-            # A client that leaves cancels this coroutine; the record is written all the same.
-            append = self._house.spawn(self._house.records.append(self._answer(status, failure)))
-            self.record = await asyncio.shield(append)
+        with self._house.occupied():
+            status: RecordStatus = "aborted"
+            failure: Failure | None = None
+            try:
+                async with aclosing(self._merged()) as merged:
+                    async for index, delta in merged:
+                        self.results[index].add(delta)
+                        if delta.error is not None:
+                            raise GenerationFailed(delta.error)
+                        yield index, delta
+                status = "complete"
+            except TransomError as error:
+                status, failure = "failed", Failure(code=error.code, message=error.message)
+                raise
+            finally:
+                # A client that leaves cancels this coroutine; the record is written all the same.
+                append = self._house.spawn(self._house.records.append(self._answer(status, failure)))
+                self.record = await asyncio.shield(append)
 
     async def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Deltas of all sequences in the order of their arrival."""

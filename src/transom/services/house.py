@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ class House:
     records: RecordStore
     keys: KeyStore
     now: Callable[[], datetime] = utc_now
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _open: set[asyncio.Future[Any]] = field(default_factory=set)
 
     def backend(self, model: str | None) -> Backend:
         """The backend that serves `model`.
@@ -62,11 +62,24 @@ class House:
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start work that is finished even if whoever asked for it leaves."""
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
         return task
 
-    async def settle(self) -> None:
-        """Wait for the work that was started and not finished."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """`settle` waits for whoever is inside."""
+        leaving = asyncio.get_running_loop().create_future()
+        self._open.add(leaving)
+        try:
+            yield
+        finally:
+            self._open.discard(leaving)
+            leaving.set_result(None)
+
+    async def settle(self, seconds: float = 10.0) -> None:
+        """Wait for the work that was started and not finished, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._open:
+                    await asyncio.wait(self._open)

@@ -1,0 +1,1 @@
+"""What people and continuous integration run from a checkout."""

@@ -1,0 +1,120 @@
+"""schemathesis against `/openapi.json`: no 5xx, and no answer that the description does not have."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as budget
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.http.door import HELLO, MODEL, settings
+from tests.http.live import Live
+from transom.app import create_app, key_store, open_database
+from transom.config import Settings
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+BRIEF = budget(
+    max_examples=20,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+DESCRIPTION = create_app(Settings(), backends={}).openapi()
+OPERATIONS = [
+    (f"{method.upper()} {path}", mode)
+    for path, methods in DESCRIPTION["paths"].items()
+    for method, described in methods.items()
+    for mode in GenerationMode
+    # Nothing can be wrong with a request that has no parts.
+    if mode == GenerationMode.POSITIVE or {"parameters", "requestBody"} & described.keys()
+]
+
+
+# What a description in JSON Schema cannot say: values that get past the checks that need the model.
+STEERED = {
+    "model": MODEL,
+    "prompt": "The light",
+    "messages": HELLO,
+    "tokens": [5, 6],
+    "max_tokens": 2,
+    "max_completion_tokens": None,
+    "logit_bias": {"5": 1.5},
+    "stop_token_ids": [7],
+    "best_of": None,
+    "top_logprobs": None,
+}
+
+
+@pytest.fixture(scope="module")
+def server(tokenizer, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    own = settings(home)
+    database = open_database(own)
+    key = asyncio.run(key_store(own, database).create()).text
+    database.close()
+    with Live(home, tokenizer) as live:
+        live.headers = {"authorization": f"Bearer {key}"}
+        body = {"model": MODEL, "prompt": "hi"}
+        live.made = httpx2.post(f"{live.url}/v1/completions", json=body, headers=live.headers).json()["id"]
+        yield live
+
+
+@pytest.fixture(scope="module")
+def api(server):
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+def steer(case, server, mode):
+    """Lead what is formed as described past the first refusal; leave one thing wrong in the rest."""
+    positive = mode == GenerationMode.POSITIVE
+    if isinstance(case.body, dict):
+        case.body |= {
+            name: value
+            for name, value in STEERED.items()
+            if name in case.body and (positive or (name == "model" and isinstance(case.body[name], str)))
+        }
+        if positive:
+            case.body["model"] = MODEL
+            case.body["stream"] = case.body.get("stream_options") is not None or case.body.get("stream")
+    if positive and "model" in (case.query or {}):
+        case.query["model"] = MODEL
+    if positive and case.path_parameters:
+        known = {"id": server.made, "model": MODEL}
+        case.path_parameters = {name: known[name] for name in case.path_parameters}
+
+
+def test_the_description_is_valid_openapi(api):
+    api.validate()
+
+
+@pytest.mark.parametrize(("operation", "mode"), OPERATIONS, ids=lambda part: getattr(part, "value", part))
+def test_an_operation_answers_as_it_is_described(server, api, operation, mode):
+    method, path = operation.split()
+    described = api[path][method]
+    seen = set()
+
+    @BRIEF
+    @given(case=described.as_strategy(generation_mode=mode))
+    def check(case):
+        steer(case, server, mode)
+        seen.add(case.call_and_validate(checks=CHECKS, headers=server.headers).status_code)
+
+    check()
+    assert mode == GenerationMode.NEGATIVE or 200 in seen
