@@ -117,20 +117,24 @@ def test_a_command_is_documented(command):
     assert f"## {command}\n" in read("cli.md")
 
 
+@pytest.fixture(scope="module")
+def example():
+    """Statement and openings, as the page on the format has them."""
+    statement, openings = [json.loads(b.text) for b in blocks(RECORD_FORMAT) if b.language == "json"]
+    return statement, openings
+
+
+@pytest.fixture(scope="module")
+def program():
+    """What the program on that page defines."""
+    (block,) = [block for block in blocks(RECORD_FORMAT) if block.language == "python"]
+    scope: dict = {}
+    exec(compile(block.text, block.name, "exec"), scope)
+    return scope
+
+
 class TestRecordFormat:
     """The page's example, checked by the page's own program and by ours."""
-
-    @pytest.fixture(scope="class")
-    def example(self):
-        statement, openings = [json.loads(b.text) for b in blocks(RECORD_FORMAT) if b.language == "json"]
-        return statement, openings
-
-    @pytest.fixture(scope="class")
-    def program(self):
-        (block,) = [block for block in blocks(RECORD_FORMAT) if block.language == "python"]
-        scope: dict = {}
-        exec(compile(block.text, block.name, "exec"), scope)
-        return scope
 
     def test_the_pages_program_verifies_the_pages_example(self, example, program):
         assert program["verify"](*example)

@@ -44,7 +44,6 @@ def create_app(
     Raises:
         OperatorError: there is no model to serve, or one that is named is not in the library.
     """
-
     serving = local_backends(settings) if backends is None else backends
 
     @asynccontextmanager
@@ -65,6 +64,7 @@ def create_app(
         version=version("transom"),
         summary="Open access to AI models whose weights stay where they are.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     routes.install(app)
     return app

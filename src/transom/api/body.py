@@ -9,6 +9,7 @@ import pydantic_core
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from transom.api.dependencies import caller_of
 from transom.errors import InvalidRequest, PayloadTooLarge
 
 MAX_BODY_BYTES = 8 << 20
@@ -54,6 +55,8 @@ class JsonRoute(APIRoute):
         async def handle(request: Request) -> Response:
             strict = JsonRequest(request.scope, request.receive)
             if takes_body:
+                # Nobody's body is read before their key is.
+                await caller_of(strict)
                 await _check_body(strict)
             return await inner(strict)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
 from transom.access.callers import Caller
 from transom.errors import InvalidRequest, Unauthenticated
@@ -23,16 +24,33 @@ def get_house(request: Request) -> House:
     return house
 
 
-async def get_caller(
-    request: Request,
-    house: Annotated[House, Depends(get_house)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> Caller:
-    """The caller behind the key in the Authorization header."""
-    header = request.headers.get("authorization")
-    if header and bearer is None and header.strip().lower() != "bearer":
-        raise Unauthenticated("The Authorization header is not of the form `Bearer tr_…`.")
-    return await house.keys.authenticate(bearer.credentials if bearer else None)
+async def caller_of(request: Request) -> Caller:
+    """The caller behind the key in the Authorization header; looked up once for each request."""
+    if not hasattr(request.state, "caller"):
+        scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
+        if scheme and scheme.lower() != "bearer":
+            raise Unauthenticated("The Authorization header is not of the form `Bearer tr_…`.")
+        request.state.caller = await get_house(request).keys.authenticate(key.strip() or None)
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def get_caller(request: Request, _documented: Annotated[object, Depends(_bearer)]) -> Caller:
+    """`caller_of`, for routes."""
+    return await caller_of(request)
+
+
+def refuse_unknown_query(request: Request) -> None:
+    """A query parameter that the route does not know is refused, as an unknown field of a body is."""
+    route: APIRoute = request.scope["route"]
+    known = {field.alias for field in route.dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequest(
+                f"{name[:100]} is not a parameter of this endpoint; remove it.",
+                param=name[:100],
+                code="unknown_parameter",
+            )
 
 
 def for_model(body: B, name: str | None) -> B:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, FastAPI
 
 from transom.api import chat, completions, errors, models, openapi, records, service, tokens
-from transom.api.dependencies import check_path
+from transom.api.dependencies import check_path, refuse_unknown_query
 
 
 def install(app: FastAPI) -> None:
@@ -21,7 +21,7 @@ def install(app: FastAPI) -> None:
 
 
 def _surface() -> APIRouter:
-    surface = APIRouter()
+    surface = APIRouter(dependencies=[Depends(refuse_unknown_query)])
     surface.include_router(tokens.router)
     for router in (completions.router, chat.router, models.router, records.router):
         surface.include_router(router, prefix="/v1")

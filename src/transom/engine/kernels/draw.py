@@ -131,15 +131,18 @@ def _gumbel_max(
     boundary: tuple[np.float32, int],
     key: tuple[np.uint64, int, int],
 ) -> int:
-    """Argmax of logit / temperature + noise over the tokens within the boundary; `best` has the top logit.
+    """Argmax of (logit - top logit) / temperature + noise over the tokens within the boundary.
+
+    `best` has the top logit, which is taken off so that no temperature, however small, overflows.
 
     The noise of a word is below -log(v), so a token whose word is too large for its distance from the leader
     is passed over without a logarithm, and a block of four whose members are all out of reach without a word.
     """
     seed, position, choice = key
     floor, floor_id = boundary
+    peak = float(logits[best])
     leader = best
-    lead = float(logits[best]) / temperature + _noise(seed, position, choice, best)
+    lead = _noise(seed, position, choice, best)
     reach = 23.0  # -log(2^-33), above all noise
     vocabulary = logits.shape[0]
     for block in range((vocabulary + 3) // 4):
@@ -147,7 +150,7 @@ def _gumbel_max(
         stop = min(start + 4, vocabulary)
         alive = False
         for token in range(start, stop):
-            alive = alive or float(logits[token]) / temperature + reach >= lead
+            alive = alive or (float(logits[token]) - peak) / temperature + reach >= lead
         if not alive:
             continue
         words = philox(
@@ -162,7 +165,7 @@ def _gumbel_max(
             logit = logits[token]
             if logit < floor or (logit == floor and token > floor_id):
                 continue
-            scaled = float(logit) / temperature
+            scaled = (float(logit) - peak) / temperature
             lane = token & 3
             word = words[0] if lane == 0 else words[1] if lane == 1 else words[2] if lane == 2 else words[3]
             gap = lead - scaled
