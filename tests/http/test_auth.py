@@ -153,3 +153,8 @@ class TestAnonymousTier:
         assert (await knock(open_house, None, "GET", f"/v1/records/{answer['id']}")).status_code == 404
         reply = await knock(open_house, None, "POST", f"/v1/records/{answer['id']}/replay")
         assert reply.status_code == 404
+
+
+async def test_a_body_is_not_read_before_its_key(door):
+    headers = {"authorization": "Bearer wrong", "content-type": "text/plain"}
+    assert_refused(await door.client.post("/v1/completions", content=b"{", headers=headers))

@@ -229,3 +229,15 @@ def test_a_generating_operation_documents_both_of_its_forms(description):
         response = description["paths"][path]["post"]["responses"]["200"]
         assert set(response["content"]) == {"application/json", "text/event-stream"}
         assert "x-transom-record" in response["headers"]
+
+
+@pytest.mark.parametrize("path", ["/v1/records?limt=5", "/tokenizer_info?modle=x", "/v1/models?limit=3"])
+async def test_an_unknown_query_parameter_is_refused_by_name(door, path):
+    reply = await door.client.get(path)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "unknown_parameter"
+    assert reply.json()["error"]["param"] == path.partition("?")[2].partition("=")[0]
+
+
+async def test_a_trailing_slash_is_another_path(door):
+    assert (await door.client.get("/v1/models/")).status_code == 404
