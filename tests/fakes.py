@@ -55,6 +55,7 @@ def make_deployment(kernel: str = "made-up/1") -> Deployment:
             device="none",
             torch="none",
             transformers="none",
+            libm="none",
             numba="none",
             cpu_capability="none",
             cpu_features="none",

@@ -65,6 +65,9 @@ def create_app(
         summary="Open access to AI models whose weights stay where they are.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # FastAPI's pages load their scripts from elsewhere; a server may have no elsewhere.
+        docs_url=None,
+        redoc_url=None,
     )
     routes.install(app)
     return app

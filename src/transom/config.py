@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(
         default=20, ge=0, description="How long running requests may finish on shutdown"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe kind of event that is logged, on stderr"
+    )
 
     @property
     def database(self) -> str:

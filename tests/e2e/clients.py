@@ -10,7 +10,7 @@ import pytest
 
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-clients"
 TASKS = Path(__file__).parent / "tasks"
-SECONDS = 280
+SECONDS = 600
 
 
 def run_client(program: str, *arguments: str, **variables: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from tests.conftest import REAL_MODEL
 from tests.engine.drive import PlainModel
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PROMPTS = [
     "The capital of France is",

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REAL_MODEL
 from tests.e2e.clients import run_client
 
-pytestmark = [pytest.mark.e2e, pytest.mark.clients]
+pytestmark = [pytest.mark.e2e, pytest.mark.clients, pytest.mark.timeout(900)]
 
 
 def evaluate(server, key, folder: Path, provider: str, *tasks: str) -> dict[str, dict]:
@@ -91,16 +91,12 @@ def test_the_completions_provider_gets_prompt_logprobs_as_vllm_gives_them(texts,
     assert texts["status"] == "success"
     assert len(texts["samples"]) == texts["results"]["completed_samples"] == 2
     check_against_records(http, texts)
-    surprise = 0.0
     for sample in texts["samples"]:
         (sequence,) = record_of(http, sample)["openings"]["sequences"]
         first, *known = sequence["prompt_logprobs"]
         assert first == []
         content = sample["output"]["choices"][0]["prompt_logprobs"]["content"]
-        assert "".join(token["token"] for token in content) == sample["input"][len("The") :] or (
-            len(content) == len(known)
-        )
-        logprobs = [token["logprob"] for token in content]
-        assert logprobs == [float(ranked[0][1]) for ranked in known]
-        surprise -= sum(logprobs) / len(logprobs)
-    assert math.isfinite(surprise)
+        # The actual token comes first, whatever its rank; Inspect scores that one.
+        assert [token["logprob"] for token in content] == [float(ranked[0][1]) for ranked in known]
+    (score, *_) = texts["results"]["scores"]
+    assert all(math.isfinite(metric["value"]) for metric in score["metrics"].values())

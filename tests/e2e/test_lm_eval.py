@@ -14,7 +14,7 @@ from tests.conftest import REAL_MODEL
 from tests.e2e.clients import run_client
 from tests.engine.drive import PlainModel
 
-pytestmark = [pytest.mark.e2e, pytest.mark.clients]
+pytestmark = [pytest.mark.e2e, pytest.mark.clients, pytest.mark.timeout(900)]
 
 NAMES = ("transom_choices", "transom_texts", "transom_words")
 

@@ -151,9 +151,9 @@ def test_without_a_seed_the_server_reports_the_one_it_drew_and_it_draws_the_same
 
 def test_models_are_listed_and_retrieved_with_their_deployment(client):
     listed = client.models.list().data
-    assert [model.id for model in listed] == [REAL_MODEL]
+    assert REAL_MODEL in [model.id for model in listed]
     model = client.models.retrieve(REAL_MODEL)
-    assert model == listed[0]
+    assert model in listed
     assert model.model_extra["digest"] == complete(client, max_tokens=1).system_fingerprint
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("nobody")

@@ -55,7 +55,9 @@ def draw_plainly(logits, temperature, top_k, top_p, min_p, seed, position, choic
         kept = kept[: int(np.searchsorted(running, top_p * running[-1])) + 1]
     if min_p:
         kept = kept[values[kept] >= np.float32(values.max() + temperature * math.log(min_p))]
-    scores = {int(t): (values[t] - values.max()) / temperature + noise(seed, position, choice, int(t)) for t in kept}
+    scores = {
+        int(t): (values[t] - values.max()) / temperature + noise(seed, position, choice, int(t)) for t in kept
+    }
     best = max(scores.values())
     return min(token for token, score in scores.items() if score == best)
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from transom.backends.engine_process import EngineProcess
 from transom.backends.manifest import verify
 from transom.backends.text import StopText
@@ -79,9 +81,9 @@ class LocalBackend:
     def __init__(self, name: str, options: EngineOptions) -> None:
         root = Path(options.root)
         self._name = name
-        self._options = options
         self._created = int(root.stat().st_mtime)
         self._tokenizer = LocalTokenizer(root)
+        self._options = replace(options, eos_token_ids=tuple(sorted(self._tokenizer.eos_token_ids)))
         self._open: dict[str, _Sequence] = {}
         self._current: _Start | None = None
         self._served: ServedModel | None = None
@@ -131,7 +133,8 @@ class LocalBackend:
         self._adopt(model, ready)
         self._broken = None
         for sequence in self._open.values():
-            self._submit(sequence)
+            if sequence.restarts <= _MAX_RESTARTS:
+                self._submit(sequence)
 
     async def stop(self) -> None:
         """End the engine and every sequence in flight."""

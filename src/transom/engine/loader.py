@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def _assemble(
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     prove(runner, expected, limit, options.dtype)
     sampler.warm_up()
-    engine = Engine(runner, scheduler, eos_token_ids(Path(options.root)))
+    engine = Engine(runner, scheduler, frozenset(options.eos_token_ids))
     return LoadedEngine(engine, _profile(options.dtype, kernel), limit)
 
 
@@ -107,16 +107,6 @@ def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int
     return min(options.max_model_len or declared, capacity)
 
 
-def eos_token_ids(root: Path) -> frozenset[int]:
-    """Tokens that end a sequence, from generation_config.json, else from config.json."""
-    for name in ("generation_config.json", "config.json"):
-        path = root / name
-        value = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
-        if value is not None:
-            return frozenset(value if isinstance(value, list) else [value])
-    return frozenset()
-
-
 def _profile(dtype: str, kernel: LinearKernel) -> dict[str, str]:
     target = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
     return {
@@ -125,6 +115,7 @@ def _profile(dtype: str, kernel: LinearKernel) -> dict[str, str]:
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
         "numba": f"{numba.__version__} llvm {'.'.join(map(str, llvmlite.binding.llvm_version_info))}",
+        "libm": " ".join(platform.libc_ver()) or platform.system(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_features": sha256(target.encode()),
         "linear": str(kernel),

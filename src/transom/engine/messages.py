@@ -16,6 +16,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     root: str
     """Folder of the model root."""
+    eos_token_ids: tuple[int, ...] = ()
+    """Tokens that end a sequence, as the tokenizer's files say."""
     dtype: str = "float32"
     threads: int = 0
     """0 for one each core."""

@@ -35,8 +35,8 @@ class ModelManifest(Frozen):
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the model root."""
-        return digest(self.model_dump())
+        """Digest of the model root. What somebody calls it is no part of it."""
+        return digest(self.model_dump(exclude={"signing_statement": {"subject": {0: {"name"}}}}))
 
 
 class EngineProfile(Frozen):
@@ -47,6 +47,8 @@ class EngineProfile(Frozen):
     torch: str
     transformers: str
     numba: str
+    libm: str
+    """The C library, whose logarithms the sampler takes, such as `glibc 2.36`."""
     cpu_capability: str
     """What torch compiled for, such as `AVX2` or `AVX512`."""
     cpu_features: str
@@ -74,7 +76,13 @@ class Deployment(Frozen):
     @cached_property
     def digest(self) -> str:
         """The deployment's name, shown by `GET /v1/models` and as `system_fingerprint`."""
-        return digest(self.model_dump())
+        return digest(
+            {
+                "model": self.model.digest,
+                "profile": self.profile.model_dump(),
+                "policy": self.policy.model_dump(),
+            }
+        )
 
 
 class ServedModel(BaseModel):

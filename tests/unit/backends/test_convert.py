@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.tiny import FAMILIES, make_model, make_tiny, make_tokenizer
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from tests.tiny import FAMILIES, make_model, make_tiny, make_tokenizer
 from transom.engine import convert as conversion
 from transom.engine.convert import convert
 from transom.errors import ModelRefused

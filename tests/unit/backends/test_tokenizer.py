@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import CHAT_TEMPLATE, VOCAB_SIZE, make_tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer
 
+from tests.tiny import CHAT_TEMPLATE, VOCAB_SIZE, make_tokenizer
 from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import InvalidRequest, ModelRefused
 

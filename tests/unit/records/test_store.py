@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, insert
 
-from transom.errors import InvalidRequest, NotFound
+from transom.errors import InvalidRequest, NotFound, StorageError
 from transom.records.identifiers import cursor_after, is_record_id, new_record_id, sequence_of
 from transom.records.openings import verify_openings
 from transom.records.store import RecordStore
@@ -24,7 +24,6 @@ from transom.schema.record import Answer
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 from transom.storage.tables import projects
-from transom.errors import StorageError
 
 pytestmark = pytest.mark.anyio
 

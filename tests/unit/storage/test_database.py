@@ -11,9 +11,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-from transom.errors import ConfigurationError
+from transom.errors import ConfigurationError, StorageError
 from transom.storage.database import Database
-from transom.errors import StorageError
 
 pytestmark = pytest.mark.anyio
 
