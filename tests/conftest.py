@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# As the engine's own process has them; both must be set before torch is imported.
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 from tests.tiny import make_tiny
 

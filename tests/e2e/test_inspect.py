@@ -20,10 +20,9 @@ def evaluate(server, key, folder: Path, provider: str, *tasks: str) -> dict[str,
     run_client(
         "inspect",
         *("eval", *(f"inspect_tasks.py@{task}" for task in tasks)),
-        *("--model", f"{provider}/transom/{REAL_MODEL}"),
+        *("--model", f"{provider}/transom/{REAL_MODEL}", "--model-base-url", f"{server.url}/v1"),
         *("--log-dir", str(logs), "--log-format", "json", "--display", "plain"),
         HOME=str(folder),
-        TRANSOM_BASE_URL=f"{server.url}/v1",
         TRANSOM_API_KEY=key,
     )
     found = [json.loads(file.read_text()) for file in logs.glob("*.json")]

@@ -77,9 +77,9 @@ def _as_json(options: EngineOptions) -> str:
 
 
 def _environment() -> dict[str, str]:
+    # Threads of OpenMP that wait by spinning bring everything to a crawl where cores are shared with others:
+    # waiting in the kernel costs microseconds a layer. An operator with cores to spare may set it higher.
+    patience = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "2000")}
     # No hub, no telemetry: an engine reads its model root and nothing else.
-    return os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return os.environ | patience | offline
