@@ -76,7 +76,7 @@ def with_no_tokenizer(server, key, tmp_path_factory) -> Report:
     """Requests one by one, eight at a time; the server tokenizes."""
     arguments = {
         "model": REAL_MODEL,
-        "base_url": f"{server.url}/models/{REAL_MODEL}/v1/completions",
+        "base_url": f"{server.url}/v1/completions",
         "auth_token": key,
         "num_concurrent": 8,
     }

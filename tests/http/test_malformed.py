@@ -143,7 +143,6 @@ DEEPER: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"messages": None}, "messages"),
     (COMPLETIONS, {"model": None}, "model"),
     (CHAT, {"model": None}, "model"),
-    ("/tokenize", {"model": None}, "model"),
     ("/detokenize", {"tokens": None}, "tokens"),
     (COMPLETIONS, {"stop": ""}, "stop"),
     (COMPLETIONS, {"stop": "s" * 1025}, "stop"),

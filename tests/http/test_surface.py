@@ -241,3 +241,12 @@ async def test_an_unknown_query_parameter_is_refused_by_name(door, path):
 
 async def test_a_trailing_slash_is_another_path(door):
     assert (await door.client.get("/v1/models/")).status_code == 404
+
+
+async def test_tokenizing_needs_no_model_where_there_is_one(door):
+    """lm-eval asks for the tokenizer before it names a model."""
+    for path in ("/tokenize", "/detokenize"):
+        named = await door.post(path, {"model": MODEL} | BODIES[path])
+        unnamed = await door.client.post(path, json=BODIES[path])
+        assert unnamed.json() == named.json()
+        assert unnamed.status_code == 200

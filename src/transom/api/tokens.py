@@ -40,5 +40,4 @@ async def tokenizer_info(
     model: Annotated[str | None, Query(max_length=100)] = None,
 ) -> dict[str, Any]:
     """The tokenizer's class, special tokens and chat template; of the only model, where none is named."""
-    only = next(iter(house.backends)) if len(house.backends) == 1 else None
-    return house.backend(one_model(name, model) or only).tokenizer.info()
+    return house.tokenizing(one_model(name, model)).tokenizer.info()

@@ -51,6 +51,13 @@ class House:
             )
         return self.backends[model]
 
+    def tokenizing(self, model: str | None) -> Backend:
+        """The backend whose tokenizer is meant: the only one, where no model is named.
+
+        lm-eval asks for the tokenizer before it names a model.
+        """
+        return self.backend(model or (next(iter(self.backends)) if len(self.backends) == 1 else None))
+
     def served(self) -> list[ServedModel]:
         """The models that are up, by name; one that is loading, or was refused, is not among them."""
         found = []

@@ -9,7 +9,7 @@ from transom.services.house import House
 
 def tokenize(house: House, body: TokenizeRequest) -> TokenizeResponse:
     """Text, or a conversation, to token ids."""
-    backend = house.backend(body.model)
+    backend = house.tokenizing(body.model)
     text = body.prompt
     special = True if body.add_special_tokens is None else body.add_special_tokens
     if body.messages is not None:
@@ -28,7 +28,7 @@ def tokenize(house: House, body: TokenizeRequest) -> TokenizeResponse:
 
 def detokenize(house: House, body: DetokenizeRequest) -> DetokenizeResponse:
     """Token ids to text, special tokens included."""
-    backend = house.backend(body.model)
+    backend = house.tokenizing(body.model)
     vocabulary = backend.tokenizer.vocab_size
     for index, token in enumerate(body.tokens):
         if token >= vocabulary:
