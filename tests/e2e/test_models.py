@@ -63,7 +63,7 @@ def test_a_library_tells_what_it_holds(two_models):
     ("arguments", "words"),
     [
         (("model", "add", "/nowhere/at/all"), "nowhere"),
-        (("model", "add", "somebody/something"), "hub"),
+        (("model", "add", "somebody/something"), "the hub must be reachable"),
         (("model", "verify", "absent"), "absent"),
         (("serve", "--model", "absent"), "absent"),
         (("key", "revoke", "absent"), "absent"),

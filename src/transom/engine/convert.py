@@ -305,7 +305,10 @@ def _refusals(source: _Source) -> Iterator[None]:
         yield
     except LOAD_FAILURES as error:
         name = source.gguf_file or source.location
-        raise ModelRefused(f"{name} cannot be read: {_first_line(error)}") from error
+        cause = _first_line(error)
+        if not Path(source.location).is_dir():
+            cause += " If it is a hub id, the hub must be reachable and HF_HUB_OFFLINE unset."
+        raise ModelRefused(f"{name} cannot be read: {cause}") from error
 
 
 def _first_line(error: Exception) -> str:
