@@ -14,16 +14,15 @@ from tests.tiny import make_tiny
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def two_models(tmp_path):
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
     """A server over a library of two families, added by `transom model add`."""
-    home, library = tmp_path / "home", tmp_path / "models"
-    home.mkdir()
-    library.mkdir()
+    home, library = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("models")
+    sources = tmp_path_factory.mktemp("sources")
     server = Server(home, library, dtype="bfloat16", allow_anonymous="true")
     for family in ("qwen3", "opt"):
-        make_tiny(family, tmp_path / family)
-        server.command("model", "add", str(tmp_path / family), "--name", f"tiny-{family}")
+        make_tiny(family, sources / family)
+        server.command("model", "add", str(sources / family), "--name", f"tiny-{family}")
     yield server
     server.stop()
 
