@@ -66,14 +66,9 @@ class _Answer:
                     endings[index] = delta
         for index, delta in sorted(endings.items()):
             yield self._chunk(index, {}, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason)
-        if self._wants_usage:
+        if self._body.wants_usage:
             envelope = shapes.envelope(self._generation, "chat.completion.chunk")
             yield sse.event(envelope | {"choices": [], "usage": shapes.usage(self._generation)})
-
-    @property
-    def _wants_usage(self) -> bool:
-        options = self._body.stream_options
-        return options is not None and options.include_usage
 
     def _chunk(
         self,
@@ -83,7 +78,7 @@ class _Answer:
         **more: Any,  # noqa: ANN401
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} | more
-        usage = {"usage": None} if self._wants_usage else {}
+        usage = {"usage": None} if self._body.wants_usage else {}
         envelope = shapes.envelope(self._generation, "chat.completion.chunk")
         return sse.event(envelope | {"choices": [choice]} | usage | (body or {}))
 

@@ -68,13 +68,11 @@ class _Answer:
                     endings[index] = delta
         for index, delta in sorted(endings.items()):
             yield self._chunk([self._ending(index, delta)])
-        if self._body.stream_options and self._body.stream_options.include_usage:
+        if self._body.wants_usage:
             yield sse.event(self._envelope | {"choices": [], "usage": shapes.usage(self._generation)})
 
     def _chunk(self, choices: Sequence[dict[str, Any]]) -> bytes:
-        usage = (
-            {"usage": None} if self._body.stream_options and self._body.stream_options.include_usage else {}
-        )
+        usage = {"usage": None} if self._body.wants_usage else {}
         return sse.event(self._envelope | {"choices": choices} | usage)
 
     def _part(

@@ -110,11 +110,6 @@ class LocalBackend:
         start = self._current
         return start is not None and start.outcome.done() and start.outcome.exception() is None
 
-    @property
-    def engine_pid(self) -> int | None:
-        """Process id of the engine, for operators."""
-        return self._current.process.pid if self._current and self._current.process else None
-
     async def start(self) -> None:
         """Check the model root against its manifest, start the engine, and wait for its proof.
 

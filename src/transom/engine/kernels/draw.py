@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transom.engine.kernels.attention import Floats, Ints
 from transom.engine.kernels.compile import inline, parallel_kernel
-from transom.engine.kernels.philox import gumbel, philox
+from transom.engine.kernels.philox import Words, gumbel, philox
 
 Doubles = NDArray[np.float64]
 Longs = NDArray[np.int64]
@@ -109,18 +109,22 @@ def _nucleus(
 
 
 @inline
-def _noise(seed: np.uint64, position: int, choice: int, token: int) -> float:
-    words = philox(
-        np.uint64(token >> 2),
+def _block(seed: np.uint64, position: int, choice: int, block: int) -> Words:
+    """The words of the tokens 4 * block and the three after it."""
+    return philox(
+        np.uint64(block),
         np.uint64(position),
         np.uint64(choice),
         np.uint64(0),
         seed & np.uint64(0xFFFFFFFF),
         seed >> np.uint64(32),
     )
+
+
+@inline
+def _word_of(token: int, words: Words) -> np.uint64:
     lane = token & 3
-    word = words[0] if lane == 0 else words[1] if lane == 1 else words[2] if lane == 2 else words[3]
-    return gumbel(word)
+    return words[0] if lane == 0 else words[1] if lane == 1 else words[2] if lane == 2 else words[3]
 
 
 @inline
@@ -142,7 +146,7 @@ def _gumbel_max(
     floor, floor_id = boundary
     peak = float(logits[best])
     leader = best
-    lead = _noise(seed, position, choice, best)
+    lead = gumbel(_word_of(best, _block(seed, position, choice, best >> 2)))
     reach = 23.0  # -log(2^-33), above all noise
     vocabulary = logits.shape[0]
     for block in range((vocabulary + 3) // 4):
@@ -153,21 +157,13 @@ def _gumbel_max(
             alive = alive or (float(logits[token]) - peak) / temperature + reach >= lead
         if not alive:
             continue
-        words = philox(
-            np.uint64(block),
-            np.uint64(position),
-            np.uint64(choice),
-            np.uint64(0),
-            seed & np.uint64(0xFFFFFFFF),
-            seed >> np.uint64(32),
-        )
+        words = _block(seed, position, choice, block)
         for token in range(start, stop):
             logit = logits[token]
             if logit < floor or (logit == floor and token > floor_id):
                 continue
             scaled = (float(logit) - peak) / temperature
-            lane = token & 3
-            word = words[0] if lane == 0 else words[1] if lane == 1 else words[2] if lane == 2 else words[3]
+            word = _word_of(token, words)
             gap = lead - scaled
             if gap >= 0.0 and (gap >= 63.0 or float(word) >= _TAIL[int(gap)]):
                 continue
