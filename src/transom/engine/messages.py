@@ -74,7 +74,37 @@ class Outputs(msgspec.Struct, tag=True, frozen=True):
     outputs: list[Output]
 
 
-Outbound = Ready | Refused | Outputs
+class Stats(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The engine's counters since it started, and its state now. Sent by the step loop itself a few times a
+    second while it steps, and once when it falls idle, so that silence with work to do means it hangs."""
+
+    waiting: int = 0
+    """Sequences that hold no pages."""
+    running: int = 0
+    pages: int = 0
+    """Pages of the cache, the scratch page aside."""
+    pages_used: int = 0
+    """Pages that a sequence holds."""
+    pages_cached: int = 0
+    """Pages that no sequence holds and whose contents may be used again."""
+    steps: int = 0
+    step_seconds: float = 0.0
+    """Time spent in steps."""
+    batch_sequences: int = 0
+    """Sum over steps of the sequences in the batch."""
+    batch_tokens: int = 0
+    """Sum over steps of the rows in the batch."""
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+    scored_tokens: int = 0
+    prefix_queries: int = 0
+    """Prompt tokens looked up in the prefix cache."""
+    prefix_hits: int = 0
+    """Prompt tokens found there, which were not computed again."""
+    preemptions: int = 0
+
+
+Outbound = Ready | Refused | Outputs | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _inbound = msgspec.msgpack.Decoder(Inbound)

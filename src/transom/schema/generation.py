@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+Priority = Literal["interactive", "batch"]
+"""Batch work runs when nothing interactive waits."""
+
 FinishReason = Literal["stop", "length", "abort", "error"]
 
 MAX_TOP_LOGPROBS = 20
@@ -69,6 +72,10 @@ class SequenceRequest:
     sampling: SamplingParams
     choice: int = 0
     """Which of `n` draws this is; part of the key of the noise, so that choices differ under one seed."""
+    project: str = ""
+    """Whose turn it takes when the engine is shared, and whose cached prefixes it may use. Like `priority`,
+    it decides when the answer comes and never what it is."""
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
