@@ -18,6 +18,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from transom.engine.kernels.attention import PAGE, Floats, Ints, attend, no_sinks, store
+from transom.engine.kernels.fused import rotate_and_store
 from transom.errors import ModelRefused
 
 _instances = count()
@@ -124,16 +125,36 @@ class PagedAttention:
             self.specs[index] = _inspect(module, query, key, value, kwargs)
             self._sinks[index] = _sinks(kwargs, query.shape[1])
             return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
-        spec, rows = self.specs[index], self._rows
-        if rows is None:
-            raise RuntimeError("a forward ran before its rows were mapped")
+        rows = self._mapped()
         keys, values = self._keys[index], self._values[index]
         store(_rows(key), _rows(value), rows.tables, rows.sequence, rows.position, keys, values)
-        out = np.empty((query.shape[2], spec.heads, spec.value_dim), np.float32)
+        return torch.from_numpy(self._attend(index, _rows(query), rows))[None].to(query.dtype), None
+
+    def rotate_and_attend(
+        self,
+        index: int,
+        qkv: Floats,
+        rotation: tuple[Floats, Floats],
+        norms: tuple[Floats, Floats, np.float32],
+    ) -> Floats:
+        """Attention of layer `index` from the raw projections of its rows; see `rotate_and_store`.
+
+        Returns:
+            [rows, heads, value_dim].
+        """
+        spec, rows = self.specs[index], self._mapped()
+        query = np.empty((qkv.shape[0], spec.heads, spec.dim), np.float32)
+        places = rows.tables, rows.sequence, rows.position
+        rotate_and_store(qkv, rotation, norms, places, (self._keys[index], self._values[index]), query)
+        return self._attend(index, query, rows)
+
+    def _attend(self, index: int, query: Floats, rows: RowMap) -> Floats:
+        spec = self.specs[index]
+        out = np.empty((query.shape[0], spec.heads, spec.value_dim), np.float32)
         attend(
-            _rows(query),
-            keys,
-            values,
+            query,
+            self._keys[index],
+            self._values[index],
             rows.tables,
             rows.sequence,
             rows.position,
@@ -143,7 +164,12 @@ class PagedAttention:
             self._sinks[index],
             out,
         )
-        return torch.from_numpy(out)[None].to(query.dtype), None
+        return out
+
+    def _mapped(self) -> RowMap:
+        if self._rows is None:
+            raise RuntimeError("a forward ran before its rows were mapped")
+        return self._rows
 
 
 def _no_mask(*_args: object, **_kwargs: object) -> None:

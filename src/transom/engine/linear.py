@@ -8,7 +8,7 @@ profile. Kernels are tried from the fastest to the one that is right everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,21 +23,60 @@ Product = Callable[[Tensor], Tensor]
 _PROBE_ROWS = (1, 2, 3, 5, 8, 13, 24, 31, 32, 33, 64, 127, 256)
 
 
-def _onednn(weight: Tensor, bias: Tensor | None) -> Product:
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a product multiplies by."""
+
+    matrix: Tensor
+    """[out, in]."""
+    bias: Tensor | None
+
+    @staticmethod
+    def of(layer: nn.Linear | Conv1D) -> Weight:
+        """The weight of a layer; Conv1D holds it transposed."""
+        matrix = layer.weight.detach()
+        return Weight(matrix.T.contiguous() if isinstance(layer, Conv1D) else matrix, layer.bias)
+
+    @staticmethod
+    def stacked(layers: Sequence[nn.Linear]) -> Weight:
+        """One weight for layers that are fed the same rows; their outputs lie side by side."""
+        matrix = torch.cat([layer.weight.detach() for layer in layers])
+        if all(layer.bias is None for layer in layers):
+            return Weight(matrix, None)
+        zero = matrix.new_zeros
+        return Weight(
+            matrix,
+            torch.cat([zero(x.out_features) if x.bias is None else x.bias.detach() for x in layers]),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, bool]:
+        """(out, in, whether there is a bias)."""
+        return self.matrix.shape[0], self.matrix.shape[1], self.bias is not None
+
+
+def _onednn(weight: Weight) -> Product:
     """OneDNN's product over a weight packed once. Private operators, so torch is pinned."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)  # noqa: SLF001
-    linear = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.matrix.contiguous(), 32)  # noqa: SLF001
+    linear, bias = torch.ops.mkldnn._linear_pointwise.default, weight.bias  # noqa: SLF001
     return lambda rows: linear(rows, packed, bias, "none", [], "")
 
 
-def _aten(weight: Tensor, bias: Tensor | None) -> Product:
-    return lambda rows: nn.functional.linear(rows, weight, bias)
+def _onednn_widened(weight: Weight) -> Product:
+    """The float32 product of narrower numbers, rounded once: for machines without instructions for them."""
+    bias = None if weight.bias is None else weight.bias.float()
+    product, dtype = _onednn(Weight(weight.matrix.float(), bias)), weight.matrix.dtype
+    return lambda rows: product(rows.float()).to(dtype)
 
 
-def _row_by_row(weight: Tensor, bias: Tensor | None) -> Product:
+def _aten(weight: Weight) -> Product:
+    return lambda rows: nn.functional.linear(rows, weight.matrix, weight.bias)
+
+
+def _row_by_row(weight: Weight) -> Product:
     """One product for each row: nothing is left that could depend on the others."""
     return lambda rows: torch.cat(
-        [nn.functional.linear(row.clone(), weight, bias) for row in torch.split(rows, 1)]
+        [nn.functional.linear(row.clone(), weight.matrix, weight.bias) for row in torch.split(rows, 1)]
     )
 
 
@@ -47,29 +86,34 @@ class LinearKernel:
 
     name: str
     multiple: int
-    make: Callable[[Tensor, Tensor | None], Product]
+    make: Callable[[Weight], Product]
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
 
     def __str__(self) -> str:
         return f"{self.name}/{self.multiple}"
 
-    def bind(self, weight: Tensor, bias: Tensor | None) -> Product:
-        """The product with `weight` [out, in], for any number of rows."""
-        product = self.make(weight, bias)
+    def bind(self, weight: Weight) -> Product:
+        """The product with `weight`, for any number of rows."""
+        product = self.make(weight)
         multiple = self.multiple
 
         def padded(rows: Tensor) -> Tensor:
             count = rows.shape[0]
             missing = -count % multiple
-            if missing:
-                rows = torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
-            return product(rows)[:count]
+            if not missing:
+                return product(rows)
+            return product(torch.cat([rows, rows.new_zeros(missing, rows.shape[1])]))[:count]
 
         return padded
 
 
+PLAIN = LinearKernel("aten", 1, _aten)
+"""What torch does by itself: right, and not invariant."""
+
 KERNELS = (
     LinearKernel("onednn-packed", 2, _onednn),
     LinearKernel("onednn-packed", 8, _onednn),
+    LinearKernel("onednn-packed-float32", 2, _onednn_widened, (torch.bfloat16,)),
     LinearKernel("aten", 8, _aten),
     LinearKernel("aten-row-by-row", 1, _row_by_row),
 )
@@ -80,20 +124,15 @@ class InvariantLinear(nn.Module):
 
     def __init__(self, original: nn.Linear | Conv1D, kernel: LinearKernel) -> None:
         super().__init__()
-        self.weight = original.weight
-        self.bias = original.bias
-        self.out_features = weight_of(original).shape[0]
-        self._product = kernel.bind(weight_of(original), original.bias)
+        weight = Weight.of(original)
+        self.out_features = weight.matrix.shape[0]
+        # The kernel keeps what it multiplies by, in its own layout; a second copy would be idle.
+        self._product = kernel.bind(weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
         rows = inputs.reshape(-1, inputs.shape[-1])
         return self._product(rows).view(*inputs.shape[:-1], self.out_features)
-
-
-def weight_of(module: nn.Linear | Conv1D) -> Tensor:
-    """The weight as [out, in]."""
-    return module.weight.detach().T.contiguous() if isinstance(module, Conv1D) else module.weight.detach()
 
 
 def linears(model: nn.Module) -> list[tuple[str, nn.Linear | Conv1D]]:
@@ -113,22 +152,24 @@ def linears(model: nn.Module) -> list[tuple[str, nn.Linear | Conv1D]]:
     return found
 
 
-def choose_kernel(layers: Iterable[nn.Linear | Conv1D]) -> LinearKernel:
-    """The fastest kernel that gives every row the same bits in every company, on every shape in `layers`."""
-    examples = {(tuple(weight_of(layer).shape), layer.bias is not None): layer for layer in layers}
+def choose_kernel(weights: Iterable[Weight]) -> LinearKernel:
+    """The fastest kernel that gives every row the same bits in every company, on every shape in `weights`."""
+    examples = {weight.shape: weight for weight in weights}
     for kernel in KERNELS:
-        if all(_is_invariant(kernel, layer) for layer in examples.values()):
+        if all(_is_invariant(kernel, weight) for weight in examples.values()):
             return kernel
     raise ModelRefused("no kernel for matrix products is batch-invariant on this machine")
 
 
-def _is_invariant(kernel: LinearKernel, layer: nn.Linear | Conv1D) -> bool:
-    weight = weight_of(layer)
-    generator = torch.Generator().manual_seed(weight.shape[0] * 7919 + weight.shape[1])
-    sample = torch.randn(max(_PROBE_ROWS), weight.shape[1], generator=generator).to(weight.dtype)
+def _is_invariant(kernel: LinearKernel, weight: Weight) -> bool:
+    matrix = weight.matrix
+    if matrix.dtype not in kernel.dtypes:
+        return False
+    generator = torch.Generator().manual_seed(matrix.shape[0] * 7919 + matrix.shape[1])
+    sample = torch.randn(max(_PROBE_ROWS), matrix.shape[1], generator=generator).to(matrix.dtype)
     threads = torch.get_num_threads()
     try:
-        product = kernel.bind(weight, layer.bias)
+        product = kernel.bind(weight)
         # One thread sets the reference, so that the number of threads drops out of the profile.
         torch.set_num_threads(1)
         reference = torch.cat([product(chunk) for chunk in torch.split(sample, 5)])

@@ -17,8 +17,9 @@ from transformers.modeling_utils import PreTrainedModel
 from transom.engine import sampler
 from transom.engine.attention import PagedAttention
 from transom.engine.core import Engine
+from transom.engine.fusion import fuse, weights
 from transom.engine.kernels.attention import PAGE
-from transom.engine.linear import LinearKernel, choose_kernel, linears, replace_linears
+from transom.engine.linear import LinearKernel, choose_kernel, replace_linears
 from transom.engine.messages import EngineOptions
 from transom.engine.proof import Reference, prove, reference
 from transom.engine.runner import Runner
@@ -47,9 +48,10 @@ def load(options: EngineOptions) -> LoadedEngine:
     _set_threads(options.threads)
     model = _load_model(Path(options.root), options.dtype)
     expected = reference(model)
-    kernel = choose_kernel([layer for _, layer in linears(model)])
+    kernel = choose_kernel(weights(model))
     attention = PagedAttention()
     attention.attach(model)
+    fuse(model, kernel, attention)
     replace_linears(model, kernel)
     return _assemble(options, model, attention, kernel, expected)
 

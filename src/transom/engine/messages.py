@@ -75,8 +75,11 @@ class Outputs(msgspec.Struct, tag=True, frozen=True):
 
 
 class Stats(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The engine's counters since it started, and its state now. Sent by the step loop itself a few times a
-    second while it steps, and once when it falls idle, so that silence with work to do means it hangs."""
+    """The engine's counters since it started, and its state now.
+
+    Sent by the step loop itself a few times a second while it steps, and once when it falls idle, so that
+    silence with work to do means that it hangs.
+    """
 
     waiting: int = 0
     """Sequences that hold no pages."""

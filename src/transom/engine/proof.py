@@ -20,8 +20,9 @@ from transom.engine.sequence import Sequence
 from transom.errors import ModelRefused
 from transom.schema.generation import SamplingParams, SequenceRequest
 
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.5}
-"""Largest difference of a logprob from the plain model, for logits of ordinary size."""
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 1.0}
+"""Largest difference of a logprob from the plain model, for logits of ordinary size. In bfloat16 it is the
+plain model that rounds more."""
 
 _LENGTHS = (3, 19, 45, 150)
 """Across page boundaries, and beyond a small sliding window."""

@@ -1,0 +1,203 @@
+"""What stands between the matrix products of a decoder layer: norm, rotary embedding, gated activation.
+
+Each kernel works row by row and rounds every operation on its own, so a row's result is the same whether one
+thread computes it or several do, and whoever is in the batch. Few rows are not worth waking a thread for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from transom.engine.kernels.attention import PAGE, Floats, Ints
+from transom.engine.kernels.compile import exact_kernel, exact_parallel_kernel
+
+_FEW = 1 << 16
+"""Numbers up to which one thread is faster than several."""
+
+_LOG2E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_LIMIT = np.float32(87.0)
+_ONE = np.float32(1.0)
+_GELU = np.float32(2.0 * math.sqrt(2.0 / math.pi))
+_CUBIC = np.float32(0.044715)
+
+
+@exact_kernel
+def _inverse_rms(row: Floats, eps: np.float32) -> np.float32:
+    """1 / sqrt(mean(row²) + eps), summed over eight lanes in a fixed order."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+    whole = row.shape[0] - row.shape[0] % 8
+    for i in range(0, whole, 8):
+        s0 += row[i] * row[i]
+        s1 += row[i + 1] * row[i + 1]
+        s2 += row[i + 2] * row[i + 2]
+        s3 += row[i + 3] * row[i + 3]
+        s4 += row[i + 4] * row[i + 4]
+        s5 += row[i + 5] * row[i + 5]
+        s6 += row[i + 6] * row[i + 6]
+        s7 += row[i + 7] * row[i + 7]
+    for i in range(whole, row.shape[0]):
+        s0 += row[i] * row[i]
+    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+    scale: np.float32 = _ONE / np.sqrt(total / np.float32(row.shape[0]) + eps)
+    return scale
+
+
+@exact_kernel
+def rms_norm(rows: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+    """Out = rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
+    for row in range(rows.shape[0]):
+        scale = _inverse_rms(rows[row], eps)
+        for i in range(rows.shape[1]):
+            out[row, i] = rows[row, i] * scale * weight[i]
+
+
+@exact_kernel
+def _gate_row(gate: Floats, up: Floats, gelu: bool, powers: Ints, out: Floats) -> None:
+    """Out = gate * sigmoid(z) * up, where z is `gate` (SiLU) or the tanh form's argument twice (GELU).
+
+    sigmoid(z) = 1 / (1 + exp(-z)), with Cephes' expf polynomial (Moshier 1989), so that no mathematics
+    library takes part.
+    """
+    for i in range(gate.shape[0]):
+        z = gate[i]
+        if gelu:
+            z = z * (_ONE + _CUBIC * z * z) * _GELU
+        x = min(max(-z, -_LIMIT), _LIMIT)
+        # Truncation rounds to nearest once everything is shifted to be positive.
+        n = np.int32(np.int32(x * _LOG2E + np.float32(128.5)) - 128)
+        r = x - np.float32(n) * _LN2_HIGH - np.float32(n) * _LN2_LOW
+        p = np.float32(1.9875691500e-4)
+        p = p * r + np.float32(1.3981999507e-3)
+        p = p * r + np.float32(8.3334519073e-3)
+        p = p * r + np.float32(4.1665795894e-2)
+        p = p * r + np.float32(1.6666665459e-1)
+        p = p * r + np.float32(5.0000001201e-1)
+        out[i] = p * r * r + r + _ONE
+        powers[i] = n
+    # Times 2^n: added to the exponent's bits.
+    bits = out.view(np.int32)
+    for i in range(gate.shape[0]):
+        bits[i] += powers[i] << np.int32(23)
+    for i in range(gate.shape[0]):
+        out[i] = gate[i] / (_ONE + out[i]) * up[i]
+
+
+@exact_kernel
+def _gate_few(gate_up: Floats, gelu: bool, out: Floats) -> None:
+    width = out.shape[1]
+    powers = np.empty(width, np.int32)
+    for row in range(out.shape[0]):
+        _gate_row(gate_up[row, :width], gate_up[row, width:], gelu, powers, out[row])
+
+
+@exact_parallel_kernel
+def _gate_many(gate_up: Floats, gelu: bool, out: Floats) -> None:
+    width = out.shape[1]
+    for row in numba.prange(out.shape[0]):
+        powers = np.empty(width, np.int32)
+        _gate_row(gate_up[row, :width], gate_up[row, width:], gelu, powers, out[row])
+
+
+def gate(gate_up: Floats, gelu: bool) -> Floats:
+    """[rows, 2 * width], gates first, to [rows, width]: SwiGLU, or GeGLU (by tanh) if `gelu`."""
+    out = np.empty((gate_up.shape[0], gate_up.shape[1] // 2), np.float32)
+    (_gate_few if out.size <= _FEW else _gate_many)(gate_up, gelu, out)
+    return out
+
+
+@exact_kernel
+def _rotate_head(
+    head: Floats, weight: Floats, eps: np.float32, cos: Floats, sin: Floats, out: Floats
+) -> None:
+    """Out = the head, normed where `weight` is not empty, its first dimensions rotated (RoFormer, halves)."""
+    for d in range(head.shape[0]):
+        out[d] = head[d]
+    if weight.shape[0] > 0:
+        scale = _inverse_rms(head, eps)
+        for d in range(head.shape[0]):
+            out[d] = head[d] * scale * weight[d]
+    half = cos.shape[0] // 2
+    for d in range(half):
+        first, second = out[d], out[d + half]
+        out[d] = first * cos[d] - second * sin[d]
+        out[d + half] = second * cos[d + half] + first * sin[d + half]
+
+
+@exact_kernel
+def _rotate_row(
+    row: int,
+    qkv: Floats,
+    rotation: tuple[Floats, Floats],
+    norms: tuple[Floats, Floats, np.float32],
+    places: tuple[Ints, Ints, Ints],
+    cache: tuple[Floats, Floats],
+    query: Floats,
+) -> None:
+    tables, row_sequence, row_position = places
+    q_weight, k_weight, eps = norms
+    line, cos, sin = qkv[row], rotation[0][row], rotation[1][row]
+    page, slot = tables[row_sequence[row], row_position[row] // PAGE], row_position[row] % PAGE
+    keys, values = cache[0][page], cache[1][page]
+    heads, dim = query.shape[1:]
+    kv_heads, _, value_dim = values.shape
+    for head in range(heads):
+        _rotate_head(line[head * dim : (head + 1) * dim], q_weight, eps, cos, sin, query[row, head])
+    rotated = np.empty(dim, np.float32)
+    for head in range(kv_heads):
+        at = (heads + head) * dim
+        _rotate_head(line[at : at + dim], k_weight, eps, cos, sin, rotated)
+        keys[head, :, slot] = rotated
+        at = (heads + kv_heads) * dim + head * value_dim
+        values[head, slot] = line[at : at + value_dim]
+
+
+@exact_kernel
+def _rotate_few(
+    qkv: Floats,
+    rotation: tuple[Floats, Floats],
+    norms: tuple[Floats, Floats, np.float32],
+    places: tuple[Ints, Ints, Ints],
+    cache: tuple[Floats, Floats],
+    query: Floats,
+) -> None:
+    for row in range(qkv.shape[0]):
+        _rotate_row(row, qkv, rotation, norms, places, cache, query)
+
+
+@exact_parallel_kernel
+def _rotate_many(
+    qkv: Floats,
+    rotation: tuple[Floats, Floats],
+    norms: tuple[Floats, Floats, np.float32],
+    places: tuple[Ints, Ints, Ints],
+    cache: tuple[Floats, Floats],
+    query: Floats,
+) -> None:
+    for row in numba.prange(qkv.shape[0]):
+        _rotate_row(row, qkv, rotation, norms, places, cache, query)
+
+
+def rotate_and_store(
+    qkv: Floats,
+    rotation: tuple[Floats, Floats],
+    norms: tuple[Floats, Floats, np.float32],
+    places: tuple[Ints, Ints, Ints],
+    cache: tuple[Floats, Floats],
+    query: Floats,
+) -> None:
+    """Norm and rotate the queries and keys of packed rows, and put keys and values into the cache.
+
+    Args:
+        qkv: [rows, (heads + kv_heads) * dim + kv_heads * value_dim]: queries, keys, values.
+        rotation: cosines and sines, [rows, rotated dimensions].
+        norms: weights [dim] of the query's and the key's norm, empty for none, and their epsilon.
+        places: tables, sequence of each row, position of each row; see `attend`.
+        cache: keys and values of the layer, written.
+        query: [rows, heads, dim], written.
+    """
+    (_rotate_few if qkv.size <= _FEW else _rotate_many)(qkv, rotation, norms, places, cache, query)
