@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 import transom.client
+from benchmarks.load.page import performance
 from transom.api.errors import status_of
 from transom.app import create_app
 from transom.cli.main import app as command_line
@@ -354,6 +355,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "client.md": client,
     "errors.md": errors,
     "modules.md": modules,
+    "performance.md": performance,
     "settings.md": settings,
 }
 

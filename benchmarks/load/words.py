@@ -1,0 +1,98 @@
+"""How scenarios, settings and figures are called where people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    "decode": (
+        "output_tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms",
+        "itl_p50_ms", "itl_p95_ms", "itl_p99_ms",
+    ),
+    "prefill": ("prompt_tokens_per_s", "latency_p50_ms", "latency_p95_ms"),
+    "scoring": ("scored_tokens_per_s", "latency_p50_ms", "latency_p95_ms"),
+    "choice": ("scored_tokens_per_s", "latency_p50_ms", "latency_p95_ms"),
+    "determinism": ("same_tokens", "same_logprobs", "largest_difference"),
+    "resources": ("peak_rss_mib", "start_s", "idle_cpu_percent"),
+    "fairness": (
+        "slowdown_p95", "slowdown_p50",
+        "idle_p50_ms", "idle_p95_ms", "flood_p50_ms", "flood_p95_ms",
+    ),
+}  # fmt: skip
+"""Figures of each scenario that are shown, the one that counts first."""
+
+WITHOUT_RATIO = {"determinism", "fairness", "idle_cpu_percent"}
+"""Scenarios and figures whose ratio would say nothing."""
+
+NAMES = {
+    "output_tokens_per_s": "output tokens/s",
+    "prompt_tokens_per_s": "prompt tokens/s",
+    "scored_tokens_per_s": "scored tokens/s",
+    "same_tokens": "same tokens",
+    "same_logprobs": "same tokens, logprobs equal to the bit",
+    "largest_difference": "largest difference of a logprob",
+    "peak_rss_mib": "peak memory, MiB",
+    "start_s": "start, s",
+    "idle_cpu_percent": "CPU while idle, % of a core",
+    "slowdown_p50": "latency p50, flood over idle",
+    "slowdown_p95": "latency p95, flood over idle",
+}
+"""Names of figures; others are made from their parts."""
+
+_SETTINGS = {
+    "decode": "decode {prompt_tokens} + {max_tokens}, {at_once}, {how}",
+    "prefill": "prefill of {prompt_tokens} tokens, {at_once}",
+    "scoring": "scoring of {prompt_tokens} tokens, {at_once}",
+    "choice": "{choices} choices of {context_tokens} + {ending_tokens} tokens, {at_once}",
+    "determinism": "{requests} seeded requests alone, and beside {beside} others",
+    "fairness": "one short request a second beside {flood} long ones of another project",
+    "resources": "memory and start",
+}
+
+_PARTS = {
+    "ttft": "first token",
+    "itl": "between tokens",
+    "latency": "latency",
+    "idle": "idle",
+    "flood": "flood",
+}
+
+
+def name_figure(figure: str) -> str:
+    """A figure's name for people."""
+    if figure in NAMES:
+        return NAMES[figure]
+    what, _, rest = figure.partition("_")
+    if what in _PARTS and rest.endswith("_ms"):
+        return f"{_PARTS[what]} {rest.removesuffix('_ms')}, ms"
+    return figure.replace("_", " ")
+
+
+def name_setting(scenario: str, settings: Mapping[str, Any]) -> str:
+    """What was done, in a few words."""
+    words = dict(settings)
+    words["at_once"] = f"{words.get('concurrency', 1)} at once"
+    words["how"] = "seeded" if words.get("temperature") else "greedy"
+    return _SETTINGS.get(scenario, scenario).format(**words)
+
+
+def show(figure: str, value: float | None, requests: float | None = None) -> str:
+    """A figure with as many digits as it deserves.
+
+    Args:
+        figure: its name.
+        value: None where it was not measured.
+        requests: of how many, where the figure is a count of requests.
+    """
+    if value is None:
+        return "-"
+    if figure.startswith("same_"):
+        return f"{value:.0f}" + (f" of {requests:.0f}" if requests else "")
+    if figure == "largest_difference":
+        return f"{value:.2g}"
+    if figure == "errors":
+        return f"{value:.0f}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
