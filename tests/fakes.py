@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, processors
 
+from transom.backends.activity import Activity
+from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.text import StopText
 from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import EngineUnavailable
@@ -61,6 +63,7 @@ def make_deployment(kernel: str = "made-up/1") -> Deployment:
             cpu_features="none",
             linear=kernel,
             attention="none",
+            fusion="made-up/1",
             sampler="made-up/1",
         ),
         policy=Policy(max_model_len=MAX_MODEL_LEN, max_top_logprobs=20),
@@ -126,6 +129,8 @@ class FakeBackend:
         self.tokenizer = tokenizer
         self.ready = False
         self.knobs = Knobs()
+        self.room = WaitingRoom(name, running=64, waiting=1024)
+        self.shown = Activity()
         self.taken: list[SequenceRequest] = []
         self.aborted: list[str] = []
         self.started = asyncio.Event()
@@ -140,6 +145,17 @@ class FakeBackend:
 
     async def stop(self) -> None:
         self.ready = False
+
+    @property
+    def activity(self) -> Activity:
+        return replace(self.shown, refusals=dict(self.room.refusals))
+
+    @property
+    def max_sequences(self) -> int:
+        return self.room.share
+
+    def admit(self, project: str, sequences: int) -> Admission:
+        return self.room.admit(project, sequences)
 
     async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         if self.knobs.unavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from transom.engine.core import Engine
 from transom.engine.loader import LoadedEngine, load
-from transom.engine.messages import EngineOptions
+from transom.engine.messages import EngineOptions, Output
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 
 
@@ -20,6 +21,13 @@ class Result:
     tokens: list[TokenLogprob] = field(default_factory=list)
     prompt: list[TokenLogprob | None] | None = None
     finish: str | None = None
+    error: str | None = None
+
+    def add(self, output: Output) -> None:
+        self.tokens += output.tokens
+        self.prompt = output.prompt_logprobs or self.prompt
+        self.finish = output.finish_reason
+        self.error = output.error
 
     @property
     def ids(self) -> list[int]:
@@ -27,26 +35,34 @@ class Result:
 
 
 def load_tiny(root: Path, **options) -> LoadedEngine:
-    return load(EngineOptions(root=str(root), cache_bytes=16 << 20, **options))
+    return load(EngineOptions(**{"root": str(root), "cache_bytes": 16 << 20} | options))
 
 
-def ask(name: str, prompt: Iterable[int], *, choice: int = 0, **sampling) -> SequenceRequest:
+def ask(
+    name: str, prompt: Iterable[int], *, choice: int = 0, project: str = "", **sampling
+) -> SequenceRequest:
     params = SamplingParams(**{"seed": 0, "max_tokens": 8, "ignore_eos": True} | sampling)
-    return SequenceRequest(sequence_id=name, prompt_token_ids=tuple(prompt), sampling=params, choice=choice)
+    return SequenceRequest(
+        sequence_id=name, prompt_token_ids=tuple(prompt), sampling=params, choice=choice, project=project
+    )
 
 
 def run(engine: Engine, requests: Iterable[SequenceRequest]) -> dict[str, Result]:
     """Submit all requests at once and step until the engine is idle."""
-    results = {}
+    names = []
     for request in requests:
         engine.submit(request)
-        results[request.sequence_id] = Result()
+        names.append(request.sequence_id)
+    results = collect(engine)
+    return {name: results[name] for name in names}
+
+
+def collect(engine: Engine) -> dict[str, Result]:
+    """Step until the engine is idle."""
+    results: dict[str, Result] = defaultdict(Result)
     while not engine.idle:
         for output in engine.step():
-            result = results[output.sequence_id]
-            result.tokens += output.tokens
-            result.prompt = output.prompt_logprobs or result.prompt
-            result.finish = output.finish_reason
+            results[output.sequence_id].add(output)
     return results
 
 

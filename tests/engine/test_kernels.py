@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transom.engine.kernels.attention import PAGE, attend, no_sinks, store
-from transom.engine.kernels.draw import draw, rank, top
+from transom.engine.kernels.fused import gate, rms_norm, rotate_and_store
 from transom.engine.kernels.philox import philox
+from transom.engine.kernels.read import DRAW, read_rows
 
 # Known answers of Random123 (kat_vectors, philox4x32 10).
 KNOWN = [
@@ -62,20 +63,34 @@ def draw_plainly(logits, temperature, top_k, top_p, min_p, seed, position, choic
     return min(token for token, score in scores.items() if score == best)
 
 
-def draw_one(logits, temperature, top_k, top_p, min_p, seed, position, choice) -> int:
-    token = np.zeros(1, np.int64)
-    draw(
-        logits[None],
-        np.array([temperature]),
-        np.array([top_k]),
-        np.array([top_p]),
-        np.array([min_p]),
-        np.array([seed], np.uint64),
-        np.array([position]),
-        np.array([choice]),
-        token,
+def read(logits, tokens, *, shaped=None, counts=None, draws=()):
+    """Run the kernel over rows of logits: tokens, logprobs, ranks, and the likeliest tokens of each row."""
+    rows = len(logits)
+    columns = [*zip(*draws, strict=True)] if draws else [(0,) * rows] * 7
+    types = (np.float64, np.int64, np.float64, np.float64, np.uint64, np.int64, np.int64)
+    columns = [np.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+    counts = np.array([0] * rows if counts is None else counts, np.int64)
+    tokens, logprobs, ranks = np.array(tokens, np.int64), np.empty(rows, np.float32), np.empty(rows, np.int64)
+    top_ids = np.zeros((rows, counts.max()), np.int32)
+    top_logprobs = np.zeros(top_ids.shape, np.float32)
+    read_rows(
+        logits,
+        logits if shaped is None else shaped,
+        np.full(rows, shaped is not None),
+        tuple(columns[:4]),
+        tuple(columns[4:]),
+        counts,
+        tokens,
+        logprobs,
+        ranks,
+        top_ids,
+        top_logprobs,
     )
-    return int(token[0])
+    return tokens, logprobs, ranks, top_ids, top_logprobs
+
+
+def draw_one(logits, *draw) -> int:
+    return int(read(logits[None], [DRAW], draws=[draw])[0][0])
 
 
 @settings(max_examples=150, deadline=None)
@@ -116,17 +131,48 @@ def test_seed_position_and_choice_each_change_the_noise():
     assert len({tuple(drawn) for drawn in draws.values()}) == 4
 
 
-def test_top_and_rank_order_by_logprob_and_then_by_token_id():
-    logprobs = np.random.default_rng(1).standard_normal((5, 300)).round(1).astype(np.float32)
-    counts = np.array([0, 1, 5, 20, 20], np.int32)
-    ids = np.zeros((5, 20), np.int32)
-    top(logprobs, counts, ids)
-    ranks = np.zeros(5, np.int64)
-    for row in range(5):
-        order = np.lexsort((np.arange(300), -logprobs[row]))
-        assert ids[row, : counts[row]].tolist() == order[: counts[row]].tolist()
-        rank(logprobs, order[[9] * 5].astype(np.int64), ranks)
-        assert ranks[row] == 10
+@pytest.mark.parametrize("size", [5, 1024, 3001])
+def test_drawing_over_many_chunks_equals_drawing_all_noise(size):
+    for seed in range(25):
+        logits = (np.random.default_rng(seed).standard_normal(size) * 5).astype(np.float32)
+        for filters in ((0, 1.0, 0.0), (0, 0.9, 0.0), (40, 0.95, 0.01)):
+            arguments = (logits, 0.8, *filters, seed, 3, 1)
+            assert draw_one(*arguments) == draw_plainly(*arguments)
+
+
+def test_a_shaped_row_is_drawn_from_and_the_raw_one_reported():
+    logits = np.zeros((1, 50), np.float32)
+    shaped = logits.copy()
+    shaped[0, 7] = 100.0
+    tokens, logprobs, ranks, _, _ = read(logits, [DRAW], shaped=shaped, draws=[(1.0, 0, 1.0, 0.0, 3, 4, 0)])
+    assert tokens[0] == 7
+    assert logprobs[0] == np.float32(-math.log(50))
+    assert ranks[0] == 8
+
+
+def test_top_and_rank_order_by_logit_and_then_by_token_id():
+    logits = np.random.default_rng(1).standard_normal((5, 300)).round(1).astype(np.float32)
+    counts = [0, 1, 5, 20, 20]
+    orders = [np.lexsort((np.arange(300), -line)) for line in logits]
+    known = [int(order[9]) for order in orders]
+    tokens, logprobs, ranks, top_ids, top_logprobs = read(logits, known, counts=counts)
+    expected = torch.log_softmax(torch.from_numpy(logits).double(), -1).numpy()
+    assert tokens.tolist() == known
+    assert ranks.tolist() == [10] * 5
+    for row, order in enumerate(orders):
+        ids = top_ids[row, : counts[row]]
+        assert ids.tolist() == order[: counts[row]].tolist()
+        assert logprobs[row] == pytest.approx(expected[row, known[row]], abs=1e-6)
+        assert top_logprobs[row, : counts[row]] == pytest.approx(expected[row, ids], abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_without_a_finite_maximum_is_reported_and_its_neighbours_are_read(bad):
+    logits = np.zeros((3, 20), np.float32)
+    logits[1] = bad
+    _, logprobs, *_ = read(logits, [4, DRAW, 4], draws=[(1.0, 0, 1.0, 0.0, 0, 0, 0)] * 3)
+    assert not math.isfinite(logprobs[1])
+    assert logprobs[0] == logprobs[2] == np.float32(-math.log(20))
 
 
 class Cache:
@@ -204,3 +250,72 @@ def test_a_row_attends_alike_in_every_company(variant):
     for rows in ([5], [89], [0, 89], [7, 7, 3], range(40, 61), range(89, -1, -2)):
         some = cache.attend(query[list(rows)], rows, **variant)
         assert np.array_equal(some, whole[list(rows)])
+
+
+def test_the_norm_equals_its_definition():
+    rows = np.random.default_rng(4).standard_normal((5, 77)).astype(np.float32)
+    weight = np.random.default_rng(5).standard_normal(77).astype(np.float32)
+    out = np.empty_like(rows)
+    rms_norm(rows, weight, np.float32(1e-5), out)
+    expected = torch.nn.functional.rms_norm(
+        *map(torch.from_numpy, (rows,)), (77,), torch.from_numpy(weight), 1e-5
+    )
+    assert np.abs(out - expected.numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_the_gate_equals_its_definition_at_every_size(gelu):
+    rows = (np.random.default_rng(6).standard_normal((9, 2 * 33)) * 30).astype(np.float32)
+    left, right = (part.double() for part in torch.from_numpy(rows).split(33, dim=1))
+    act = torch.nn.functional.gelu(left, approximate="tanh") if gelu else torch.nn.functional.silu(left)
+    assert np.abs(gate(rows, gelu) - (act * right).numpy()).max() < 1e-3  # of numbers up to a thousand
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_row_is_gated_alike_in_one_thread_and_in_many(gelu):
+    rows = np.random.default_rng(7).standard_normal((700, 2 * 333)).astype(np.float32)
+    whole = gate(rows, gelu)
+    assert np.array_equal(np.concatenate([gate(rows[i : i + 1], gelu) for i in range(700)]), whole)
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_row_is_rotated_alike_in_one_thread_and_in_many_and_as_defined(normed):
+    heads, kv_heads, dim, rotated, count = 4, 2, 16, 12, 900
+    rng = np.random.default_rng(8)
+    qkv = rng.standard_normal((count, (heads + 2 * kv_heads) * dim)).astype(np.float32)
+    cos, sin = rng.standard_normal((2, count, rotated)).astype(np.float32)
+    weight = rng.standard_normal(dim if normed else 0).astype(np.float32)
+
+    def rotate(rows):
+        pages = -(-count // PAGE)
+        keys = np.zeros((pages, kv_heads, dim, PAGE), np.float32)
+        values = np.zeros((pages, kv_heads, PAGE, dim), np.float32)
+        query = np.empty((len(rows), heads, dim), np.float32)
+        table = np.arange(pages, dtype=np.int32)[None]
+        places = table, np.zeros(len(rows), np.int32), rows.astype(np.int32)
+        norms = weight, weight, np.float32(1e-6)
+        rotate_and_store(qkv[rows], (cos[rows], sin[rows]), norms, places, (keys, values), query)
+        return query, keys, values
+
+    whole = rotate(np.arange(count))
+    for row in (0, 1, 17, 899):
+        query, keys, values = rotate(np.array([row]))
+        assert np.array_equal(query[0], whole[0][row])
+        assert np.array_equal(keys[row // PAGE, :, :, row % PAGE], whole[1][row // PAGE, :, :, row % PAGE])
+        assert np.array_equal(values[row // PAGE, :, row % PAGE], whole[2][row // PAGE, :, row % PAGE])
+        plain = torch.from_numpy(qkv[row].reshape(-1, dim)).double()
+        if normed:
+            normal = torch.nn.functional.rms_norm(plain, (dim,), torch.from_numpy(weight).double(), 1e-6)
+            plain[: heads + kv_heads] = normal[: heads + kv_heads]
+        first, second = plain[:, : rotated // 2], plain[:, rotated // 2 : rotated]
+        turned = plain.clone()
+        c, s = torch.from_numpy(cos[row]).double(), torch.from_numpy(sin[row]).double()
+        turned[:, :rotated] = plain[:, :rotated] * c + torch.cat([-second, first], 1) * s
+        assert np.abs(query[0] - turned[:heads].numpy()).max() < 1e-5
+        assert (
+            np.abs(keys[row // PAGE, :, :, row % PAGE] - turned[heads : heads + kv_heads].numpy()).max()
+            < 1e-5
+        )
+        assert np.array_equal(
+            values[row // PAGE, :, row % PAGE], qkv[row].reshape(-1, dim)[heads + kv_heads :]
+        )

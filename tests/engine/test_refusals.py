@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
@@ -58,24 +59,23 @@ def test_a_model_whose_numbers_are_not_finite_is_refused(tiny_root, tmp_path):
 def test_an_operator_that_depends_on_the_batch_is_refused(tiny_root, monkeypatch):
     """With aten's products unpadded, which choose their summation by the number of rows."""
     leaky = linear.LinearKernel("aten", 1, linear._aten)
-    assert not linear._is_invariant(leaky, torch.nn.Linear(576, 576))
+    weight = linear.Weight.of(torch.nn.Linear(576, 576))
+    assert not linear._is_invariant(leaky, weight)
     monkeypatch.setattr(linear, "KERNELS", (leaky,))
     with pytest.raises(ModelRefused, match="batch-invariant"):
-        linear.choose_kernel([torch.nn.Linear(576, 576)])
+        linear.choose_kernel([weight])
 
 
 def test_a_model_that_knows_its_batch_mates_is_refused(tiny_root, monkeypatch):
     """The proof itself, tried with an attention that hears whether it is alone."""
     from transom.engine.attention import PagedAttention
 
-    honest = PagedAttention.__call__
+    honest = PagedAttention._attend
 
-    def leak(self, module, query, key, value, mask, **kwargs):
-        out, none = honest(self, module, query, key, value, mask, **kwargs)
-        crowded = self._rows is not None and len(self._rows.tables) > 2
-        return out + 1e-6 * crowded, none
+    def leak(self, index, query, rows):
+        return honest(self, index, query, rows) + np.float32(1e-6 * (len(rows.tables) > 2))
 
-    monkeypatch.setattr(PagedAttention, "__call__", leak)
+    monkeypatch.setattr(PagedAttention, "_attend", leak)
     with pytest.raises(ModelRefused, match="other bits in a batch than alone"):
         load_tiny(tiny_root("llama"))
 
@@ -99,13 +99,22 @@ def test_a_sliding_layer_that_does_not_slide_is_refused(tiny_root, tmp_path):
 
 @pytest.mark.parametrize("kernel", linear.KERNELS, ids=str)
 def test_each_linear_kernel_computes_the_product(kernel):
-    layer = torch.nn.Linear(48, 80)
-    rows = torch.randn(13, 48)
+    dtype = kernel.dtypes[0]
+    layer = torch.nn.Linear(48, 80).to(dtype)
+    rows = torch.randn(13, 48).to(dtype)
     exact = torch.nn.functional.linear(rows.double(), layer.weight.double(), layer.bias.double())
-    found = kernel.bind(layer.weight.detach(), layer.bias.detach())(rows)
+    found = kernel.bind(linear.Weight.of(layer))(rows)
     assert found.shape == (13, 80)
-    assert (found.double() - exact).abs().max() < 1e-5
+    assert found.dtype == dtype
+    assert (found.double() - exact).abs().max() < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
+def test_stacked_layers_give_their_outputs_side_by_side():
+    layers = [torch.nn.Linear(48, 16), torch.nn.Linear(48, 8, bias=False), torch.nn.Linear(48, 24)]
+    rows = torch.randn(4, 48)
+    found = linear.KERNELS[-1].bind(linear.Weight.stacked(layers))(rows)
+    assert torch.allclose(found, torch.cat([layer(rows) for layer in layers], dim=1), atol=1e-5)
 
 
 def test_the_last_resort_is_invariant_by_construction():
-    assert linear._is_invariant(linear.KERNELS[-1], torch.nn.Linear(37, 53))
+    assert linear._is_invariant(linear.KERNELS[-1], linear.Weight.of(torch.nn.Linear(37, 53)))

@@ -57,6 +57,12 @@ class RowMap:
     position: Ints
     """[rows]."""
 
+    @staticmethod
+    def alone(rows: int) -> RowMap:
+        """The first `rows` positions, at most PAGE, of one sequence that lies on page 1."""
+        position = np.arange(rows, dtype=np.int32)
+        return RowMap(np.ones((1, 1), np.int32), np.zeros_like(position), position)
+
 
 class PagedAttention:
     """The cache of every layer, and the function that transformers calls for each of them."""

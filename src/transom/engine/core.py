@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import time
+from dataclasses import dataclass
+from itertools import chain
 
-from transom.engine.messages import Output
-from transom.engine.runner import Runner, scored_positions
-from transom.engine.sampler import Score, draw_tokens, look_up
-from transom.engine.scheduler import Chunk, Scheduler
+from transom.engine.kernels.read import DRAW
+from transom.engine.messages import Output, Stats
+from transom.engine.quarantine import Quarantine
+from transom.engine.runner import Runner, wanted_positions
+from transom.engine.sampler import Read, read
+from transom.engine.scheduler import Chunk, Scheduler, scored_positions
 from transom.engine.sequence import Sequence
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
+
+
+@dataclass
+class _Work:
+    """What was done since the engine started; see `Stats`."""
+
+    steps: int = 0
+    step_seconds: float = 0.0
+    batch_sequences: int = 0
+    batch_tokens: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+    scored_tokens: int = 0
 
 
 class Engine:
@@ -20,54 +36,92 @@ class Engine:
         self._runner = runner
         self._scheduler = scheduler
         self._eos_token_ids = eos_token_ids
+        self._quarantine = Quarantine(scheduler)
+        self._work = _Work()
 
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
-        return self._scheduler.idle
+        return self._scheduler.idle and not self._quarantine.active
 
     def submit(self, request: SequenceRequest, generated: tuple[int, ...] = ()) -> None:
         """Queue a sequence."""
-        self._scheduler.add(Sequence(request, generated))
+        self._quarantine.add(Sequence(request, generated))
 
     def abort(self, sequence_id: str) -> None:
         """Forget a sequence; one that is unknown or already finished is no error."""
-        sequence = self._scheduler.find(sequence_id)
-        if sequence is not None:
-            self._scheduler.remove(sequence)
+        self._quarantine.remove(sequence_id)
 
-    def fail_all(self, error: str) -> list[Output]:
-        """End every sequence with an error, after a step that broke."""
-        outputs = []
-        for sequence in self._scheduler.sequences:
-            self._scheduler.remove(sequence)
-            outputs.append(Output(sequence.sequence_id, finish_reason="error", error=error))
-        return outputs
+    def stats(self) -> Stats:
+        """Counters since the start, and the state now."""
+        scheduler, work = self._scheduler, self._work
+        return Stats(
+            waiting=scheduler.waiting,
+            running=scheduler.running,
+            pages=scheduler.pages,
+            pages_used=scheduler.pages_used,
+            pages_cached=scheduler.pages_cached,
+            prefix_queries=scheduler.prefix_queries,
+            prefix_hits=scheduler.prefix_hits,
+            preemptions=scheduler.preemptions,
+            **vars(work),
+        )
 
     def step(self) -> list[Output]:
-        """Move every scheduled sequence by its chunk; the news of it."""
+        """Move every scheduled sequence by its chunk; the news of it.
+
+        Should a step break, memory running out for one, its sequences are tried one by one, and only the one
+        that breaks a step of its own is failed; see `Quarantine`.
+        """
+        self._quarantine.next()
         chunks = self._scheduler.schedule()
         if not chunks:
             return []
-        logits = self._runner.run(chunks)
-        for chunk, rows in zip(chunks, logits, strict=True):
-            _score_prompt(chunk, rows)
-        drawn = self._draw(chunks, logits)
-        complete = [chunk.sequence for chunk in chunks if chunk.completes]
-        return [self._publish(sequence, drawn.get(id(sequence))) for sequence in complete]
+        started = time.perf_counter()
+        try:
+            finished = self._run(chunks)
+        except Exception as error:  # noqa: BLE001  # whatever broke, everyone who waits must hear of it
+            self._scheduler.failed_step(chunks)
+            return self._fail(self._quarantine.blame(chunks), error)
+        seconds = time.perf_counter() - started
+        self._scheduler.finished_step(chunks, seconds)
+        self._count(chunks, seconds)
+        outputs = [self._publish(sequence, token) for sequence, token in finished]
+        self._quarantine.passed([sequence for sequence, _ in finished])
+        return outputs
 
-    def _draw(self, chunks: list[Chunk], logits: list[Tensor]) -> dict[int, TokenLogprob]:
-        """The next token of each sequence that is ready for one, drawn from the last row of its chunk."""
-        ready = [
-            (chunk.sequence, rows[-1])
-            for chunk, rows in zip(chunks, logits, strict=True)
-            if chunk.completes and chunk.sequence.wants_token
-        ]
-        if not ready:
-            return {}
-        sequences, rows = zip(*ready, strict=True)
-        tokens = draw_tokens(torch.stack(rows), sequences)
-        return {id(sequence): token for sequence, token in zip(sequences, tokens, strict=True)}
+    def _fail(self, sequence: Sequence | None, error: Exception) -> list[Output]:
+        if sequence is None:
+            return []
+        self._scheduler.remove(sequence)
+        reason = f"{type(error).__name__}: {error}"
+        return [Output(sequence.sequence_id, finish_reason="error", error=reason)]
+
+    def _run(self, chunks: list[Chunk]) -> list[tuple[Sequence, TokenLogprob | None]]:
+        """Compute the chunks; each sequence that is complete, with its next token where one is wanted."""
+        reads = [_reads(chunk) for chunk in chunks]
+        hidden = self._runner.run(chunks)
+        tokens = iter(read(self._runner.logits, hidden, list(chain.from_iterable(reads))))
+        finished: list[tuple[Sequence, TokenLogprob | None]] = []
+        for chunk, wanted in zip(chunks, reads, strict=True):
+            found = [next(tokens) for _ in wanted]
+            drawn = found.pop() if wanted and wanted[-1].token_id == DRAW else None
+            chunk.sequence.record_scores(found)
+            self._work.scored_tokens += len(found)
+            if chunk.completes:
+                finished.append((chunk.sequence, drawn))
+        return finished
+
+    def _count(self, chunks: list[Chunk], seconds: float) -> None:
+        work = self._work
+        work.steps += 1
+        work.step_seconds += seconds
+        work.batch_sequences += len(chunks)
+        for chunk in chunks:
+            work.batch_tokens += chunk.length
+            prompt = max(0, min(chunk.end, chunk.sequence.prompt_length) - chunk.start)
+            work.prefill_tokens += prompt
+            work.decode_tokens += chunk.length - prompt
 
     def _publish(self, sequence: Sequence, token: TokenLogprob | None) -> Output:
         prompt_logprobs = None
@@ -97,10 +151,11 @@ class Engine:
         return ("length" if not sequence.wants_token else None), None
 
 
-def _score_prompt(chunk: Chunk, logits: Tensor) -> None:
-    """Look up the prompt tokens that the chunk's positions predict."""
-    positions, sequence = scored_positions(chunk), chunk.sequence
-    if positions and sequence.prompt_logprobs is not None:
-        count = sequence.sampling.prompt_logprobs or 0
-        scores = [Score(sequence.tokens[position + 1], count) for position in positions]
-        sequence.prompt_logprobs.extend(look_up(logits[: len(scores)], scores))
+def _reads(chunk: Chunk) -> list[Read]:
+    """What each of the chunk's `wanted_positions` is wanted for."""
+    sequence = chunk.sequence
+    scored = scored_positions(chunk)
+    return [
+        Read(sequence, sequence.tokens[position + 1]) if position in scored else Read(sequence)
+        for position in wanted_positions(chunk)
+    ]

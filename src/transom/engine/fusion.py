@@ -201,11 +201,10 @@ def _record(model: PreTrainedModel, paged: PagedAttention) -> dict[str, _Call]:
     ]
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.randint(vocabulary, (1, _PROBE_ROWS), generator=torch.Generator().manual_seed(2))
-    places = np.arange(_PROBE_ROWS, dtype=np.int32)
     paged.allocate(2)
-    paged.set_rows(RowMap(np.ones((1, 1), np.int32), np.zeros_like(places), places))
+    paged.set_rows(RowMap.alone(_PROBE_ROWS))
     with torch.inference_mode():
-        model(input_ids=ids, position_ids=torch.from_numpy(places.astype(np.int64))[None], use_cache=False)
+        model(input_ids=ids, position_ids=torch.arange(_PROBE_ROWS)[None], use_cache=False)
     for hook in hooks:
         hook.remove()
     # The norms inside an attention that is replaced go with it, so attentions come first.

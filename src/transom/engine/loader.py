@@ -15,13 +15,14 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine import sampler
-from transom.engine.attention import PagedAttention
+from transom.engine.attention import PagedAttention, RowMap
+from transom.engine.body import SplitModel
 from transom.engine.core import Engine
 from transom.engine.fusion import fuse, weights
 from transom.engine.kernels.attention import PAGE
 from transom.engine.linear import LinearKernel, choose_kernel, replace_linears
 from transom.engine.messages import EngineOptions
-from transom.engine.proof import Reference, prove, reference
+from transom.engine.proof import prove, reference
 from transom.engine.runner import Runner
 from transom.engine.scheduler import Scheduler
 from transom.errors import ModelRefused
@@ -51,31 +52,23 @@ def load(options: EngineOptions) -> LoadedEngine:
     kernel = choose_kernel(weights(model))
     attention = PagedAttention()
     attention.attach(model)
-    fuse(model, kernel, attention)
+    fused = fuse(model, kernel, attention)
     replace_linears(model, kernel)
-    return _assemble(options, model, attention, kernel, expected)
-
-
-def _assemble(
-    options: EngineOptions,
-    model: PreTrainedModel,
-    attention: PagedAttention,
-    kernel: LinearKernel,
-    expected: list[Reference],
-) -> LoadedEngine:
     pages = max(2, options.cache_bytes // (4 * attention.floats_per_token * PAGE))
+    limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     attention.allocate(pages)
-    runner = Runner(model, attention, kernel.multiple)
+    attention.set_rows(RowMap.alone(2))
+    runner = Runner(SplitModel(model), attention, kernel.multiple)
+    prove(runner, expected, pages, options.dtype)
+    sampler.warm_up()
     scheduler = Scheduler(
         pages=pages,
         max_num_seqs=options.max_num_seqs,
         max_num_batched_tokens=options.max_num_batched_tokens,
+        prefix_caching=options.prefix_caching,
     )
-    limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
-    prove(runner, expected, limit, options.dtype)
-    sampler.warm_up()
     engine = Engine(runner, scheduler, frozenset(options.eos_token_ids))
-    return LoadedEngine(engine, _profile(options.dtype, kernel), limit)
+    return LoadedEngine(engine, _profile(options.dtype, kernel, fused), limit)
 
 
 def _set_threads(threads: int) -> None:
@@ -109,7 +102,7 @@ def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int
     return min(options.max_model_len or declared, capacity)
 
 
-def _profile(dtype: str, kernel: LinearKernel) -> dict[str, str]:
+def _profile(dtype: str, kernel: LinearKernel, fused: int) -> dict[str, str]:
     target = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
     return {
         "dtype": dtype,
@@ -122,5 +115,6 @@ def _profile(dtype: str, kernel: LinearKernel) -> dict[str, str]:
         "cpu_features": sha256(target.encode()),
         "linear": str(kernel),
         "attention": f"paged/{PAGE}/v1",
+        "fusion": f"{fused} modules/v1",
         "sampler": sampler.NAME,
     }

@@ -24,6 +24,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     cache_bytes: int = 2 << 30
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
+    prefix_caching: bool = True
     max_model_len: int = 0
     """0 for what the model declares."""
 

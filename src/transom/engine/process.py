@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
@@ -23,7 +24,6 @@ from transom.engine.messages import (
     Abort,
     EngineOptions,
     Inbound,
-    Output,
     Outputs,
     Ready,
     Refused,
@@ -32,6 +32,9 @@ from transom.engine.messages import (
     encode,
 )
 from transom.errors import ModelRefused
+
+BEAT_SECONDS = 0.25
+"""Shortest time between two `Stats` of an engine that steps."""
 
 
 def main() -> None:
@@ -60,13 +63,47 @@ def _receive(connection: Connection, inbox: SimpleQueue[Inbound]) -> None:
 
 
 def serve(engine: Engine, inbox: SimpleQueue[Inbound], connection: Connection) -> None:
-    """Step while there is work, sleep on the inbox while there is none."""
+    """Step while there is work, sleep on the inbox while there is none.
+
+    A step that breaks ends the process: nobody knows what it left behind. The server starts another one, and
+    finds out which sequence it is.
+    """
+    pulse = _Pulse(engine, connection)
     while True:
         while engine.idle or not inbox.empty():
+            if engine.idle and inbox.empty():
+                pulse.beat()
             _take(engine, inbox.get())
-        outputs = _step(engine)
+            pulse.stirred = True
+        outputs = engine.step()
+        pulse.stirred = True
         if outputs:
             connection.send_bytes(encode(Outputs(outputs)))
+        if pulse.due:
+            pulse.beat()
+
+
+class _Pulse:
+    """Tells the server what the engine counted: that it lives, and how it does."""
+
+    def __init__(self, engine: Engine, connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._next = 0.0
+        self.stirred = True
+        """Whether anything has happened since it was told."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a beat would not be one too many."""
+        return time.monotonic() >= self._next
+
+    def beat(self) -> None:
+        """Tell, unless all is as it was told."""
+        if self.stirred:
+            self._connection.send_bytes(encode(self._engine.stats()))
+            self._next = time.monotonic() + BEAT_SECONDS
+            self.stirred = False
 
 
 def _take(engine: Engine, message: Inbound) -> None:
@@ -75,13 +112,6 @@ def _take(engine: Engine, message: Inbound) -> None:
             engine.submit(request, generated)
         case Abort(sequence_id):
             engine.abort(sequence_id)
-
-
-def _step(engine: Engine) -> list[Output]:
-    try:
-        return engine.step()
-    except Exception as error:  # noqa: BLE001  # whatever broke, everyone who waits must hear of it
-        return engine.fail_all(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

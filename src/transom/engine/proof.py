@@ -8,13 +8,14 @@ run must agree with every other to the bit, and with the plain model up to round
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 
-from transom.engine.kernels.attention import PAGE
-from transom.engine.runner import Runner
+from transom.engine.pages import pages_of
+from transom.engine.runner import Runner, wanted_positions
 from transom.engine.scheduler import Chunk
 from transom.engine.sequence import Sequence
 from transom.errors import ModelRefused
@@ -55,13 +56,14 @@ def reference(model: PreTrainedModel) -> list[Reference]:
     return found
 
 
-def prove(runner: Runner, references: list[Reference], max_model_len: int, dtype: str) -> None:
-    """Run the probe prompts alone, chunked and together.
+def prove(runner: Runner, references: list[Reference], pages: int, dtype: str) -> None:
+    """Run the probe prompts alone, chunked and together, as far as a cache of `pages` pages holds them.
 
     Raises:
         ModelRefused: two runs differ in a bit, or one differs from the plain model by more than rounding.
     """
-    usable = [r for r in references if len(r.token_ids) <= max_model_len]
+    room = accumulate(pages_of(len(r.token_ids)) for r in references)
+    usable = [r for r, needed in zip(references, room, strict=True) if needed < pages]
     alone = [_forward(runner, [item], [len(item.token_ids)])[0] for item in usable]
     for item, logits in zip(usable, alone, strict=True):
         worst = float((torch.log_softmax(logits.float(), -1) - item.logprobs).abs().max())
@@ -84,13 +86,17 @@ def _forward(runner: Runner, references: list[Reference], sizes: list[int]) -> l
     sequences = [_sequence(index, item.token_ids) for index, item in enumerate(references)]
     next_page = 1
     for sequence in sequences:
-        count = -(-len(sequence.tokens) // PAGE)
+        count = pages_of(len(sequence.tokens))
         sequence.pages = list(range(next_page, next_page + count))
         next_page += count
     parts: list[list[Tensor]] = [[] for _ in sequences]
     while chunks := _next_chunks(sequences, sizes):
-        for chunk, logits in zip(chunks, runner.run(chunks), strict=True):
-            parts[sequences.index(chunk.sequence)].append(logits)
+        logits = runner.logits(runner.run(chunks))
+        for chunk, rows in zip(
+            chunks, torch.split(logits, [len(wanted_positions(c)) for c in chunks]), strict=True
+        ):
+            parts[sequences.index(chunk.sequence)].append(rows)
+            chunk.sequence.computed = chunk.end
     return [torch.cat(part) for part in parts]
 
 

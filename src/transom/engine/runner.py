@@ -7,51 +7,44 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention, RowMap
+from transom.engine.body import SplitModel
 from transom.engine.kernels.attention import Ints
-from transom.engine.scheduler import Chunk
+from transom.engine.scheduler import Chunk, scored_positions
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Packed rows, and which of them need logits."""
+    """Packed rows, and which of them somebody asks about."""
 
     token_ids: Ints
     rows: RowMap
-    logit_rows: list[int]
-    logit_counts: list[int]
-    """How many of `logit_rows` belong to each chunk."""
+    wanted: list[int]
 
 
 class Runner:
     """Knows the model and the cache; knows nothing of requests, sampling or text."""
 
-    def __init__(self, model: PreTrainedModel, attention: PagedAttention, row_multiple: int) -> None:
+    def __init__(self, model: SplitModel, attention: PagedAttention, row_multiple: int) -> None:
         self._model = model
         self._attention = attention
         self._row_multiple = row_multiple
 
-    def run(self, chunks: list[Chunk]) -> list[Tensor]:
+    def run(self, chunks: list[Chunk]) -> Tensor:
         """Compute the chunks and store their keys and values.
 
         Returns:
-            For each chunk the logits [rows, vocabulary] of its `logit_positions`.
+            The hidden rows [rows, width] of the chunks' `wanted_positions`, chunk after chunk.
         """
         batch = self._pack(chunks)
         self._attention.set_rows(batch.rows)
-        keep = torch.tensor(batch.logit_rows or [0], dtype=torch.long)
-        with torch.inference_mode():
-            logits: Tensor = self._model(
-                input_ids=torch.from_numpy(batch.token_ids.astype(np.int64))[None],
-                position_ids=torch.from_numpy(batch.rows.position.astype(np.int64))[None],
-                use_cache=False,
-                logits_to_keep=keep,
-            ).logits[0]
-        for chunk in chunks:
-            chunk.sequence.computed = chunk.end
-        return list(torch.split(logits[: sum(batch.logit_counts)], batch.logit_counts))
+        hidden = self._model.hidden(_longs(batch.token_ids), _longs(batch.rows.position))
+        return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[rows, width] to [rows, vocabulary]; a row's logits do not depend on the others."""
+        return self._model.logits(hidden)
 
     def _pack(self, chunks: list[Chunk]) -> Batch:
         total = sum(chunk.length for chunk in chunks)
@@ -60,8 +53,7 @@ class Runner:
         tables = np.zeros((len(chunks) + 1, max(len(chunk.sequence.pages) for chunk in chunks)), np.int32)
         token_ids, position = np.zeros(padded, np.int32), np.zeros(padded, np.int32)
         sequence = np.full(padded, len(chunks), np.int32)
-        logit_rows: list[int] = []
-        logit_counts: list[int] = []
+        wanted: list[int] = []
         at = 0
         for index, chunk in enumerate(chunks):
             rows = slice(at, at + chunk.length)
@@ -69,24 +61,18 @@ class Runner:
             token_ids[rows] = chunk.sequence.tokens[chunk.start : chunk.end]
             position[rows] = np.arange(chunk.start, chunk.end)
             sequence[rows] = index
-            wanted = logit_positions(chunk)
-            logit_rows.extend(at + p - chunk.start for p in wanted)
-            logit_counts.append(len(wanted))
+            wanted.extend(at + p - chunk.start for p in wanted_positions(chunk))
             at += chunk.length
-        return Batch(token_ids, RowMap(tables, sequence, position), logit_rows, logit_counts)
+        return Batch(token_ids, RowMap(tables, sequence, position), wanted)
 
 
-def scored_positions(chunk: Chunk) -> range:
-    """Positions whose logits score the next token of the prompt."""
-    sequence = chunk.sequence
-    if sequence.prompt_logprobs is None or sequence.finished_prompt_logprobs:
-        return range(0)
-    return range(chunk.start, min(chunk.end, sequence.prompt_length - 1))
-
-
-def logit_positions(chunk: Chunk) -> list[int]:
-    """Positions of the chunk whose logits somebody needs, in order."""
+def wanted_positions(chunk: Chunk) -> list[int]:
+    """Positions of the chunk whose logits somebody needs, in order: the scored ones, then the drawn one."""
     positions = list(scored_positions(chunk))
     if chunk.completes and chunk.sequence.wants_token:
         positions.append(chunk.end - 1)
     return positions
+
+
+def _longs(values: Ints) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,109 +1,130 @@
-"""From logits to tokens and their logprobs, for all rows of a step at once.
+"""From hidden rows to tokens and their logprobs, for all rows of a step at once.
 
 A token drawn is a pure function of (logits, sampling params, position, choice); see `kernels.draw`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from transom.engine.kernels.attention import Floats
-from transom.engine.kernels.draw import Longs, draw, rank, top
-from transom.engine.sequence import Sequence
+from transom.engine import sequence as sequences
+from transom.engine.kernels.attention import Floats, Ints
+from transom.engine.kernels.draw import Longs
+from transom.engine.kernels.read import DRAW, Flags, read_rows
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 
-NAME = "gumbel-max/philox4x32-10/v1"
+NAME = "gumbel-max/philox4x32-10/v2"
 
 _BLOCK = 64
-"""Rows whose log-softmax is taken at once, which bounds memory for long prompts."""
+"""Rows whose logits exist at once, which bounds memory for long prompts."""
+
+Head = Callable[[Tensor], Tensor]
+"""Hidden rows [rows, width] to logits [rows, vocabulary]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """One row whose token is known: the prompt's next token, to be looked up and not drawn."""
+class Read:
+    """What one hidden row is wanted for: to draw the sequence's next token, or to look up a known one."""
 
-    token_id: int
-    top: int
+    sequence: sequences.Sequence
+    token_id: int = DRAW
+
+    @property
+    def top(self) -> int:
+        """How many of the likeliest tokens to report."""
+        params = self.sequence.sampling
+        return (params.logprobs if self.token_id == DRAW else params.prompt_logprobs) or 0
 
 
-def draw_tokens(logits: Tensor, sequences: Collection[Sequence]) -> list[TokenLogprob]:
-    """Draw the next token of each sequence from its row of `logits` [rows, vocabulary]."""
-    shaped = _shape(logits, sequences)
-    params = [sequence.sampling for sequence in sequences]
-    tokens = np.empty(len(sequences), np.int64)
-    draw(
-        shaped,
-        np.array([p.temperature for p in params], np.float64),
-        np.array([p.top_k for p in params], np.int64),
-        np.array([p.top_p for p in params], np.float64),
-        np.array([p.min_p for p in params], np.float64),
-        np.array([p.seed % 2**64 for p in params], np.uint64),
-        np.array([len(sequence.tokens) for sequence in sequences], np.int64),
-        np.array([sequence.request.choice for sequence in sequences], np.int64),
-        tokens,
-    )
-    return look_up(logits, [Score(int(t), p.logprobs or 0) for t, p in zip(tokens, params, strict=True)])
+def read(head: Head, hidden: Tensor, reads: Sequence[Read]) -> list[TokenLogprob]:
+    """One token for each hidden row [rows, width].
+
+    Raises:
+        FloatingPointError: the model's logits are not finite.
+    """
+    found: list[TokenLogprob] = []
+    for start in range(0, len(reads), _BLOCK):
+        logits = head(hidden[start : start + _BLOCK]).to(torch.float32).contiguous()
+        found.extend(_read_block(logits.numpy(), reads[start : start + _BLOCK]))
+    return found
 
 
 def warm_up() -> None:
     """Compile the kernels, which takes seconds on a new machine, before anybody waits for a token."""
     params = SamplingParams(seed=0, max_tokens=1, logprobs=1)
     request = SequenceRequest(sequence_id="", prompt_token_ids=(0,), sampling=params)
-    draw_tokens(torch.zeros(1, 4), [Sequence(request)])
+    read(lambda rows: rows, torch.zeros(1, 4), [Read(sequences.Sequence(request))])
 
 
-def look_up(logits: Tensor, scores: list[Score]) -> list[TokenLogprob]:
-    """Logprob, rank and most likely tokens of known tokens, from the raw distribution of each row."""
-    found: list[TokenLogprob] = []
-    for start in range(0, len(scores), _BLOCK):
-        block = scores[start : start + _BLOCK]
-        logprobs = torch.log_softmax(logits[start : start + _BLOCK].to(torch.float32), dim=-1).numpy()
-        found.extend(_report(logprobs, block))
-    return found
+def _read_block(logits: Floats, reads: Sequence[Read]) -> list[TokenLogprob]:
+    shaped, is_shaped = _shape(logits, reads)
+    params = [item.sequence.sampling for item in reads]
+    counts = np.array([item.top for item in reads], np.int64)
+    tokens = np.array([item.token_id for item in reads], np.int64)
+    logprobs, ranks = np.empty(len(reads), np.float32), np.empty(len(reads), np.int64)
+    top_ids = np.zeros((len(reads), int(counts.max())), np.int32)
+    top_logprobs = np.zeros(top_ids.shape, np.float32)
+    read_rows(
+        logits,
+        shaped,
+        is_shaped,
+        (
+            np.array([p.temperature for p in params], np.float64),
+            np.array([p.top_k for p in params], np.int64),
+            np.array([p.top_p for p in params], np.float64),
+            np.array([p.min_p for p in params], np.float64),
+        ),
+        (
+            np.array([p.seed % 2**64 for p in params], np.uint64),
+            np.array([len(item.sequence.tokens) for item in reads], np.int64),
+            np.array([item.sequence.request.choice for item in reads], np.int64),
+        ),
+        counts,
+        tokens,
+        logprobs,
+        ranks,
+        top_ids,
+        top_logprobs,
+    )
+    if not np.isfinite(logprobs).all():
+        raise FloatingPointError("the model's logits are not finite after this prompt")
+    return _report(tokens, logprobs, ranks, counts, top_ids, top_logprobs)
 
 
-def _report(logprobs: Floats, scores: list[Score]) -> list[TokenLogprob]:
-    tokens = np.array([score.token_id for score in scores], np.int64)
-    ranks: Longs = np.empty(len(scores), np.int64)
-    rank(logprobs, tokens, ranks)
-    counts = np.array([score.top for score in scores], np.int32)
-    ids = np.zeros((len(scores), max(1, int(counts.max()))), np.int32)
-    top(logprobs, counts, ids)
+def _report(
+    tokens: Longs, logprobs: Floats, ranks: Longs, counts: Longs, top_ids: Ints, top_logprobs: Floats
+) -> list[TokenLogprob]:
+    tops = zip(counts.tolist(), top_ids.tolist(), top_logprobs.tolist(), strict=True)
+    rows = zip(tokens.tolist(), logprobs.tolist(), ranks.tolist(), tops, strict=True)
     return [
-        TokenLogprob(
-            token_id=score.token_id,
-            logprob=float(logprobs[row, score.token_id]),
-            rank=int(ranks[row]),
-            top=tuple((int(i), float(logprobs[row, i])) for i in ids[row, : score.top]),
-        )
-        for row, score in enumerate(scores)
+        TokenLogprob(token, logprob, rank, tuple(zip(ids[:count], values[:count], strict=True)))
+        for token, logprob, rank, (count, ids, values) in rows
     ]
 
 
-def _shape(logits: Tensor, sequences: Collection[Sequence]) -> Floats:
-    """Logits after penalties and bias, float32; a copy only where some request asks for either."""
-    shaped = logits.to(torch.float32)
-    if any(_is_shaped(sequence) for sequence in sequences):
-        shaped = shaped.clone()
-        for row, sequence in enumerate(sequences):
-            if _is_shaped(sequence):
-                _penalise(shaped[row].numpy(), sequence)
-    array: Floats = shaped.numpy()
-    return array
+def _shape(logits: Floats, reads: Sequence[Read]) -> tuple[Floats, Flags]:
+    """Logits after penalties and bias, and which rows differ; a copy only where some row does."""
+    is_shaped = np.array([item.token_id == DRAW and _is_shaped(item.sequence) for item in reads], np.bool_)
+    if not is_shaped.any():
+        return logits, is_shaped
+    shaped = logits.copy()
+    for row in np.flatnonzero(is_shaped).tolist():
+        _penalise(shaped[row], reads[row].sequence)
+    return shaped, is_shaped
 
 
-def _is_shaped(sequence: Sequence) -> bool:
+def _is_shaped(sequence: sequences.Sequence) -> bool:
     params = sequence.sampling
     penalised = (params.frequency_penalty or params.presence_penalty) and sequence.counts
     return bool(params.logit_bias or penalised)
 
 
-def _penalise(line: Floats, sequence: Sequence) -> None:
+def _penalise(line: Floats, sequence: sequences.Sequence) -> None:
     """OpenAI's formula, over generated tokens: logit - count * frequency - (count > 0) * presence + bias."""
     params = sequence.sampling
     for token_id, count in sorted(sequence.counts.items()):

@@ -1,17 +1,31 @@
 """Who runs in the next step, and how many tokens of each.
 
-First come, first served: running sequences keep running, one token each once their prompt is computed, and
-what is left of the step's token budget goes to prompts, in chunks. When the cache is full, the sequence that
-came last gives its pages back and starts over later. None of it can change an answer: a row's arithmetic
-knows nothing of the batch.
+A step is made in three turns. Sequences that grew get their pages; where there are none left, the youngest of
+the most served project starts over later. Then those who wait and are entitled to what others hold take it.
+Then the rows of the step are dealt: first the least served project all that it needs, then the others in the
+order of what they were served, as far as that does not make the step much longer. Interactive work comes
+before batch work throughout, and inside a project tokens of generation come before prompts.
+
+None of it can change an answer: a row's arithmetic knows nothing of the batch.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace, nsmallest
+from itertools import count
 
+from transom.engine.fairness import TOKEN_COST, Lane, Lanes, StepTimes
+from transom.engine.kernels.attention import PAGE
+from transom.engine.kv_cache import KVCacheManager
+from transom.engine.pages import pages_of
+from transom.engine.preemption import PreemptionPolicy
 from transom.engine.sequence import Sequence
+
+_CANDIDATES = 4
+"""Waiting projects that are looked at in a step for what they are entitled to. The others' turn comes, since
+the counters of those before them rise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,79 +47,297 @@ class Chunk:
         return self.end == self.sequence.target
 
 
-class Scheduler:
-    """Owns the queues and the free pages; the runner and the sampler never see them."""
+def scored_positions(chunk: Chunk) -> range:
+    """Positions whose logits score the next token of the prompt."""
+    if chunk.sequence.wanted_scores is None:
+        return range(0)
+    return range(chunk.start, min(chunk.end, chunk.sequence.prompt_length - 1))
 
-    def __init__(self, *, pages: int, max_num_seqs: int, max_num_batched_tokens: int) -> None:
-        # Page 0 is scratch for padding rows.
-        self._free = list(range(pages - 1, 0, -1))
+
+class Scheduler:
+    """Owns the queues and the pages; the runner and the sampler never see them.
+
+    Each list of chunks that `schedule` returns is to be answered by `finished_step` or `failed_step` before
+    anything else is asked. One that was not answered counts as failed.
+    """
+
+    def __init__(
+        self, *, pages: int, max_num_seqs: int, max_num_batched_tokens: int, prefix_caching: bool = True
+    ) -> None:
+        self._cache = KVCacheManager(pages, prefix_caching=prefix_caching)
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+        self._sequences: dict[str, Sequence] = {}
+        self._lanes = Lanes()
+        self._times = StepTimes()
+        self._policy = PreemptionPolicy(self._lanes, self._cache, max_num_seqs)
+        self._arrivals = count()
+        self._step = 0
+        self._lengths: dict[Sequence, int] = {}
+        """Rows of each sequence in the step that is made or runs, in the order of the chunks."""
+        self._blocked = False
+        """Whether somebody waits for pages, which those behind it shall not take."""
         self.preemptions = 0
+        """Sequences that had to start over."""
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not self._waiting and not self._running
+        return not self._sequences
 
     @property
     def sequences(self) -> list[Sequence]:
         """Every sequence in the house, running ones first."""
-        return [*self._running, *self._waiting]
+        lanes = list(self._lanes)
+        return [s for lane in lanes for s in lane.running] + [s for lane in lanes for s in lane.waiting]
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that hold no pages."""
+        return len(self._sequences) - self._lanes.running
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold a seat, at most `max_num_seqs`."""
+        return self._lanes.running
+
+    @property
+    def pages(self) -> int:
+        """Pages of the cache, the scratch page aside."""
+        return self._cache.pool.total
+
+    @property
+    def pages_used(self) -> int:
+        """Pages that a sequence holds."""
+        return self._cache.pool.used
+
+    @property
+    def pages_cached(self) -> int:
+        """Pages that no sequence holds and whose contents may be used again."""
+        return self._cache.pool.cached
+
+    @property
+    def prefix_queries(self) -> int:
+        """Tokens looked up in the prefix cache, at each admission of a sequence."""
+        return self._cache.queries
+
+    @property
+    def prefix_hits(self) -> int:
+        """Tokens found there, which were not computed again."""
+        return self._cache.hits
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind the others."""
-        self._waiting.append(sequence)
+        """Queue a sequence behind the others of its project and class.
+
+        Raises:
+            ValueError: one of that name is here.
+        """
+        if sequence.sequence_id in self._sequences:
+            raise ValueError(f"sequence {sequence.sequence_id} is here already")
+        self._sequences[sequence.sequence_id] = sequence
+        sequence.arrival = next(self._arrivals)
+        self._lanes.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """A sequence is finished, failed or aborted; its pages are free again."""
-        self._free.extend(sequence.rewind())
-        if sequence in self._running:
-            self._running.remove(sequence)
-        else:
-            self._waiting.remove(sequence)
+        """A sequence is finished, failed or aborted; its pages are free again, and may be found."""
+        del self._sequences[sequence.sequence_id]
+        self._lengths.pop(sequence, None)
+        self._cache.free(sequence)
+        self._lanes.remove(sequence)
 
     def find(self, sequence_id: str) -> Sequence | None:
         """The sequence of that name, if it is still here."""
-        return next((s for s in self.sequences if s.sequence_id == sequence_id), None)
+        return self._sequences.get(sequence_id)
 
     def schedule(self) -> list[Chunk]:
-        """The chunks of the next step, at most `max_num_batched_tokens` tokens in all."""
-        budget = self._max_num_batched_tokens
-        chunks: list[Chunk] = []
-        # Sequences that are one token short come first: a decode is never held up by somebody's prompt.
-        for sequence in sorted(self._running, key=lambda s: s.target - s.computed > 1):
-            if budget and sequence in self._running:
-                budget -= self._take(sequence, budget, chunks)
-        while budget and self._waiting and len(self._running) < self._max_num_seqs:
-            if not self._fits(self._waiting[0]):
-                break
-            sequence = self._waiting.popleft()
-            self._running.append(sequence)
-            budget -= self._take(sequence, budget, chunks)
-        return chunks
+        """The chunks of the next step, at most `max_num_batched_tokens` rows in all.
 
-    def _fits(self, sequence: Sequence) -> bool:
-        """Whether the whole prompt and one token more find room now; an empty house takes anybody."""
-        return sequence.pages_for(sequence.target + 1) <= len(self._free) or not self._running
+        Raises:
+            RuntimeError: a sequence is longer than the whole cache, which `max_model_len` should prevent.
+        """
+        self._undo(list(self._lengths))
+        self._step += 1
+        self._blocked = False
+        # Nobody is preempted once rows are dealt: a page that one sequence is about to fill may by then be
+        # part of another.
+        self._grow()
+        self._make_room()
+        self._deal()
+        return [Chunk(sequence, sequence.computed, rows) for sequence, rows in self._lengths.items()]
 
-    def _take(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
-        """Schedule as much of `sequence` as budget and pages allow; the tokens taken."""
-        length = min(budget, sequence.target - sequence.computed)
-        while (missing := sequence.pages_for(sequence.computed + length)) > len(self._free):
-            victim = self._running[-1]
+    def finished_step(self, chunks: list[Chunk], seconds: float) -> None:
+        """The step has run: what it computed is in the cache. To be called before any token is appended.
+
+        Args:
+            chunks: as `schedule` returned them.
+            seconds: how long the step took, from which the scheduler learns.
+        """
+        for chunk in chunks:
+            self._lanes.of(chunk.sequence).counter += _service(chunk)
+            chunk.sequence.computed = chunk.end
+            self._cache.settle(chunk.sequence)
+        self._times.observe(sum(chunk.length for chunk in chunks), seconds)
+        self._lengths.clear()
+
+    def failed_step(self, chunks: list[Chunk]) -> None:
+        """The step has broken: nothing of it may be relied on. To be called before anything is removed.
+
+        Sequences keep what they had computed before; those that shared pages for this step wait again.
+        """
+        self._undo([chunk.sequence for chunk in chunks])
+
+    def _undo(self, sequences: list[Sequence]) -> None:
+        for sequence in self._cache.undo(sequences):
+            self._lanes.put_back(sequence)
+        self._lengths.clear()
+
+    # Pages for those who run.
+
+    def _grow(self) -> None:
+        """Claim pages for the tokens that were appended; from here on every chunk finds its pages."""
+        for lane in self._lanes:
+            for sequence in lane.running:
+                if sequence.target > (len(sequence.pages) + sequence.claimed) * PAGE:
+                    self._cache.claim_all(sequence)
+        while self._cache.unclaimed < 0 and (victim := self._policy.next_victim()) is not None:
             self._preempt(victim)
-            chunks[:] = [chunk for chunk in chunks if chunk.sequence is not victim]
-            if victim is sequence:
-                return 0
-        sequence.pages.extend(self._free.pop() for _ in range(missing))
-        chunks.append(Chunk(sequence, sequence.computed, length))
-        return length
 
     def _preempt(self, victim: Sequence) -> None:
-        self._free.extend(victim.rewind())
-        self._running.remove(victim)
-        self._waiting.appendleft(victim)
+        self._lanes.put_back(victim)
+        self._cache.free(victim)
         self.preemptions += 1
+
+    # Room for those who wait.
+
+    def _make_room(self) -> None:
+        """Admit those who are entitled to what others hold, as many as the step could have rows for."""
+        if len(self._lanes) < 2 or not self.waiting:
+            return
+        rows = self._max_num_batched_tokens
+        waiting = (lane for lane in self._lanes if self._may_admit(lane))
+        for lane in nsmallest(_CANDIDATES, waiting, key=lambda lane: lane.order):
+            while rows > 0 and lane.waiting and self._admit_by_right(lane):
+                rows -= lane.running[-1].target - lane.running[-1].computed
+
+    def _admit_by_right(self, lane: Lane) -> bool:
+        sequence = lane.waiting[0]
+        missing = self._cache.shortage(sequence, self._cache.get_computed_pages(sequence))
+        free_seats = self._max_num_seqs - self._lanes.running
+        if free_seats > 0 >= missing:
+            # Nobody has to give way; it is admitted when rows are dealt.
+            return False
+        victims = self._policy.victims(lane, free_seats=free_seats, missing_pages=missing)
+        if victims is None:
+            return False
+        for victim in victims:
+            self._preempt(victim)
+        return self._admit(lane)
+
+    def _may_admit(self, lane: Lane) -> bool:
+        return bool(lane.waiting) and not (lane.is_batch and self._lanes.interactive_waiting)
+
+    def _admit(self, lane: Lane) -> bool:
+        """Seat the first that waits in `lane` if there is room now; an empty house takes anybody."""
+        if self._blocked or not self._may_admit(lane) or self._lanes.running >= self._max_num_seqs:
+            return False
+        sequence = lane.waiting[0]
+        hits = self._cache.get_computed_pages(sequence)
+        if self._cache.shortage(sequence, hits) > 0 and self._lanes.running:
+            self._blocked = True
+            return False
+        if pages_of(sequence.target) > self.pages:
+            raise RuntimeError(f"a sequence of {sequence.target} tokens is longer than the whole cache")
+        self._lanes.seat(lane)
+        sequence.generated_before = sequence.generated
+        self._cache.admit(sequence, hits)
+        return True
+
+    # Rows for those who have room.
+
+    def _deal(self) -> None:
+        """Deal out the rows of the step.
+
+        A step takes longer the more rows it has, and everybody in it waits for all of them. So the least
+        served project gets what it needs, and the others no more than lets the step take STRETCH times as
+        long: the flood of one does not multiply the latency of another.
+        """
+        seats = self._lanes.running < self._max_num_seqs
+        heap = [(*lane.order, lane) for lane in self._lanes if seats or lane.running]
+        heapify(heap)
+        rows = 0
+        while heap and not rows:
+            rows = self._serve(heappop(heap)[-1])
+        if rows and heap:
+            left = self._times.most_rows(rows, self._max_num_batched_tokens) - rows
+            self._share(heap, left)
+
+    def _serve(self, lane: Lane) -> int:
+        """Give a project all the rows that it needs and a step can have; how many those were."""
+        left = self._max_num_batched_tokens
+        for sequence in self._work(lane):
+            left -= self._take(sequence, left)
+            if not left:
+                break
+        return self._max_num_batched_tokens - left
+
+    def _share(self, heap: list[tuple[bool, int, int, int, Lane]], left: int) -> None:
+        """Deal `left` rows to projects, a few at a time and each time to the least served."""
+        hands: dict[Lane, Iterator[Sequence]] = {}
+        while left > 0 and heap:
+            batch, counter, held, number, lane = heap[0]
+            hand = hands.get(lane) or hands.setdefault(lane, self._hand(lane))
+            sequence = next(hand, None)
+            if sequence is None:
+                heappop(heap)
+                continue
+            decodes = sequence.target - sequence.computed == 1
+            rows = self._take(sequence, min(left, PAGE))
+            left -= rows
+            counter += TOKEN_COST if decodes else rows
+            heapreplace(heap, (batch, counter, held, number, lane))
+
+    def _hand(self, lane: Lane) -> Iterator[Sequence]:
+        """Each sequence of a project as often as it can take another portion."""
+        for sequence in self._work(lane):
+            yield sequence
+            while sequence.computed + self._lengths[sequence] < sequence.target:
+                yield sequence
+
+    def _work(self, lane: Lane) -> Iterator[Sequence]:
+        """The sequences of a project in the order of their turn; who waits is admitted as it comes to it.
+
+        Those who generate come first, the one that was moved least recently before the others; then prompts,
+        so that one is done before the next begins.
+        """
+        decoding: list[Sequence] = []
+        prompts: list[Sequence] = []
+        for sequence in lane.running:
+            (decoding if sequence.target - sequence.computed == 1 else prompts).append(sequence)
+        decoding.sort(key=lambda sequence: sequence.moved)
+        yield from decoding
+        yield from prompts
+        while self._admit(lane):
+            yield lane.running[-1]
+
+    def _take(self, sequence: Sequence, rows: int) -> int:
+        """Add up to `rows` rows of `sequence` to the step; how many there were."""
+        taken = self._lengths.get(sequence, 0)
+        if not taken:
+            sequence.moved = self._step
+            if sequence.target - sequence.computed > 1:
+                self._cache.match(sequence)
+        rows = min(rows, sequence.target - sequence.computed - taken)
+        self._lengths[sequence] = taken + rows
+        self._cache.allocate_slots(sequence, sequence.computed + taken + rows)
+        return rows
+
+
+def _service(chunk: Chunk) -> int:
+    """What a chunk counts: a row 1, a token that will be drawn TOKEN_COST.
+
+    The row of a generated token has been paid for with the token. One that is computed again after a
+    preemption counts like the row of a prompt.
+    """
+    decoded = chunk.completes and chunk.end > chunk.sequence.prompt_length
+    drawn = chunk.completes and chunk.sequence.wants_token
+    return chunk.length - decoded + TOKEN_COST * drawn

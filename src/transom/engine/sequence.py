@@ -1,10 +1,12 @@
-"""One sequence inside the engine: its tokens, its pages, and how far the cache has got."""
+"""One sequence inside the engine: its tokens, its pages, its scores, and how far the cache has got."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from transom.engine.kernels.attention import PAGE
+from transom.engine.pages import CachedPage, Link
 from transom.schema.generation import SequenceRequest, TokenLogprob
 
 
@@ -20,12 +22,32 @@ class Sequence:
         self.sampling = request.sampling
         self.tokens = [*request.prompt_token_ids, *generated]
         self.prompt_length = len(request.prompt_token_ids)
-        self.computed = 0
-        self.pages: list[int] = []
         self.counts = Counter(generated)
         # A resumed sequence has sent its prompt logprobs before.
         wanted = request.sampling.prompt_logprobs is not None and not generated
         self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if wanted else None
+        # Kept by the cache manager.
+        self.computed = 0
+        self.pages: list[int] = []
+        self.claimed = 0
+        """Pages set aside for it and not yet given to it."""
+        self.chain: list[int] = []
+        """Serials of the registered pages that hold the same as its own full pages, page by page."""
+        self.fresh: list[CachedPage] = []
+        """Pages that it registered for the step about to run, or running."""
+        self.settled = 0
+        """Length of `chain` before that step."""
+        self.took_hits = False
+        """Whether it took over shared pages for that step."""
+        # Kept by the scheduler.
+        self.arrival = 0
+        self.moved = 0
+        """The step that last computed part of it."""
+        self.generated_before = 0
+        """Tokens that it had generated when it was admitted last."""
+        # Scores: what it will find on the pages of others, and what it will leave on its own.
+        self._borrowed: list[tuple[int, CachedPage]] = []
+        self._promises: list[tuple[int, CachedPage]] = []
 
     @property
     def sequence_id(self) -> str:
@@ -52,18 +74,85 @@ class Sequence:
         """Whether every prompt token has its logprob."""
         return self.prompt_logprobs is not None and len(self.prompt_logprobs) == self.prompt_length
 
-    def pages_for(self, positions: int) -> int:
-        """How many more pages hold the first `positions` positions."""
-        return max(0, -(-positions // PAGE) - len(self.pages))
+    @property
+    def wanted_scores(self) -> int | None:
+        """How many most likely tokens the scores of its prompt are to list; None if it wants none now."""
+        if self.prompt_logprobs is None or len(self.prompt_logprobs) == self.prompt_length:
+            return None
+        return self.sampling.prompt_logprobs
 
     def append(self, token_id: int) -> None:
         """Take a generated token."""
         self.tokens.append(token_id)
         self.counts[token_id] += 1
 
-    def rewind(self) -> list[int]:
-        """Forget the cache, as preemption does; gives the pages back. Tokens and results stay."""
-        pages, self.pages, self.computed = self.pages, [], 0
-        if self.prompt_logprobs is not None and not self.finished_prompt_logprobs:
+    def page_tokens(self, index: int) -> list[int]:
+        """The tokens of its page `index`."""
+        return self.tokens[index * PAGE : (index + 1) * PAGE]
+
+    def link(self, index: int) -> Link:
+        """What its page `index` hangs on."""
+        # Prefixes are shared inside a project only: else the time to the first token would tell anybody who
+        # guesses a prompt whether another project has asked it.
+        return self.chain[index - 1] if index else self.request.project
+
+    def borrow_scores(self, index: int, page: CachedPage) -> None:
+        """Its page `index` is somebody's; so are the scores of that page's tokens.
+
+        They may only be promised yet. They are read when this sequence records its own, and the chunk that
+        brings them stands before this sequence's in the same step.
+        """
+        self._borrowed.append((index, page))
+
+    def promise_scores(self, index: int, page: CachedPage) -> None:
+        """Leave the scores of page `index` on a registered page of the same contents, once they are known.
+
+        While scores are wanted nothing has been generated: a full page is a page of the prompt.
+        """
+        top = self.wanted_scores
+        if top is not None and not page.has_scores(top):
+            page.promised = top
+            self._promises.append((index, page))
+
+    def record_scores(self, scores: list[TokenLogprob]) -> None:
+        """Take the scores of the tokens after each of `scored_positions` of a chunk, in order.
+
+        To be called once for each chunk of a step, in the order of the chunks.
+        """
+        if self.prompt_logprobs is None or not scores:
+            return
+        top = self.sampling.prompt_logprobs or 0
+        for index, page in self._borrowed:
+            known = len(self.prompt_logprobs) - index * PAGE
+            self.prompt_logprobs.extend(_cut(page.scores[known:], top))
+        self.prompt_logprobs.extend(scores)
+        for index, page in self._promises:
+            page.keep_scores(self.prompt_logprobs[index * PAGE : (index + 1) * PAGE], top)
+        self._borrowed.clear()
+        self._promises.clear()
+
+    def break_promises(self) -> None:
+        """The step that should have brought the scores has failed."""
+        for _, page in self._promises:
+            page.promised = -1
+        self._promises.clear()
+
+    def rewind(self) -> None:
+        """Forget the cache, as preemption does. Tokens and finished results stay."""
+        self.computed = self.claimed = self.settled = 0
+        self.took_hits = False
+        self.pages, self.chain, self.fresh = [], [], []
+        self._borrowed.clear()
+        self.break_promises()
+        if self.wanted_scores is not None:
             self.prompt_logprobs = [None]
-        return pages
+
+
+def _cut(scores: Iterable[TokenLogprob | None], top: int) -> Iterable[TokenLogprob | None]:
+    """The same scores with only the first `top` most likely tokens: the list of fewer is a prefix of it."""
+    return (
+        TokenLogprob(score.token_id, score.logprob, score.rank, score.top[:top])
+        if score is not None and len(score.top) > top
+        else score
+        for score in scores
+    )

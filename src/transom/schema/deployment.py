@@ -56,6 +56,8 @@ class EngineProfile(Frozen):
     linear: str
     """Matrix-product kernel that passed the self-test, such as `onednn-packed/2`."""
     attention: str
+    fusion: str
+    """How many modules were replaced by fused ones, and by which version of them."""
     sampler: str
 
 

@@ -32,7 +32,7 @@ _UNDERFLOW = np.float32(-87.0)
 
 
 @inline
-def _exp(values: Floats, shift: np.float32, exponents: Ints) -> None:
+def exp_in_place(values: Floats, shift: np.float32, exponents: Ints) -> None:
     """Values = exp(values - shift) for values <= shift, to about 1 ulp.
 
     Cephes' expf polynomial (Moshier 1989), written out so that the compiler can vectorise it and so that no
@@ -76,6 +76,15 @@ def _score_page(query: Floats, block: Floats, scores: Floats) -> None:
 
 
 @inline
+def _scale(scores: Floats, low: int, high: int, scale: np.float32, softcap: np.float32) -> None:
+    for i in range(scores.shape[0]):
+        scores[i] *= scale
+    if softcap > 0:
+        for i in range(low, high):
+            scores[i] = softcap * np.float32(math.tanh(scores[i] / softcap))
+
+
+@inline
 def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: Ints) -> np.float32:
     """Turn scores[low:high] into weights, zero the others, and return the sum of the weights.
 
@@ -84,7 +93,7 @@ def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: I
     peak = sink
     for i in range(low, high):
         peak = max(peak, scores[i])
-    _exp(scores[low:high], peak, exponents)
+    exp_in_place(scores[low:high], peak, exponents)
     scores[:low] = np.float32(0.0)
     scores[high:] = np.float32(0.0)
     a = b = c = d = np.float32(0.0)
@@ -156,25 +165,28 @@ def attend(
         low = start - first * PAGE
         high = position + 1 - first * PAGE
         pages = last - first + 1
-        scores = np.empty(pages * PAGE, np.float32)
+        scores = np.empty((group, pages * PAGE), np.float32)
         exponents = np.empty(pages * PAGE, np.int32)
-        for head in range(kv_head * group, (kv_head + 1) * group):
-            for page in range(pages):
-                block = keys[table[first + page], kv_head]
-                _score_page(query[row, head], block, scores[page * PAGE : (page + 1) * PAGE])
-            for i in range(scores.shape[0]):
-                scores[i] *= scale
-            if softcap > 0:
-                for i in range(low, high):
-                    scores[i] = softcap * np.float32(math.tanh(scores[i] / softcap))
-            total = _softmax(scores, low, high, sinks[head], exponents)
-            target = out[row, head]
-            target[:] = np.float32(0.0)
-            for page in range(pages):
-                block = values[table[first + page], kv_head]
-                _weigh_page(scores[page * PAGE : (page + 1) * PAGE], block, target)
-            for d in range(target.shape[0]):
-                target[d] /= total
+        totals = np.empty(group, np.float32)
+        first_head = kv_head * group
+        # Page by page for all heads of the group, so that a page is fetched once.
+        for page in range(pages):
+            block = keys[table[first + page], kv_head]
+            for member in range(group):
+                part = scores[member, page * PAGE : (page + 1) * PAGE]
+                _score_page(query[row, first_head + member], block, part)
+        for member in range(group):
+            line = scores[member]
+            _scale(line, low, high, scale, softcap)
+            totals[member] = _softmax(line, low, high, sinks[first_head + member], exponents)
+            out[row, first_head + member] = np.float32(0.0)
+        for page in range(pages):
+            block = values[table[first + page], kv_head]
+            for member in range(group):
+                part = scores[member, page * PAGE : (page + 1) * PAGE]
+                _weigh_page(part, block, out[row, first_head + member])
+        for member in range(group):
+            out[row, first_head + member] /= totals[member]
 
 
 @parallel_kernel

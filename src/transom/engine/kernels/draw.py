@@ -7,78 +7,150 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from transom.engine.kernels.attention import Floats, Ints
-from transom.engine.kernels.compile import inline, parallel_kernel
-from transom.engine.kernels.philox import Words, gumbel, philox
+from transom.engine.kernels.attention import Floats, Ints, exp_in_place
+from transom.engine.kernels.compile import inline
+from transom.engine.kernels.philox import Words, gumbel, philox, philox_words
 
-Doubles = NDArray[np.float64]
 Longs = NDArray[np.int64]
-Seeds = NDArray[np.uint64]
+Bits = NDArray[np.uint32]
+
+CHUNK = 1024
+"""Tokens looked at together."""
+
+_GROUP = 64
+"""Tokens of a chunk that are passed over together."""
 
 _ALL = 2**62
-# _TAIL[k] >= 2^32 exp(-k): a word at or above it makes noise below k.
-_TAIL = np.array([math.exp(-k) * 2.0**32 + 1.0 for k in range(64)])
+_HALF = np.float32(0.5)
+_MAX_SLOPE = np.float32(1e30)
+_MARGIN = 1.001
+"""Covers the rounding of weights and words, so that no token is passed over that could win."""
 
 
 @inline
-def _argmax(logits: Floats) -> int:
-    """Lowest token id among those with the highest logit."""
-    best = 0
-    for i in range(1, logits.shape[0]):
-        if logits[i] > logits[best]:
-            best = i
-    return best
+def argmax(logits: Floats) -> int:
+    """Lowest token id among those with the highest logit; -1 if none is a number."""
+    leader, lead = 0, np.float32(-np.inf)
+    for start in range(0, logits.shape[0], CHUNK):
+        part = logits[start : start + CHUNK]
+        peak = part[0]
+        for i in range(part.shape[0]):
+            peak = max(peak, part[i])
+        if peak > lead:
+            leader, lead = start, peak
+    for i in range(leader, logits.shape[0]):
+        if logits[i] == lead:
+            return i
+    return -1
 
 
 @inline
-def _most_likely(logits: Floats, peak: np.float32, temperature: float, top_k: int, top_p: float) -> Longs:
-    """Token ids by falling logit, then rising id: at least `top_k` of them and at least `top_p` of the mass.
+def weigh(logits: Floats, peak: np.float32, temperature: float, weights: Floats) -> float:
+    """weights[i] = exp((logits[i] - peak) / temperature), never quite 0; returns their sum."""
+    # A temperature below 1e-30 leaves the same token as one of 1e-30.
+    slope = min(np.float32(1.0 / max(temperature, 1e-37)), _MAX_SLOPE)
+    scratch = np.empty(CHUNK, np.int32)
+    total = 0.0
+    for start in range(0, logits.shape[0], CHUNK):
+        stop = min(start + CHUNK, logits.shape[0])
+        part = weights[start:stop]
+        for i in range(stop - start):
+            part[i] = (logits[start + i] - peak) * slope
+        exp_in_place(part, np.float32(0.0), scratch)
+        total += _sum(part)
+    return total
+
+
+@inline
+def _sum(values: Floats) -> float:
+    """The sum over eight lanes, in a fixed order."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+    whole = values.shape[0] - values.shape[0] % 8
+    for i in range(0, whole, 8):
+        s0 += values[i]
+        s1 += values[i + 1]
+        s2 += values[i + 2]
+        s3 += values[i + 3]
+        s4 += values[i + 4]
+        s5 += values[i + 5]
+        s6 += values[i + 6]
+        s7 += values[i + 7]
+    total = (float(s0) + float(s4) + float(s2) + float(s6)) + (float(s1) + float(s5) + float(s3) + float(s7))
+    for i in range(whole, values.shape[0]):
+        total += float(values[i])
+    return total
+
+
+@inline
+def _most_likely(
+    logits: Floats, peak: np.float32, temperature: float, weights: Floats, top_k: int, mass: float
+) -> Longs:
+    """Token ids by falling logit, then rising id: at least `top_k` of them and at least `mass` of the weight.
 
     Widens a band below the peak until it holds enough, so that only a few tokens are ever sorted.
     """
-    vocabulary = logits.shape[0]
-    total = 0.0
-    for i in range(vocabulary):
-        total += math.exp((float(logits[i]) - float(peak)) / temperature)
     band = 4.0
     while True:
-        floor = float(peak) - band * temperature
-        count = 0
-        mass = 0.0
-        for i in range(vocabulary):
-            if float(logits[i]) >= floor:
-                count += 1
-                mass += math.exp((float(logits[i]) - float(peak)) / temperature)
-        if count == vocabulary or (count >= top_k and (top_p >= 1.0 or mass >= top_p * total * (1 + 1e-9))):
+        ids = _at_least(logits, np.float32(float(peak) - band * temperature))
+        held = 0.0
+        for i in range(ids.shape[0]):
+            held += float(weights[ids[i]])
+        if ids.shape[0] == logits.shape[0] or (ids.shape[0] >= top_k and held >= mass * (1 + 1e-9)):
             break
         band = band * 2 if band < 1e6 else np.inf
-    ids = np.empty(count, np.int64)
-    negated = np.empty(count, np.float32)
-    filled = 0
-    for i in range(vocabulary):
-        if float(logits[i]) >= floor:
-            ids[filled] = i
-            negated[filled] = -logits[i]
-            filled += 1
+    negated = np.empty(ids.shape[0], np.float32)
+    for i in range(ids.shape[0]):
+        negated[i] = -logits[ids[i]]
     return ids[np.argsort(negated, kind="mergesort")]
 
 
 @inline
-def _boundary(
-    logits: Floats, peak: np.float32, temperature: float, top_k: int, top_p: float, min_p: float
+def _at_least(logits: Floats, floor: np.float32) -> Longs:
+    """Ids of the tokens whose logit is `floor` or more."""
+    count = np.int32(0)
+    for i in range(logits.shape[0]):
+        count += np.int32(logits[i] >= floor)
+    ids = np.empty(count, np.int64)
+    filled = 0
+    for start in range(0, logits.shape[0], _GROUP):
+        part = logits[start : start + _GROUP]
+        here = np.int32(0)
+        for i in range(part.shape[0]):
+            here += np.int32(part[i] >= floor)
+        if here > 0:
+            for i in range(part.shape[0]):
+                if part[i] >= floor:
+                    ids[filled] = start + i
+                    filled += 1
+    return ids
+
+
+@inline
+def boundary(
+    logits: Floats,
+    best: int,
+    temperature: float,
+    weights: Floats,
+    total: float,
+    filters: tuple[int, float, float],
 ) -> tuple[np.float32, int]:
-    """The last token that the filters keep, as (logit, token id); (-inf, all) keeps everything."""
+    """The last token that the filters (top_k, top_p, min_p) keep, as (logit, token id).
+
+    (-inf, all) keeps everything.
+    """
+    top_k, top_p, min_p = filters
+    peak = logits[best]
     last_logit = np.float32(-np.inf)
     last_id: int = _ALL
     if top_k > 0 or top_p < 1.0:
-        order = _most_likely(logits, peak, temperature, top_k, top_p)
+        mass = top_p * total if top_p < 1.0 else 0.0
+        order = _most_likely(logits, peak, temperature, weights, top_k, 0.0 if top_k > 0 else mass)
         kept = order.shape[0] if top_k == 0 else min(top_k, order.shape[0])
         if top_p < 1.0:
-            kept = _nucleus(logits, order, kept, peak, temperature, top_k, top_p)
+            kept = _nucleus(weights, order[:kept], top_p, 0.0 if top_k > 0 else total)
         last_id = order[kept - 1]
         last_logit = logits[last_id]
     if min_p > 0.0:
@@ -89,36 +161,17 @@ def _boundary(
 
 
 @inline
-def _nucleus(
-    logits: Floats, order: Longs, kept: int, peak: np.float32, temperature: float, top_k: int, top_p: float
-) -> int:
-    """How many of `order` are needed to hold `top_p` of the mass (of the first `kept`, under a top_k)."""
-    total = 0.0
-    if top_k > 0:
-        for i in range(kept):
-            total += math.exp((float(logits[order[i]]) - float(peak)) / temperature)
-    else:
-        for i in range(logits.shape[0]):
-            total += math.exp((float(logits[i]) - float(peak)) / temperature)
+def _nucleus(weights: Floats, order: Longs, top_p: float, total: float) -> int:
+    """How many of `order` hold `top_p` of the mass: `total`, or where that is 0 what `order` holds."""
+    if total == 0.0:
+        for i in range(order.shape[0]):
+            total += float(weights[order[i]])
     mass = 0.0
-    for i in range(kept):
-        mass += math.exp((float(logits[order[i]]) - float(peak)) / temperature)
+    for i in range(order.shape[0]):
+        mass += float(weights[order[i]])
         if mass >= top_p * total:
             return i + 1
-    return kept
-
-
-@inline
-def _block(seed: np.uint64, position: int, choice: int, block: int) -> Words:
-    """The words of the tokens 4 * block and the three after it."""
-    return philox(
-        np.uint64(block),
-        np.uint64(position),
-        np.uint64(choice),
-        np.uint64(0),
-        seed & np.uint64(0xFFFFFFFF),
-        seed >> np.uint64(32),
-    )
+    return len(order)
 
 
 @inline
@@ -128,101 +181,91 @@ def _word_of(token: int, words: Words) -> np.uint64:
 
 
 @inline
-def _gumbel_max(
+def _could_win(weights: Floats, words: Bits, start: int, stop: int, reach: np.float32) -> bool:
+    count = 0
+    for i in range(start, stop):
+        # Half a word fits the signed conversion, which processors do many at a time.
+        half = np.float32(np.int32(words[i] >> np.uint32(1)))
+        count += int(half < weights[i] * reach)
+    return count > 0
+
+
+@inline
+def gumbel_max(
     logits: Floats,
     best: int,
     temperature: float,
-    boundary: tuple[np.float32, int],
+    weights: Floats,
+    limit: tuple[np.float32, int],
     key: tuple[np.uint64, int, int],
 ) -> int:
-    """Argmax of (logit - top logit) / temperature + noise over the tokens within the boundary.
+    """Argmax of (logit - top logit) / temperature + noise over the tokens within the limit.
 
     `best` has the top logit, which is taken off so that no temperature, however small, overflows.
 
-    The noise of a word is below -log(v), so a token whose word is too large for its distance from the leader
-    is passed over without a logarithm, and a block of four whose members are all out of reach without a word.
+    The noise of a word x is -log(E) with E = -log(1 - v) > v = (x + 1/2) / 2^32, so a token of weight w beats
+    a score of `lead` only if v < w exp(-lead). Words are drawn many at a time and compared with that; only
+    the few that pass cost a logarithm.
     """
     seed, position, choice = key
-    floor, floor_id = boundary
+    floor, floor_id = limit
     peak = float(logits[best])
     leader = best
-    lead = gumbel(_word_of(best, _block(seed, position, choice, best >> 2)))
-    reach = 23.0  # -log(2^-33), above all noise
+    block = np.uint64(best >> 2)
+    counter = np.uint64(position), np.uint64(choice)
+    halves = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32)
+    lead = gumbel(_word_of(best, philox(block, counter[0], counter[1], np.uint64(0), halves[0], halves[1])))
+    reach = np.float32(math.exp(-lead) * 2.0**32 * _MARGIN)
+    words, state = np.empty(CHUNK, np.uint32), np.empty((4, CHUNK // 4), np.uint64)
     vocabulary = logits.shape[0]
-    for block in range((vocabulary + 3) // 4):
-        start = block * 4
-        stop = min(start + 4, vocabulary)
-        alive = False
-        for token in range(start, stop):
-            alive = alive or (float(logits[token]) - peak) / temperature + reach >= lead
-        if not alive:
+    for start in range(0, vocabulary, CHUNK):
+        stop = min(start + CHUNK, vocabulary)
+        heaviest = weights[start]
+        for i in range(start, stop):
+            heaviest = max(heaviest, weights[i])
+        if heaviest * reach < np.float32(0.4):  # below the smallest word, which stands for 1/2
             continue
-        words = _block(seed, position, choice, block)
-        for token in range(start, stop):
-            logit = logits[token]
-            if logit < floor or (logit == floor and token > floor_id):
+        philox_words(start >> 2, counter, halves, state, words)
+        for low in range(start, stop, _GROUP):
+            high = min(low + _GROUP, stop)
+            if not _could_win(weights[start:stop], words, low - start, high - start, reach * _HALF):
                 continue
-            scaled = (float(logit) - peak) / temperature
-            word = _word_of(token, words)
-            gap = lead - scaled
-            if gap >= 0.0 and (gap >= 63.0 or float(word) >= _TAIL[int(gap)]):
-                continue
-            score = scaled + gumbel(word)
-            if score > lead or (score == lead and token < leader):
-                lead = score
-                leader = token
+            for token in range(low, high):
+                logit = logits[token]
+                if np.float32(words[token - start]) >= weights[token] * reach:
+                    continue
+                if logit < floor or (logit == floor and token > floor_id):
+                    continue
+                score = (float(logit) - peak) / temperature + gumbel(np.uint64(words[token - start]))
+                if score > lead or (score == lead and token < leader):
+                    lead = score
+                    leader = token
+                    reach = np.float32(math.exp(-lead) * 2.0**32 * _MARGIN)
     return leader
 
 
-@parallel_kernel
-def draw(
-    logits: Floats,
-    temperature: Doubles,
-    top_k: Longs,
-    top_p: Doubles,
-    min_p: Doubles,
-    seed: Seeds,
-    position: Longs,
-    choice: Longs,
-    tokens: Longs,
-) -> None:
-    """Draw one token for each row of `logits` [rows, vocabulary]; the other arrays are [rows].
-
-    `position` is that of the token drawn, counted from the start of the sequence. `tokens` is written.
-    """
-    for row in numba.prange(logits.shape[0]):
-        line = logits[row]
-        best = _argmax(line)
-        if temperature[row] > 0.0:
-            limits = _boundary(line, line[best], temperature[row], top_k[row], top_p[row], min_p[row])
-            best = _gumbel_max(line, best, temperature[row], limits, (seed[row], position[row], choice[row]))
-        tokens[row] = best
+@inline
+def rank(logits: Floats, token: int) -> int:
+    """1 for the likeliest token; ties by lower id first."""
+    value = logits[token]
+    ahead = 1
+    for i in range(logits.shape[0]):
+        ahead += logits[i] > value
+    for i in range(token):
+        ahead += logits[i] == value
+    return ahead
 
 
-@parallel_kernel
-def rank(logprobs: Floats, tokens: Longs, ranks: Longs) -> None:
-    """Rank of `tokens` [rows] in each row of `logprobs`, 1 for the likeliest; ties by lower id first."""
-    for row in numba.prange(logprobs.shape[0]):
-        token = tokens[row]
-        value = logprobs[row, token]
-        ahead = 0
-        for i in range(logprobs.shape[1]):
-            ahead += logprobs[row, i] > value or (logprobs[row, i] == value and i < token)
-        ranks[row] = ahead + 1
-
-
-@parallel_kernel
-def top(logprobs: Floats, count: Ints, ids: Ints) -> None:
-    """ids[row, :count[row]] = the likeliest token ids of each row, best first, ties by lower id."""
-    for row in numba.prange(logprobs.shape[0]):
-        line = logprobs[row]
-        filled = 0
-        for token in range(line.shape[0] if count[row] > 0 else 0):
-            if filled == count[row] and line[token] <= line[ids[row, filled - 1]]:
-                continue
-            at = filled if filled < count[row] else filled - 1
-            while at > 0 and line[ids[row, at - 1]] < line[token]:
-                ids[row, at] = ids[row, at - 1]
-                at -= 1
-            ids[row, at] = token
-            filled = min(filled + 1, count[row])
+@inline
+def top(logits: Floats, ids: Ints) -> None:
+    """Ids = the likeliest token ids, best first, ties by lower id."""
+    filled = 0
+    for token in range(logits.shape[0] if ids.shape[0] > 0 else 0):
+        if filled == ids.shape[0] and logits[token] <= logits[ids[filled - 1]]:
+            continue
+        at = filled if filled < ids.shape[0] else filled - 1
+        while at > 0 and logits[ids[at - 1]] < logits[token]:
+            ids[at] = ids[at - 1]
+            at -= 1
+        ids[at] = token
+        filled = min(filled + 1, ids.shape[0])
