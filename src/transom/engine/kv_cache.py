@@ -138,7 +138,7 @@ class KVCacheManager:
                 self.pool.forget(page)
             sequence.fresh = []
             del sequence.chain[sequence.settled :]
-            sequence.break_promises()
+            sequence.forget_step()
         return lost
 
     def _take(self, sequence: Sequence, hits: list[CachedPage]) -> None:

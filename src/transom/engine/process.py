@@ -65,8 +65,8 @@ def _receive(connection: Connection, inbox: SimpleQueue[Inbound]) -> None:
 def serve(engine: Engine, inbox: SimpleQueue[Inbound], connection: Connection) -> None:
     """Step while there is work, sleep on the inbox while there is none.
 
-    A step that breaks ends the process: nobody knows what it left behind. The server starts another one, and
-    finds out which sequence it is.
+    An error that comes out of a step ends the process: the engine has failed what it could tell apart, and
+    nobody knows what the rest has left behind. The server starts another one, and finds out who it was.
     """
     pulse = _Pulse(engine, connection)
     while True:

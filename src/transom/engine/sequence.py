@@ -131,11 +131,11 @@ class Sequence:
         self._borrowed.clear()
         self._promises.clear()
 
-    def break_promises(self) -> None:
-        """The step that should have brought the scores has failed."""
-        for _, page in self._promises:
-            page.promised = -1
-        self._promises.clear()
+    def forget_step(self) -> None:
+        """The step has failed: no scores come of it, and those that were recorded will be recorded again."""
+        self._break_promises()
+        if self.prompt_logprobs is not None and not self.generated:
+            self.prompt_logprobs = self.prompt_logprobs[: self.computed + 1]
 
     def rewind(self) -> None:
         """Forget the cache, as preemption does. Tokens and finished results stay."""
@@ -143,9 +143,14 @@ class Sequence:
         self.took_hits = False
         self.pages, self.chain, self.fresh = [], [], []
         self._borrowed.clear()
-        self.break_promises()
+        self._break_promises()
         if self.wanted_scores is not None:
             self.prompt_logprobs = [None]
+
+    def _break_promises(self) -> None:
+        for _, page in self._promises:
+            page.promised = -1
+        self._promises.clear()
 
 
 def _cut(scores: Iterable[TokenLogprob | None], top: int) -> Iterable[TokenLogprob | None]:
