@@ -16,7 +16,7 @@ from transom.access.callers import KeyStore
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
-from transom.backends.local import LocalBackend
+from transom.backends.local import Limits, LocalBackend
 from transom.config import Settings
 from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused
@@ -69,7 +69,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    routes.install(app)
+    routes.install(app, serving, metrics_public=settings.metrics_public)
     return app
 
 
@@ -97,7 +97,12 @@ def local_backends(settings: Settings) -> dict[str, Backend]:
     names = settings.models or tuple(name for name, _ in library.list())
     if not names:
         raise ConfigurationError("There is no model to serve: add one with `transom model add`.")
-    return {name: LocalBackend(name, _options(settings, library.path(name))) for name in names}
+    limits = Limits(
+        max_queue=settings.max_queue,
+        hang_seconds=settings.engine_hang_seconds,
+        load_seconds=settings.engine_load_seconds,
+    )
+    return {name: LocalBackend(name, _options(settings, library.path(name)), limits) for name in names}
 
 
 def _options(settings: Settings, root: Path) -> EngineOptions:

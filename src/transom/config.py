@@ -30,8 +30,22 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0, description="Threads of an engine; 0 for one each core")
     cache_mib: int = Field(default=2048, ge=16, description="Memory for keys and values, MiB, each model")
     max_num_seqs: int = Field(default=64, ge=1, description="Sequences that run at once")
+    max_queue: int = Field(
+        default=1024,
+        ge=2,
+        description="Sequences that may wait beyond those that run, each model; a project may fill half",
+    )
     max_num_batched_tokens: int = Field(default=512, ge=1, description="Tokens that one step computes")
     max_model_len: int = Field(default=0, ge=0, description="Longest context; 0 for what the model declares")
+    engine_hang_seconds: float = Field(
+        default=120, gt=0, description="Silence of an engine with work to do, after which it is restarted"
+    )
+    engine_load_seconds: float = Field(
+        default=1800, gt=0, description="How long an engine may take to load and prove its model"
+    )
+    metrics_public: bool = Field(
+        default=False, description="Whether `/metrics` is shown to clients beyond this machine"
+    )
     shutdown_seconds: int = Field(
         default=20, ge=0, description="How long running requests may finish on shutdown"
     )

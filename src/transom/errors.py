@@ -11,6 +11,7 @@
     │       └── Forbidden            a key that may not do this
     ├── EngineError                  the model column could not answer
     │   ├── EngineUnavailable        it may a moment later
+    │   │   └── EngineBusy           it may when others have finished
     │   └── GenerationFailed         this request failed, the engine goes on
     ├── StorageError                 something is not on disk
     └── OperatorError                only an operator can mend it
@@ -99,13 +100,19 @@ class EngineError(TransomError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine is starting, restarting, full or draining; the same request may pass later."""
+    """The engine is starting, restarting or going away; the same request may pass later."""
 
     code = "engine_unavailable"
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class EngineBusy(EngineUnavailable):
+    """The queue is full, or the project's share of it; nothing was taken, and `retry_after` is reckoned."""
+
+    code = "server_overloaded"
 
 
 class GenerationFailed(EngineError):

@@ -61,6 +61,18 @@ class Server:
             time.sleep(0.2)
         raise AssertionError(f"the server was not ready in time:\n{self.log.read_text()[-3000:]}")
 
+    @property
+    def engine(self) -> int:
+        """Process id of the only engine."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        engines = [
+            int(c) for c in children if b"transom.engine.process" in Path(f"/proc/{c}/cmdline").read_bytes()
+        ]
+        assert len(engines) == 1
+        return engines[0]
+
     def kill(self) -> None:
         """As the power going out, for the process: no handler runs."""
         assert self.process is not None
@@ -71,3 +83,12 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(timeout=60)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it is more than an entry that nobody has fetched."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

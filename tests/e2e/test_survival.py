@@ -13,10 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.server import Server
-from tests.tiny import make_tiny
-from transom.backends.library import ModelLibrary
-from transom.engine.convert import convert
+from tests.e2e.server import Server, is_alive
 from transom.records.audit import find_gaps
 from transom.storage.database import Database
 
@@ -24,16 +21,6 @@ pytestmark = pytest.mark.e2e
 
 KILLS = 20
 CLIENTS = 16
-
-
-@pytest.fixture
-def tiny_models(tmp_path) -> Path:
-    """A library with one tiny model: its server is up in seconds, and all but its size is real."""
-    source = tmp_path / "source"
-    source.mkdir()
-    make_tiny("llama", source)
-    ModelLibrary(tmp_path / "library").add(str(source), "tiny", convert=convert)
-    return tmp_path / "library"
 
 
 @pytest.fixture
@@ -118,17 +105,6 @@ def damage_of(file: Path) -> list[str]:
         database.close()
 
 
-def engine_of(server: Server) -> int:
-    assert server.process is not None
-    pid = server.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    engines = [
-        int(c) for c in children if b"transom.engine.process" in Path(f"/proc/{c}/cmdline").read_bytes()
-    ]
-    assert len(engines) == 1
-    return engines[0]
-
-
 def test_a_stream_survives_the_death_of_the_engine(server, http):
     body = {
         "model": "smollm2-135m-instruct",
@@ -149,7 +125,7 @@ def test_a_stream_survives_the_death_of_the_engine(server, http):
                 tokens += part["logprobs"]["tokens"]
                 logprobs += part["logprobs"]["token_logprobs"]
             if len(tokens) == 12:
-                os.kill(engine_of(server), signal.SIGKILL)
+                os.kill(server.engine, signal.SIGKILL)
     assert tokens == whole["logprobs"]["tokens"]
     assert logprobs == whole["logprobs"]["token_logprobs"]
     report = http.post(f"/v1/records/{response.headers['x-transom-record']}/replay").json()
@@ -158,16 +134,12 @@ def test_a_stream_survives_the_death_of_the_engine(server, http):
 
 def test_the_engine_ends_when_its_server_is_killed(mortal):
     mortal.start()
-    engine = engine_of(mortal)
+    engine = mortal.engine
     mortal.kill()
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{engine}").exists() and time.monotonic() < deadline:
-        state = Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[0]
-        if state == "Z":
-            break
+    while is_alive(engine) and time.monotonic() < deadline:
         time.sleep(0.1)
-    else:
-        assert not Path(f"/proc/{engine}").exists()
+    assert not is_alive(engine)
 
 
 def test_a_changed_model_root_is_refused(mortal, tmp_path):

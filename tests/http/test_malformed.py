@@ -40,6 +40,7 @@ BOTH: dict[str, list[Any]] = {
     "stream_options": [True, [], "usage", {}, {"include_usage": True}],
     "return_token_ids": [1, "yes"],
     "prompt_logprobs": [-1, 21, True, "1", 1.5],
+    "service_tier": ["priority", "scale", "Flex", "", 5, True, ["flex"], {}],
     "user": [5, ["me"], "u" * 257],
     "max_tokens": [-1, 1.5, "16", True, HUGE, 2**31, 100_000],
 }
@@ -92,7 +93,6 @@ CHAT_ONLY: dict[str, list[Any]] = {
     "reasoning_effort": ["low"],
     "store": [False],
     "metadata": [{}],
-    "service_tier": ["auto"],
 }
 TOKENIZE: dict[str, list[Any]] = {
     "prompt": [5, True, ["hi"], {}],

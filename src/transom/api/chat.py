@@ -30,7 +30,7 @@ async def create_chat_completion(
     generation = ask.chat(house, caller, body, raw, "/v1/chat/completions")
     answer = _Answer(generation, body)
     if body.stream:
-        return sse.stream(answer.events(), generation.record_id)
+        return sse.stream(answer.events(), generation)
     return await reply.whole(request, generation, answer.whole)
 
 

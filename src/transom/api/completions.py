@@ -35,7 +35,7 @@ async def create_completion(
     generation = ask.complete(house, caller, body, raw, "/v1/completions")
     answer = _Answer(generation, body)
     if body.stream:
-        return sse.stream(answer.events(), generation.record_id)
+        return sse.stream(answer.events(), generation)
     return await reply.whole(request, generation, answer.whole)
 
 

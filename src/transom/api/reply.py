@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any, TypeVar
 
 import orjson
@@ -21,7 +22,8 @@ Receive = Callable[[], Awaitable[Any]]
 async def whole(request: Request, generation: Generation, build: Callable[[], dict[str, Any]]) -> Response:
     """Run `generation`, and answer with what `build` makes of it; a client that leaves aborts it."""
     try:
-        await while_present(request, generation.run())
+        with closing(generation):
+            await while_present(request, generation.run())
     except EngineError as error:
         response = response_of(error)
     else:

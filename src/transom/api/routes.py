@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, Depends, FastAPI
 
-from transom.api import chat, completions, errors, models, openapi, records, service, tokens
+from transom.api import chat, completions, errors, metrics, models, openapi, records, service, tokens
 from transom.api.dependencies import check_path, refuse_unknown_query
+from transom.api.metrics import Metrics
+from transom.api.passage import Passage
+from transom.backends.base import Backend
 
 
-def install(app: FastAPI) -> None:
-    """Give `app` its routes and its errors."""
+def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bool = False) -> None:
+    """Give `app` its routes and its errors, and count what passes through them."""
+    app.state.metrics = Metrics(backends, public=metrics_public)
+    app.add_middleware(Passage, app=app, metrics=app.state.metrics)
     errors.install(app)
     openapi.install(app)
     app.include_router(service.router)
+    app.include_router(metrics.router)
     app.include_router(_surface())
     # Clients that cannot name a model name it in their base URL.
     app.include_router(

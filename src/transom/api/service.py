@@ -17,7 +17,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", responses={503: {"description": "Some model is not being served now"}})
 async def ready(house: TheHouse, response: Response) -> dict[str, bool]:
-    """Whether each model is being served; 200 once all are."""
-    state = {name: backend.ready for name, backend in sorted(house.backends.items())}
+    """Whether each model is being served; 200 once all are, and until the server is told to end."""
+    state = {name: backend.ready and not house.draining for name, backend in sorted(house.backends.items())}
     response.status_code = 200 if all(state.values()) else 503
     return state

@@ -15,6 +15,7 @@ Json = dict[str, Any]
 def envelope(generation: Generation, kind: str) -> Json:
     """The fields that every body and every chunk has."""
     digest = generation.served.deployment.digest
+    tier = generation.order.service_tier
     return {
         "id": generation.record_id,
         "object": kind,
@@ -26,7 +27,7 @@ def envelope(generation: Generation, kind: str) -> Json:
             "deployment": digest,
             "seed": generation.order.sampling.seed,
         },
-    }
+    } | ({} if tier is None else {"service_tier": tier})
 
 
 def usage(generation: Generation) -> Json:

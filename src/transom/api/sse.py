@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any
 
 import orjson
 import structlog
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from transom.api.errors import body_of
 from transom.errors import TransomError
+from transom.services.generation import Generation
 
 log = structlog.get_logger()
 
@@ -28,8 +30,8 @@ def error_event(error: TransomError) -> bytes:
     return b"event: error\n" + event(body_of(error))
 
 
-def stream(events: AsyncGenerator[bytes, None], record_id: str) -> StreamingResponse:
-    """A reply that is a stream. It ends with `[DONE]`, after an error too."""
+def stream(events: AsyncGenerator[bytes, None], generation: Generation) -> StreamingResponse:
+    """A reply that streams `generation` as `events`. It ends with `[DONE]`, after an error too."""
 
     async def framed() -> AsyncGenerator[bytes, None]:
         try:
@@ -43,5 +45,28 @@ def stream(events: AsyncGenerator[bytes, None], record_id: str) -> StreamingResp
             yield error_event(TransomError("The server met an error that it did not expect."))
         yield DONE
 
-    headers = {"x-transom-record": record_id, "cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(framed(), media_type="text/event-stream", headers=headers)
+    headers = {
+        "x-transom-record": generation.record_id,
+        "cache-control": "no-store",
+        "x-accel-buffering": "no",
+    }
+    return _Stream(generation, framed(), headers=headers)
+
+
+class _Stream(StreamingResponse):
+    """Closes its events and its generation at the end, whether the client read all of them, some, or none."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, generation: Generation, events: AsyncGenerator[bytes, None], headers: dict[str, str]
+    ) -> None:
+        super().__init__(events, headers=headers)
+        self._generation = generation
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette leaves the events to the garbage collector, and with them the record.
+        with closing(self._generation):
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
+from transom.backends.activity import Activity
+from transom.backends.admission import Admission
 from transom.schema.deployment import ServedModel
 from transom.schema.generation import Delta, SequenceRequest
 
@@ -64,7 +66,7 @@ class Backend(Protocol):
 
     Promises: the deltas of a sequence are a function of the deployment and the `SequenceRequest` alone,
     to the bit. They arrive in order, the last one carries a finish reason, and each sequence ends exactly
-    once. Closing the iterator early aborts the sequence.
+    once, or raises. Closing the iterator early aborts the sequence.
     """
 
     @property
@@ -82,6 +84,16 @@ class Backend(Protocol):
         """Whether a request would be taken now."""
         ...
 
+    @property
+    def max_sequences(self) -> int:
+        """Most sequences that one request can start here; `admit` never has room for more."""
+        ...
+
+    @property
+    def activity(self) -> Activity:
+        """What it does now, and has done since the server started."""
+        ...
+
     async def start(self) -> None:
         """Load the model and prove it.
 
@@ -94,10 +106,22 @@ class Backend(Protocol):
         """End the sequences in flight and give every resource back."""
         ...
 
-    def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
-        """Continue one prompt.
+    def admit(self, project: str, sequences: int) -> Admission:
+        """Hold room for all sequences of one request of a project, or for none.
+
+        Whoever asks says when each sequence has come to its end, and closes the admission in any case.
 
         Raises:
-            EngineUnavailable: nothing was taken, and the same request may pass later.
+            EngineBusy: too many sequences wait, or too many of this project.
+            EngineUnavailable: nothing can be taken now.
+        """
+        ...
+
+    def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
+        """Continue one prompt; there is room for it, because it was admitted.
+
+        Raises:
+            EngineUnavailable: it was not taken, or could not be finished; the same request may pass later.
+            GenerationFailed: it cannot be answered; others were not touched.
         """
         ...

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Protocol
 
 import msgspec
 
@@ -17,6 +20,31 @@ from transom.engine.messages import EngineOptions, Inbound, Outbound, decode_out
 
 OnMessage = Callable[[Outbound], None]
 OnExit = Callable[[int], None]
+
+_SPIN_COUNT = "50000"
+"""Turns of waiting, under a millisecond in all."""
+
+_PATIENCE = 5.0
+"""Seconds that an engine has to end when asked to; a stopped or stuck one does not hear."""
+
+
+class EngineLink(Protocol):
+    """What the server needs of an engine's process. Messages, then its exit, arrive in order on the loop."""
+
+    def send(self, message: Inbound) -> None:
+        """Send one message, without ever waiting; to a dead engine it is lost, and the exit tells."""
+        ...
+
+    def kill(self) -> None:
+        """End the process at once, whatever state it is in; its exit is told as any other."""
+        ...
+
+    async def stop(self) -> None:
+        """End the process, and wait until it is gone."""
+        ...
+
+
+StartEngine = Callable[[EngineOptions, OnMessage, OnExit], EngineLink]
 
 
 class EngineProcess:
@@ -29,7 +57,7 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "transom.engine.process", str(theirs.fileno()), _as_json(options)],
+                _command(theirs.fileno(), options),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in a terminal is for the server, which lets running requests finish.
@@ -37,8 +65,11 @@ class EngineProcess:
                 env=_environment(),
             )
         self._connection = Connection(ours.detach())
-        self._reader = threading.Thread(target=self._read, name=f"engine-{self._process.pid}", daemon=True)
+        self._outbox: SimpleQueue[Inbound | None] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name=f"engine-{self.pid}-reader", daemon=True)
+        self._writer = threading.Thread(target=self._write, name=f"engine-{self.pid}-writer", daemon=True)
         self._reader.start()
+        self._writer.start()
 
     @property
     def pid(self) -> int:
@@ -47,39 +78,65 @@ class EngineProcess:
 
     def send(self, message: Inbound) -> None:
         """Send one message; to a dead engine it is lost, and `on_exit` tells."""
-        try:
-            self._connection.send_bytes(encode(message))
-        except OSError:
-            return
+        self._outbox.put(message)
+
+    def kill(self) -> None:
+        """SIGKILL, which a stopped process obeys too; `on_exit` tells."""
+        self._process.kill()
 
     async def stop(self) -> None:
         """End the process, and wait until it is gone."""
         self._process.terminate()
-        await asyncio.to_thread(self._reader.join)
+        await asyncio.to_thread(self._reader.join, _PATIENCE)
+        if self._reader.is_alive():
+            self._process.kill()
+            await asyncio.to_thread(self._reader.join)
+
+    def _write(self) -> None:
+        # A thread of its own: the pipe to an engine that hangs fills up, and the loop must not wait for it.
+        with suppress(OSError):
+            while (message := self._outbox.get()) is not None:
+                self._connection.send_bytes(encode(message))
 
     def _read(self) -> None:
         while True:
             try:
-                frame = self._connection.recv_bytes()
+                message = decode_outbound(self._connection.recv_bytes())
             except (EOFError, OSError):
                 break
-            self._tell(self._on_message, decode_outbound(frame))
+            except msgspec.MsgspecError:
+                # Whatever this is, it is no engine of ours any more.
+                self._process.kill()
+                break
+            self._tell(self._on_message, message)
+        code = self._wait()
+        self._outbox.put(None)
+        self._writer.join()
         self._connection.close()
-        self._tell(self._on_exit, self._process.wait())
+        self._tell(self._on_exit, code)
+
+    def _wait(self) -> int:
+        try:
+            return self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            # It closed its end of the pipe, and did not manage to end.
+            self._process.kill()
+            return self._process.wait()
 
     def _tell(self, callback: Callable[..., None], argument: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, argument)
 
 
-def _as_json(options: EngineOptions) -> str:
-    return msgspec.json.encode(options).decode()
+def _command(descriptor: int, options: EngineOptions) -> list[str]:
+    told = msgspec.json.encode(options).decode()
+    return [sys.executable, "-m", "transom.engine.process", str(descriptor), told]
 
 
 def _environment() -> dict[str, str]:
-    # Threads of OpenMP that wait by spinning bring everything to a crawl where cores are shared with others:
-    # waiting in the kernel costs microseconds a layer. An operator with cores to spare may set it higher.
-    patience = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "2000")}
+    # How long a thread waits awake before it sleeps. Inside a step the next loop comes within microseconds,
+    # and waking a thread takes longer than most loops; the library's own default of minutes starves others.
+    patience = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", _SPIN_COUNT)}
     # No hub, no telemetry: an engine reads its model root and nothing else.
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     return os.environ | patience | offline

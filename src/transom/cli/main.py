@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import researcher
+from transom.cli import researcher, top
 
 app = typer.Typer(
     name="transom",
@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
 )
 researcher.register(app)
+top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.

@@ -22,6 +22,7 @@ from rich.text import Text
 from transom.client import RateLimited, ServerUnreachable, UnexpectedReply
 from transom.errors import (
     AccessDenied,
+    EngineBusy,
     EngineUnavailable,
     Forbidden,
     InvalidRequest,
@@ -150,6 +151,8 @@ def remedy(error: TransomError) -> str:
             return "Set TRANSOM_API_KEY, or pass --api-key."
         case Forbidden():
             return "Use a key that allows it; the operator of the server hands them out."
+        case EngineBusy():
+            return ""
         case EngineUnavailable() | RateLimited():
             return f"Try again in {error.retry_after} s."
         case _:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
+import socket
 import sys
 from pathlib import Path
+from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from transom.app import create_app
 from transom.cli.welcome import Welcome
 from transom.config import Settings
 from transom.errors import TransomError
+
+_LAST_BYTES_SECONDS = 5
+"""How long a client may take to read the end of what was answered, once nothing runs any more."""
+
+_TICK = 0.1
 
 
 def run(settings: Settings, *, welcome: bool = False, env_file: Path | None = None) -> None:
@@ -33,22 +43,52 @@ def run(settings: Settings, *, welcome: bool = False, env_file: Path | None = No
         failures.append(failure)
         server.should_exit = True
 
-    app = create_app(settings, on_refusal=end)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-        )
-    )
+    server = Server(settings, create_app(settings, on_refusal=end))
     if welcome:
         Welcome(settings, env_file, on_failure=end).start()
+    # uvicorn raises the signal again once it has ended in order; that is status 0, and not a violent death.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     server.run()
     if failures:
         raise failures[0]
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which lets running answers finish before it closes its doors.
+
+    While it drains it still listens: whoever asks is told so, by a 503 that ends the connection.
+    """
+
+    def __init__(self, settings: Settings, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
+            )
+        )
+        self._app = app
+        self._seconds = settings.shutdown_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT; a second SIGINT ends it at once."""
+        super().handle_exit(sig, frame)
+        if self.started:
+            # In the handler and not a tick later: from now on nothing new is taken.
+            self._app.state.house.draining = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then close."""
+        draining = asyncio.create_task(self._app.state.house.drain(self._seconds))
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=_TICK)
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        await super().shutdown(sockets)
 
 
 def configure_logs(level: str) -> None:

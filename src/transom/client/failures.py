@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 
 from transom.errors import (
+    EngineBusy,
     EngineError,
     EngineUnavailable,
     Forbidden,
@@ -134,8 +135,9 @@ def _detail(data: str | bytes) -> dict[str, Any] | None:
 def _error(status: int, detail: dict[str, Any], retry_after: str | None) -> TransomError:
     message: str = detail["message"]
     code = detail.get("code")
-    if status == 503 or code == EngineUnavailable.code:
-        return EngineUnavailable(message, retry_after=_seconds(retry_after))
+    if status == 503 or code in {EngineUnavailable.code, EngineBusy.code}:
+        unavailable = EngineBusy if code == EngineBusy.code else EngineUnavailable
+        return unavailable(message, retry_after=_seconds(retry_after))
     if status == 429:
         return RateLimited(message, retry_after=_seconds(retry_after), code=code)
     if status < 500:

@@ -6,7 +6,7 @@ They are passed on as they are: the server checks them, and refuses by name what
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 Prompt: TypeAlias = "str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]"
 """Text, token ids, or several of either."""
@@ -37,6 +37,8 @@ class SamplingOptions(TypedDict, total=False):
     ignore_eos: bool | None
     return_token_ids: bool | None
     prompt_logprobs: int | None
+    service_tier: Literal["auto", "default", "flex"] | None
+    """`flex` runs when nothing else waits."""
     user: str | None
 
 

@@ -49,7 +49,6 @@ class ChatRequest(SamplingBody):
         "reasoning_effort": "the models served here have no such dial",
         "store": "every answer is a record; there is nothing to switch on",
         "metadata": "records keep the request; there is no separate metadata",
-        "service_tier": "there is one tier of service",
     }
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]

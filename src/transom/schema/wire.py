@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from transom.schema.generation import MAX_SEED, MAX_TOP_LOGPROBS
+from transom.schema.generation import MAX_SEED, MAX_TOP_LOGPROBS, Priority
 
 MAX_CHOICES = 128
 """Most sequences that one prompt may ask for."""
@@ -96,7 +96,21 @@ class SamplingBody(Body):
         default=False, description="Add `token_ids` and `prompt_token_ids` to choices."
     )
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    service_tier: Literal["auto", "default", "flex"] | None = Field(
+        default=None,
+        description="`flex` runs when nothing else waits; `auto` is `default`. The reply says which it was.",
+    )
     user: str | None = Field(default=None, max_length=256, description="Kept in the record; changes nothing.")
+
+    @property
+    def tier(self) -> Literal["default", "flex"] | None:
+        """The tier that serves the request, to be told; None where the request says nothing of it."""
+        return "default" if self.service_tier == "auto" else self.service_tier
+
+    @property
+    def priority(self) -> Priority:
+        """What the tier means to the engine's scheduler."""
+        return "batch" if self.service_tier == "flex" else "interactive"
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ def complete(
         InvalidRequest: a field is wrong in a way that only the model at hand can tell.
         NotFound: the model is not served here.
         EngineUnavailable: it is, but not at this moment.
+        EngineBusy: too many sequences wait there; nothing was taken.
     """
     received = house.now()
     backend = house.backend(body.model)
@@ -52,6 +53,8 @@ def complete(
         seed_source=_seed_source(body),
         candidates=candidates,
         received=received,
+        service_tier=body.tier,
+        priority=body.priority,
     )
     return Generation(house, caller, order)
 
@@ -83,6 +86,8 @@ def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], e
         seed_source=_seed_source(body),
         candidates=body.n,
         received=received,
+        service_tier=body.tier,
+        priority=body.priority,
     )
     return Generation(house, caller, order)
 
@@ -143,9 +148,11 @@ def _check(
     backend: Backend, body: SamplingBody, prompts: Sequence[tuple[int, ...]], max_tokens: int, candidates: int
 ) -> None:
     param = "messages" if isinstance(body, ChatRequest) else "prompt"
-    if len(prompts) * candidates > MAX_SEQUENCES:
+    most = min(MAX_SEQUENCES, backend.max_sequences)
+    if len(prompts) * candidates > most:
         raise InvalidRequest(
-            f"{len(prompts)} prompts times {candidates} is more than {MAX_SEQUENCES} sequences.", param=param
+            f"{len(prompts)} prompts times {candidates} is more than {most} sequences; ask for less at once.",
+            param=param if len(prompts) > 1 else _choices_param(body),
         )
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options needs stream to be true.", param="stream_options")
@@ -169,6 +176,11 @@ def _check_prompt(backend: Backend, prompt: tuple[int, ...], where: str, param: 
         raise InvalidRequest(
             f"{where} holds token {max(prompt)}; the vocabulary has {vocabulary}.", param=param
         )
+
+
+def _choices_param(body: SamplingBody) -> str:
+    """The field that said how many sequences to draw."""
+    return "best_of" if isinstance(body, CompletionRequest) and body.best_of is not None else "n"
 
 
 def _length_param(body: SamplingBody) -> str:

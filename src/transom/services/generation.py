@@ -16,7 +16,7 @@ from transom.backends.base import Backend
 from transom.errors import GenerationFailed, TransomError
 from transom.records.identifiers import new_record_id
 from transom.records.store import StoredRecord
-from transom.schema.generation import Delta, SamplingParams, SequenceRequest, SequenceResult
+from transom.schema.generation import Delta, Priority, SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
 from transom.services.house import House
 
@@ -38,13 +38,20 @@ class Order:
     candidates: int
     """Sequences drawn from each prompt."""
     received: datetime
+    service_tier: str | None = None
+    """What to say of the tier; None where the request said nothing of it."""
+    priority: Priority = "interactive"
 
 
 class Generation:
     """Runs an order's sequences side by side, and makes its record before it ends.
 
     Iterate `deltas()` to the end, or leave early: either way there is one record, and after a normal end it
-    is durable.
+    is durable. Close it in any case, for it holds room from the beginning.
+
+    Raises:
+        EngineBusy: there is no room for all the sequences; nothing was taken, and there is no record.
+        EngineUnavailable: nothing can be taken now.
     """
 
     def __init__(self, house: House, caller: Caller, order: Order) -> None:
@@ -55,6 +62,11 @@ class Generation:
         self.served = order.backend.served
         self.results = [SequenceResult() for _ in range(len(order.prompts) * order.candidates)]
         self.record: StoredRecord | None = None
+        self._admission = order.backend.admit(caller.project_id, len(self.results))
+
+    def close(self) -> None:
+        """Give back the room of the sequences that did not come to their end."""
+        self._admission.close()
 
     def place(self, index: int) -> tuple[int, int]:
         """(index of the prompt, choice) of the sequence at `index`."""
@@ -78,7 +90,7 @@ class Generation:
             EngineError: the engine could not answer; the record says so.
             StorageError: there is no record, and so no answer.
         """
-        with self._house.occupied():
+        with self._house.occupied(), self._admission:
             status: RecordStatus = "aborted"
             failure: Failure | None = None
             try:
@@ -127,6 +139,7 @@ class Generation:
                     arrivals.put_nowait((index, delta))
                     if delta.finish_reason is not None:
                         ending = None
+                        self._admission.leave()
         except TransomError as error:
             ending = error
         except Exception as error:  # whoever waits for this sequence must not wait for ever
@@ -142,6 +155,8 @@ class Generation:
                 prompt_token_ids=self.order.prompts[prompt],
                 sampling=self.order.sampling,
                 choice=choice,
+                project=self._caller.project_id,
+                priority=self.order.priority,
             )
             for index, (prompt, choice) in enumerate(map(self.place, range(len(self.results))))
         ]

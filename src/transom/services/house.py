@@ -31,6 +31,8 @@ class House:
     records: RecordStore
     keys: KeyStore
     now: Callable[[], datetime] = utc_now
+    draining: bool = False
+    """Whether the server is going away: what runs may finish, and nothing new is taken."""
     _open: set[asyncio.Future[Any]] = field(default_factory=set)
 
     def backend(self, model: str | None) -> Backend:
@@ -90,3 +92,9 @@ class House:
             async with asyncio.timeout(seconds):
                 while self._open:
                     await asyncio.wait(self._open)
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, let what runs finish within `seconds`, and end what is left with an error."""
+        self.draining = True
+        await self.settle(seconds)
+        await asyncio.gather(*(backend.stop() for backend in self.backends.values()))

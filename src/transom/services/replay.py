@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from transom.access.callers import Caller
+from transom.backends.admission import Admission
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, InvalidRequest
 from transom.records.identifiers import new_record_id
@@ -52,7 +54,8 @@ async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
     """
     view = (await house.records.get(record_id, caller.project_id)).view()
     began = time.perf_counter()
-    finding = await _judge(house, view)
+    with house.occupied():
+        finding = await _judge(house, view, caller.project_id)
     return ReplayReport(
         record=view.id,
         level=finding.level,
@@ -63,7 +66,7 @@ async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
     )
 
 
-async def _judge(house: House, view: RecordView) -> Finding:
+async def _judge(house: House, view: RecordView, project: str) -> Finding:
     # Only what the digest covers is read: the columns beside it are for lists.
     if sha256(base64.b64decode(view.envelope.payload)) != view.digest:
         return Finding("OUTSIDE", "DIGEST")
@@ -80,16 +83,24 @@ async def _judge(house: House, view: RecordView) -> Finding:
     empty = not any(sequence.token_ids or sequence.prompt_logprobs for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
-    return await _run_and_compare(backend, request)
+    return await _run_and_compare(_Rerun(backend, request, project))
 
 
-async def _run_and_compare(backend: Backend, request: RecordedRequest) -> Finding:
-    tasks = [asyncio.ensure_future(_run_again(backend, request, sequence)) for sequence in request.sequences]
-    try:
-        results = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+@dataclass(frozen=True, slots=True)
+class _Rerun:
+    """What the sequences of a replay are run with."""
+
+    backend: Backend
+    request: RecordedRequest
+    project: str
+
+
+async def _run_and_compare(rerun: _Rerun) -> Finding:
+    request, most = rerun.request, rerun.backend.max_sequences
+    results: list[SequenceResult] = []
+    # One part, unless the queue was made smaller since the record was made.
+    for start in range(0, len(request.sequences), most):
+        results += await _run_part(rerun, request.sequences[start : start + most])
     tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
     for index, (sequence, again) in enumerate(zip(request.sequences, results, strict=True)):
         finding = _compare(index, sequence, again)
@@ -109,10 +120,18 @@ def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...
         return None
 
 
-async def _run_again(
-    backend: Backend, request: RecordedRequest, sequence: RecordedSequence
-) -> SequenceResult:
-    sampling = request.sampling
+async def _run_part(rerun: _Rerun, sequences: Sequence[RecordedSequence]) -> list[SequenceResult]:
+    with rerun.backend.admit(rerun.project, len(sequences)) as admission:
+        tasks = [asyncio.ensure_future(_run_again(rerun, sequence, admission)) for sequence in sequences]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admission) -> SequenceResult:
+    sampling = rerun.request.sampling
     if sequence.finish_reason not in _ENDINGS:
         # The client left, or the engine failed: what was generated until then is what can be checked.
         sampling = replace(sampling, max_tokens=len(sequence.token_ids))
@@ -121,13 +140,15 @@ async def _run_again(
     result = SequenceResult()
     again = SequenceRequest(
         sequence_id=new_record_id(),
-        prompt_token_ids=request.prompts[sequence.prompt_index],
+        prompt_token_ids=rerun.request.prompts[sequence.prompt_index],
         sampling=sampling,
         choice=sequence.choice,
+        project=rerun.project,
     )
-    async with aclosing(backend.generate(again)) as deltas:
+    async with aclosing(rerun.backend.generate(again)) as deltas:
         async for delta in deltas:
             result.add(delta)
+    admission.leave()
     if result.error is not None:
         raise GenerationFailed(result.error)
     return result

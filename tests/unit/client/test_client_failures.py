@@ -8,6 +8,7 @@ from client_standin import Server, call, error, reply
 
 from transom.client import RateLimited, ServerUnreachable, UnexpectedReply
 from transom.errors import (
+    EngineBusy,
     EngineError,
     EngineUnavailable,
     Forbidden,
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.anyio
         (500, "engine_error", "engine", EngineError),
         (500, "internal_error", "api", TransomError),
         (503, "engine_unavailable", "engine", EngineUnavailable),
+        (503, "server_overloaded", "engine", EngineBusy),
     ],
 )
 async def test_a_refusal_becomes_the_exception_that_the_server_raised(

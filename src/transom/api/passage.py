@@ -1,0 +1,76 @@
+"""What happens to every request on its way: it is counted, and turned away while the server drains."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from transom.api.errors import response_of
+from transom.api.metrics import Metrics
+from transom.errors import EngineUnavailable
+from transom.services.house import House
+
+_BELOW_A_MODEL = "/models/{name}"
+
+_STILL_ANSWERED = ("/health", "/ready", "/metrics")
+"""Paths for whoever watches the server go."""
+
+GONE = 499
+"""What nginx logs when a client has left before it was answered."""
+
+
+class Passage:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, inner: ASGIApp, app: FastAPI, metrics: Metrics) -> None:
+        self._inner = inner
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request pass."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        status = GONE
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._draining:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, note)
+        except Exception:
+            # The handler of surprises stands further out, and answers it.
+            status = 500 if status == GONE else status
+            raise
+        finally:
+            self._metrics.answered(_endpoint(scope), status)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._draining and scope["path"] not in _STILL_ANSWERED:
+            refusal = response_of(EngineUnavailable("The server is shutting down; ask again in a moment."))
+            await refusal(scope, receive, send)
+        else:
+            await self._inner(scope, receive, send)
+
+    @property
+    def _draining(self) -> bool:
+        house: House = self._app.state.house
+        return house.draining
+
+
+def _endpoint(scope: Scope) -> str:
+    """The path as the API's description has it, so that what people type makes no new label."""
+    template: str | None = getattr(scope.get("route"), "path", None)
+    if template is None:
+        return "other"
+    # A route knows its path from the router that it stands in; what is before it is taken from the request.
+    before = scope["path"].split("/")[1 : -template.count("/")]
+    if "name" in scope.get("path_params", {}) and template.count("/") < scope["path"].count("/"):
+        before = before[2:]
+    return "/".join(["", *before]) + template.removeprefix(_BELOW_A_MODEL)
