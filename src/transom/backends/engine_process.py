@@ -21,8 +21,9 @@ from transom.engine.messages import EngineOptions, Inbound, Outbound, decode_out
 OnMessage = Callable[[Outbound], None]
 OnExit = Callable[[int], None]
 
-_SPIN_COUNT = "50000"
-"""Turns of waiting, under a millisecond in all."""
+_SPIN_COUNT = "2000"
+"""Turns of waiting, some microseconds each hundred. On two idle cores 50000 makes steps up to twice as fast,
+and beside one other busy process it makes them many times slower: see docs/howto/watch-a-server.md."""
 
 _PATIENCE = 5.0
 """Seconds that an engine has to end when asked to; a stopped or stuck one does not hear."""
@@ -134,8 +135,8 @@ def _command(descriptor: int, options: EngineOptions) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    # How long a thread waits awake before it sleeps. Inside a step the next loop comes within microseconds,
-    # and waking a thread takes longer than most loops; the library's own default of minutes starves others.
+    # How long a thread waits awake before it sleeps. Waking one takes longer than most loops of a step; but
+    # one that waits awake on a core that somebody else needs holds everybody up.
     patience = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", _SPIN_COUNT)}
     # No hub, no telemetry: an engine reads its model root and nothing else.
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
