@@ -113,6 +113,7 @@ def _options(settings: Settings, root: Path) -> EngineOptions:
         cache_bytes=settings.cache_mib << 20,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
+        prefix_caching=settings.prefix_caching,
         max_model_len=settings.max_model_len,
     )
 

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
         description="Sequences that may wait beyond those that run, each model; a project may fill half",
     )
     max_num_batched_tokens: int = Field(default=512, ge=1, description="Tokens that one step computes")
+    prefix_caching: bool = Field(
+        default=True, description="Whether prompts of a project that begin alike share what was computed"
+    )
     max_model_len: int = Field(default=0, ge=0, description="Longest context; 0 for what the model declares")
     engine_hang_seconds: float = Field(
         default=120, gt=0, description="Silence of an engine with work to do, after which it is restarted"

@@ -22,8 +22,7 @@ OnMessage = Callable[[Outbound], None]
 OnExit = Callable[[int], None]
 
 _SPIN_COUNT = "2000"
-"""Turns of waiting, some microseconds each hundred. On two idle cores 50000 makes steps up to twice as fast,
-and beside one other busy process it makes them many times slower: see docs/howto/watch-a-server.md."""
+"""Turns of waiting before a thread sleeps. What more of them bring and cost: docs/howto/watch-a-server.md."""
 
 _PATIENCE = 5.0
 """Seconds that an engine has to end when asked to; a stopped or stuck one does not hear."""
