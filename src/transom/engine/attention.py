@@ -182,18 +182,22 @@ def _no_mask(*_args: object, **_kwargs: object) -> None:
     """Causality and windows are the kernel's; transformers builds no mask."""
 
 
+def floats(tensor: Tensor) -> Floats:
+    """A contiguous float32 array of the same numbers; a view where the tensor is that already."""
+    array: Floats = tensor.to(torch.float32).contiguous().numpy()
+    return array
+
+
 def _rows(tensor: Tensor) -> Floats:
     """[1, heads, rows, dim] to a contiguous float32 [rows, heads, dim]."""
-    array: Floats = tensor[0].transpose(0, 1).to(torch.float32).contiguous().numpy()
-    return array
+    return floats(tensor[0].transpose(0, 1))
 
 
 def _sinks(kwargs: dict[str, Any], heads: int) -> Floats:
     sinks = kwargs.get("s_aux")
     if sinks is None:
         return no_sinks(heads)
-    array: Floats = sinks.detach().to(torch.float32).contiguous().numpy()
-    return array
+    return floats(sinks.detach())
 
 
 def _inspect(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
-from transom.engine.attention import PagedAttention, RowMap
+from transom.engine.attention import PagedAttention, RowMap, floats
 from transom.engine.kernels.attention import Floats
 from transom.engine.kernels.fused import gate, rms_norm
 from transom.engine.linear import PLAIN, LinearKernel, Weight, linears
@@ -46,12 +46,12 @@ class Norm:
         """None if the module is no RMSNorm, or computes something else under that name."""
         weight = getattr(module, "weight", None)
         eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-        if not type(module).__name__.endswith("RMSNorm") or not isinstance(eps, float) or weight is None:
+        if not _is_norm(module) or not isinstance(eps, float) or weight is None:
             return None
         rows = torch.randn(_PROBE_ROWS, weight.shape[0], generator=torch.Generator().manual_seed(1))
         for offset in (0.0, 1.0):  # Gemma's weights are distances from one
-            norm = Norm(_floats(weight.detach().float() + offset), np.float32(eps))
-            if _close(torch.from_numpy(norm.apply(_floats(rows))), module(rows)):
+            norm = Norm(floats(weight.detach().float() + offset), np.float32(eps))
+            if _close(torch.from_numpy(norm.apply(floats(rows))), module(rows)):
                 return norm
         return None
 
@@ -83,7 +83,7 @@ class FusedNorm(_StandIn):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., width] to the same."""
-        out = self._norm.apply(_floats(inputs.reshape(-1, inputs.shape[-1])))
+        out = self._norm.apply(floats(inputs.reshape(-1, inputs.shape[-1])))
         return torch.from_numpy(out).to(inputs.dtype).view(inputs.shape)
 
 
@@ -98,7 +98,7 @@ class FusedMLP(_StandIn):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., width] to the same."""
-        inner = gate(_floats(self._gate_up(inputs.reshape(-1, inputs.shape[-1]))), self._gelu)
+        inner = gate(floats(self._gate_up(inputs.reshape(-1, inputs.shape[-1]))), self._gelu)
         return self._down(torch.from_numpy(inner).to(inputs.dtype)).view(inputs.shape)
 
 
@@ -123,8 +123,8 @@ class FusedAttention(_StandIn):
         **_ignored: object,
     ) -> tuple[Tensor, None]:
         """[1, rows, width] to the same. Masks, positions and caches are the paged attention's business."""
-        qkv = _floats(self._qkv(hidden_states[0]))
-        cos, sin = (_floats(part[0]) for part in position_embeddings)
+        qkv = floats(self._qkv(hidden_states[0]))
+        cos, sin = (floats(part[0]) for part in position_embeddings)
         out = self._paged.rotate_and_attend(self._index, qkv, (cos, sin), self._norms)
         mixed = torch.from_numpy(out.reshape(out.shape[0], -1)).to(hidden_states.dtype)
         return self._out(mixed)[None], None
@@ -272,11 +272,6 @@ def _read_norms(module: nn.Module, paged: PagedAttention) -> QueryKeyNorms | Non
 def _stacked(module: nn.Module, names: Iterable[str]) -> Weight:
     layers = (module.get_submodule(name) for name in names)
     return Weight.stacked([layer for layer in layers if isinstance(layer, nn.Linear)])
-
-
-def _floats(tensor: Tensor) -> Floats:
-    array: Floats = tensor.to(torch.float32).contiguous().numpy()
-    return array
 
 
 def _close(found: Any, expected: Any) -> bool:  # noqa: ANN401

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from transom.engine import sequence as sequences
+from transom.engine.attention import floats
 from transom.engine.kernels.attention import Floats, Ints
 from transom.engine.kernels.draw import Longs
 from transom.engine.kernels.read import DRAW, Flags, read_rows
@@ -49,8 +50,8 @@ def read(head: Head, hidden: Tensor, reads: Sequence[Read]) -> list[TokenLogprob
     """
     found: list[TokenLogprob] = []
     for start in range(0, len(reads), _BLOCK):
-        logits = head(hidden[start : start + _BLOCK]).to(torch.float32).contiguous()
-        found.extend(_read_block(logits.numpy(), reads[start : start + _BLOCK]))
+        logits = floats(head(hidden[start : start + _BLOCK]))
+        found.extend(_read_block(logits, reads[start : start + _BLOCK]))
     return found
 
 
