@@ -21,9 +21,11 @@ from transom.engine.sequence import Sequence
 from transom.errors import ModelRefused
 from transom.schema.generation import SamplingParams, SequenceRequest
 
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 1.0}
-"""Largest difference of a logprob from the plain model, for logits of ordinary size. In bfloat16 it is the
-plain model that rounds more."""
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.5}
+"""Root mean square, over the vocabulary, of the difference from the plain model's logprobs at a position, for
+logits of ordinary size. Either may be the one that rounds more. The largest single difference would be no
+measure: at an unlucky position the plain model itself is ten times as far from its float64 values as usual,
+and which position that is changes with the processor."""
 
 _LENGTHS = (3, 19, 45, 150)
 """Across page boundaries, and beyond a small sliding window."""
@@ -66,11 +68,13 @@ def prove(runner: Runner, references: list[Reference], pages: int, dtype: str) -
     usable = [r for r, needed in zip(references, room, strict=True) if needed < pages]
     alone = [_forward(runner, [item], [len(item.token_ids)])[0] for item in usable]
     for item, logits in zip(usable, alone, strict=True):
-        worst = float((torch.log_softmax(logits.float(), -1) - item.logprobs).abs().max())
+        away = torch.log_softmax(logits.float(), -1) - item.logprobs
+        worst = float(away.square().mean(-1).sqrt().max())
         allowed = _TOLERANCE[dtype] * item.scale / 10
         if not worst <= allowed:
             raise ModelRefused(
-                f"logprobs differ from the plain model's by {worst:.2g} where rounding explains {allowed:.2g}"
+                f"logprobs differ from the plain model's by {worst:.2g} (root mean square) where rounding explains "
+                f"{allowed:.2g}"
             )
     for sizes in ([3, 2, 9, 75], [1, 16, 5, 150], [2, 7, 44, 33]):
         for item, mixed, single in zip(usable, _forward(runner, usable, sizes), alone, strict=False):
