@@ -2,8 +2,9 @@
 
     python benchmarks/roofline.py MODEL_ROOT --dtype float32
 
-Decoding a batch cannot be faster than its matrix products alone, by the kernel that the engine chose. Both
-are timed in turn, round after round, in this process, with nothing else running.
+Decoding a batch cannot be faster than its matrix products alone. They are timed as the engine multiplies,
+by oneDNN with weights packed once, and by torch as it is; the fastest is the bound. Products and steps of the
+engine are timed in turn, round after round, in this process, with nothing else running.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from transom.engine.core import Engine
-from transom.engine.linear import LinearKernel, Weight, choose_kernel, linears
+from transom.engine.linear import Product, Weight, linears
 from transom.engine.loader import load
 from transom.engine.messages import EngineOptions
 from transom.schema.generation import SamplingParams, SequenceRequest
@@ -45,7 +46,8 @@ PROMPT_TOKENS = 64
 _HEAD = "lm_head"
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
-Product = Callable[[Tensor], Tensor]
+Multiply = Callable[[Tensor], object]
+"""Rows [rows, in] times a weight."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,9 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     dtype = getattr(torch, options.dtype)
     with torch.inference_mode():
         print(f"memory reads: {read_bandwidth():.1f} GB/s")
-        print(f"matrix products by torch: {product_peak(dtype, None):.0f} GFLOP/s")
+        for name, way in WAYS.items():
+            print(f"matrix products by {name}: {product_peak(dtype, way):.0f} GFLOP/s")
         products = ModelProducts(options.root, dtype)
-        print(f"matrix products by {products.kernel}: {product_peak(dtype, products.kernel):.0f} GFLOP/s")
     # The engine sets the number of threads for the whole process.
     engine = load(EngineOptions(root=options.root, dtype=options.dtype, threads=options.threads)).engine
     decoder = Decoder(engine, products.vocabulary)
@@ -77,8 +79,27 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _by_tiles(weight: Weight) -> Multiply:
+    product = Product(weight)
+    return lambda rows: product(rows.float().numpy())
+
+
+def _by_onednn(weight: Weight) -> Multiply:
+    """By operators that are private to torch."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.matrix.contiguous(), 32)  # noqa: SLF001
+    linear = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
+    return lambda rows: linear(rows, packed, weight.bias, "none", [], "")
+
+
+def _by_torch(weight: Weight) -> Multiply:
+    return lambda rows: nn.functional.linear(rows, weight.matrix, weight.bias)
+
+
+WAYS = {"the engine's tiles": _by_tiles, "oneDNN": _by_onednn, "torch": _by_torch}
+
+
 class ModelProducts:
-    """Every linear layer of a model, bound to the kernel that the engine would choose.
+    """Every linear layer of a model, in each of `WAYS`.
 
     Args:
         root: folder of a model root.
@@ -93,19 +114,23 @@ class ModelProducts:
         self.dtype = dtype
         self.vocabulary = int(model.config.get_text_config().vocab_size)
         weights = stacked(found)
-        self.kernel = choose_kernel(weights.values())
-        bound = {name: (weight.shape[1], self.kernel.bind(weight)) for name, weight in weights.items()}
-        self._head: list[tuple[int, Product]] = [bound.pop(_HEAD)] if _HEAD in bound else []
-        self._layers = list(bound.values())
+        head = weights.pop(_HEAD, None)
+        self._layers = {
+            name: [(weight.matrix.shape[1], way(weight)) for weight in weights.values()]
+            for name, way in WAYS.items()
+        }
+        self._head = {
+            name: [] if head is None else [(head.matrix.shape[1], way(head))] for name, way in WAYS.items()
+        }
 
-    def seconds(self, rows: int) -> float:
+    def seconds(self, rows: int, way: str) -> float:
         """Time of all products with `rows` rows, once; beyond batches that are decoded, without the head."""
-        products = self._layers + (self._head if rows <= max(DECODE_ROWS) else [])
+        products = self._layers[way] + (self._head[way] if rows <= max(DECODE_ROWS) else [])
         inputs = {width: torch.randn(rows, width).to(self.dtype) for width, _ in products}
         with torch.inference_mode():
             began = perf_counter()
-            for width, product in products:
-                product(inputs[width])
+            for width, multiply in products:
+                multiply(inputs[width])
             return perf_counter() - began
 
 
@@ -162,25 +187,30 @@ class Decoder:
 
 def measure(products: ModelProducts, decoder: Decoder, rounds: int, steps: int) -> Iterator[str]:
     """Time products and decoding in turn; the lines of a table."""
-    product_times: dict[int, list[float]] = {rows: [] for rows in (*DECODE_ROWS, PREFILL_ROWS)}
+    product_times = {(rows, way): list[float]() for rows in (*DECODE_ROWS, PREFILL_ROWS) for way in WAYS}
     step_times: dict[int, list[float]] = {rows: [] for rows in DECODE_ROWS}
     for number in range(-1, rounds):
-        for rows, times in product_times.items():
-            found = [products.seconds(rows) for _ in range(3)]
-            stepped = decoder.step_seconds(rows, steps) if rows in step_times else []
-            if number >= 0:  # the first round warms up
-                times.extend(found)
-                step_times.get(rows, []).extend(stepped)
+        for (rows, way), times in product_times.items():
+            found = [products.seconds(rows, way) for _ in range(3)]
+            times.extend(found if number >= 0 else [])  # the first round warms up
+        for rows, times in step_times.items():
+            stepped = decoder.step_seconds(rows, steps)
+            times.extend(stepped if number >= 0 else [])
+    medians = {setting: statistics.median(times) for setting, times in product_times.items()}
     yield ""
-    yield "rows  all products, ms  bound, tokens/s  engine step, ms  engine, tokens/s  reached"
+    yield f"all products, ms   {'   '.join(f'{way:>18}' for way in WAYS)}"
+    for rows in (*DECODE_ROWS, PREFILL_ROWS):
+        columns = "   ".join(f"{1e3 * medians[rows, way]:18.1f}" for way in WAYS)
+        yield f"{rows:4} rows          {columns}{'   (without the head)' * (rows == PREFILL_ROWS)}"
+    yield ""
+    yield "rows  bound, ms  bound, tokens/s  engine step, ms  engine, tokens/s  reached"
     for rows in DECODE_ROWS:
-        bound, reached = statistics.median(product_times[rows]), statistics.median(step_times[rows])
+        bound = min(medians[rows, way] for way in WAYS)
+        reached = statistics.median(step_times[rows])
         yield (
-            f"{rows:4}  {1e3 * bound:16.1f}  {rows / bound:15.0f}  {1e3 * reached:15.1f}"
+            f"{rows:4}  {1e3 * bound:9.1f}  {rows / bound:15.0f}  {1e3 * reached:15.1f}"
             f"  {rows / reached:16.0f}  {100 * bound / reached:5.0f} %"
         )
-    bound = statistics.median(product_times[PREFILL_ROWS])
-    yield f"{PREFILL_ROWS:4}  {1e3 * bound:16.1f}  {PREFILL_ROWS / bound:15.0f}  (prefill, without the head)"
 
 
 def read_bandwidth(mebibytes: int = 256, rounds: int = 7) -> float:
@@ -189,13 +219,13 @@ def read_bandwidth(mebibytes: int = 256, rounds: int = 7) -> float:
     return numbers.nbytes / 1e9 / _best(numbers.sum, rounds)
 
 
-def product_peak(dtype: torch.dtype, kernel: LinearKernel | None, size: int = 1536, rounds: int = 5) -> float:
-    """GFLOP/s of square matrix products by a kernel of the engine, or by torch's own: the best of some."""
+def product_peak(
+    dtype: torch.dtype, way: Callable[[Weight], Multiply], size: int = 1536, rounds: int = 5
+) -> float:
+    """GFLOP/s of square matrix products: the best of some."""
     weight, rows = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    if kernel is None:
-        return 2 * size**3 / 1e9 / _best(lambda: nn.functional.linear(rows, weight), rounds)
-    product = kernel.bind(Weight(weight, None))
-    return 2 * size**3 / 1e9 / _best(lambda: product(rows), rounds)
+    multiply = way(Weight(weight, None))
+    return 2 * size**3 / 1e9 / _best(lambda: multiply(rows), rounds)
 
 
 def _best(work: Callable[[], object], rounds: int) -> float:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,7 +81,7 @@ def load(root: Path, *, pages: int = 0, **options) -> Engine:
     """An engine; with `pages`, over a cache of so many, which hold the longest sequence and little more."""
     if pages:
         attention = load_tiny(root).engine._runner._attention
-        options["cache_bytes"] = pages * 4 * attention.floats_per_token * PAGE
+        options["cache_bytes"] = pages * attention.bytes_per_token(torch.float32) * PAGE
     return load_tiny(root, **options).engine
 
 

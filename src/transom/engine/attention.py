@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-from transom.engine.kernels.attention import PAGE, Floats, Ints, attend, no_sinks, store
+from transom.engine.kernels.arrays import Floats, Ints
+from transom.engine.kernels.attention import Cache, attend, blocks_of, empty_cache, no_sinks, store
 from transom.engine.kernels.fused import rotate_and_store
 from transom.errors import ModelRefused
 
@@ -41,7 +42,7 @@ class LayerSpec:
     softcap: float
 
     @property
-    def floats_per_token(self) -> int:
+    def numbers_per_token(self) -> int:
         """Numbers that one token takes in the cache of this layer."""
         return self.kv_heads * (self.dim + self.value_dim)
 
@@ -56,12 +57,24 @@ class RowMap:
     """[rows]."""
     position: Ints
     """[rows]."""
+    blocks: Ints
+    """See `blocks_of`."""
+
+    @staticmethod
+    def of(tables: Ints, sequence: Ints, position: Ints) -> RowMap:
+        """Find out which rows are computed side by side."""
+        return RowMap(tables, sequence, position, blocks_of(sequence, position))
+
+    @property
+    def places(self) -> tuple[Ints, Ints, Ints]:
+        """As kernels are given them."""
+        return self.tables, self.sequence, self.position
 
     @staticmethod
     def alone(rows: int) -> RowMap:
         """The first `rows` positions, at most PAGE, of one sequence that lies on page 1."""
         position = np.arange(rows, dtype=np.int32)
-        return RowMap(np.ones((1, 1), np.int32), np.zeros_like(position), position)
+        return RowMap.of(np.ones((1, 1), np.int32), np.zeros_like(position), position)
 
 
 class PagedAttention:
@@ -70,8 +83,7 @@ class PagedAttention:
     def __init__(self) -> None:
         self.specs: dict[int, LayerSpec] = {}
         self._sinks: dict[int, Floats] = {}
-        self._keys: dict[int, Floats] = {}
-        self._values: dict[int, Floats] = {}
+        self._cache: dict[int, Cache] = {}
         self._rows: RowMap | None = None
 
     def attach(self, model: PreTrainedModel) -> None:
@@ -100,17 +112,15 @@ class PagedAttention:
             )
         _check_windows(model, self.specs)
 
-    @property
-    def floats_per_token(self) -> int:
-        """Numbers that one token takes in the whole cache."""
-        return sum(spec.floats_per_token for spec in self.specs.values())
+    def bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Memory that one token takes in the whole cache."""
+        return dtype.itemsize * sum(spec.numbers_per_token for spec in self.specs.values())
 
-    def allocate(self, pages: int) -> None:
-        """Make room for `pages` pages of PAGE tokens; page 0 is scratch for padding rows."""
+    def allocate(self, pages: int, dtype: torch.dtype = torch.float32) -> None:
+        """Make room for `pages` pages of PAGE tokens; page 0 is scratch. It holds `dtype`."""
+        half = dtype == torch.bfloat16
         for index, spec in self.specs.items():
-            # Zeros, because a masked slot weighs nothing only while what lies there is finite.
-            self._keys[index] = np.zeros((pages, spec.kv_heads, spec.dim, PAGE), np.float32)
-            self._values[index] = np.zeros((pages, spec.kv_heads, PAGE, spec.value_dim), np.float32)
+            self._cache[index] = empty_cache(pages, spec.kv_heads, spec.dim, spec.value_dim, half=half)
 
     def set_rows(self, rows: RowMap) -> None:
         """Say where the rows of the next forward belong."""
@@ -127,13 +137,12 @@ class PagedAttention:
     ) -> tuple[Tensor, None]:
         """[1, heads, rows, dim] to [1, rows, heads, value_dim]; the signature is transformers'."""
         index = int(module.layer_idx)  # type: ignore[arg-type]
-        if index not in self._keys:
+        if index not in self._cache:
             self.specs[index] = _inspect(module, query, key, value, kwargs)
             self._sinks[index] = _sinks(kwargs, query.shape[1])
             return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
         rows = self._mapped()
-        keys, values = self._keys[index], self._values[index]
-        store(_rows(key), _rows(value), rows.tables, rows.sequence, rows.position, keys, values)
+        store(_rows(key), _rows(value), self._cache[index], rows.places)
         return torch.from_numpy(self._attend(index, _rows(query), rows))[None].to(query.dtype), None
 
     def rotate_and_attend(
@@ -150,26 +159,14 @@ class PagedAttention:
         """
         spec, rows = self.specs[index], self._mapped()
         query = np.empty((qkv.shape[0], spec.heads, spec.dim), np.float32)
-        places = rows.tables, rows.sequence, rows.position
-        rotate_and_store(qkv, rotation, norms, places, (self._keys[index], self._values[index]), query)
+        rotate_and_store(qkv, rotation, norms, rows.places, self._cache[index], spec.value_dim, query)
         return self._attend(index, query, rows)
 
     def _attend(self, index: int, query: Floats, rows: RowMap) -> Floats:
         spec = self.specs[index]
         out = np.empty((query.shape[0], spec.heads, spec.value_dim), np.float32)
-        attend(
-            query,
-            self._keys[index],
-            self._values[index],
-            rows.tables,
-            rows.sequence,
-            rows.position,
-            np.float32(spec.scale),
-            spec.window,
-            np.float32(spec.softcap),
-            self._sinks[index],
-            out,
-        )
+        shape = np.float32(spec.scale), spec.window, np.float32(spec.softcap)
+        attend(query, self._cache[index], rows.places, rows.blocks, shape, self._sinks[index], out)
         return out
 
     def _mapped(self) -> RowMap:

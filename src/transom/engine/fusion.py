@@ -1,16 +1,17 @@
 """Fewer and larger operations in the place of a decoder layer's small ones, where they compute the same.
 
 The modules of a model are transformers'. Most of the time of a small batch goes into starting their many
-small operations, so the common shapes (RMSNorm, a gated MLP, attention with rotary embedding) are recognised
-by their parts and replaced: projections of the same input become one product, and what lies between two
-products becomes one kernel. A replacement is kept only if it gives the numbers of what it replaces on probe
-rows; every other module stays as it is, so that an unknown architecture is slower and never wrong.
+small operations, so the common shapes (RMSNorm, a gated MLP, attention with rotary embedding, a layer made of
+these) are recognised by their parts and replaced: projections of the same input become one product, and what
+lies between two products becomes one kernel. A replacement is kept only if it gives the numbers of what it
+replaces on probe rows; every other module stays as it is, so that an unknown architecture is slower and never
+wrong.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,148 +21,53 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention, RowMap, floats
-from transom.engine.kernels.attention import Floats
-from transom.engine.kernels.fused import gate, rms_norm
-from transom.engine.linear import PLAIN, LinearKernel, Weight, linears
+from transom.engine.kernels.arrays import Floats
+from transom.engine.stand_ins import (
+    GATED,
+    MLP,
+    PROJECTIONS,
+    Attention,
+    FusedAttention,
+    FusedLayer,
+    FusedMLP,
+    FusedNorm,
+    Layer,
+    Norm,
+    QueryKeyNorms,
+)
 
 _PROBE_ROWS = 6
 _TOLERANCE = 1e-4
 """Largest difference on the probe rows, relative to the largest number there, in float32."""
 
-_GATED = ("gate_proj", "up_proj")
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _NORMS = ("q_norm", "k_norm")
 _NO_WEIGHT: Floats = np.empty(0, np.float32)
 
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """Weight and epsilon of an RMSNorm, read off a module."""
-
-    weight: Floats
-    eps: np.float32
-
-    @staticmethod
-    def read(module: nn.Module) -> Norm | None:
-        """None if the module is no RMSNorm, or computes something else under that name."""
-        weight = getattr(module, "weight", None)
-        eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-        if not _is_norm(module) or not isinstance(eps, float) or weight is None:
-            return None
-        rows = torch.randn(_PROBE_ROWS, weight.shape[0], generator=torch.Generator().manual_seed(1))
-        for offset in (0.0, 1.0):  # Gemma's weights are distances from one
-            norm = Norm(floats(weight.detach().float() + offset), np.float32(eps))
-            if _close(torch.from_numpy(norm.apply(floats(rows))), module(rows)):
-                return norm
-        return None
-
-    def apply(self, rows: Floats) -> Floats:
-        """[rows, width] to the same."""
-        out = np.empty_like(rows)
-        rms_norm(rows, self.weight, self.eps, out)
-        return out
+_BEFORE = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+"""Parts of a layer that norms what attention and MLP are given."""
+_AROUND = _BEFORE | {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
+"""Parts of one that norms what they return as well."""
 
 
-QueryKeyNorms = tuple[Floats, Floats, np.float32]
-"""Weights of the query's and of the key's norm, [dim] or empty, and their epsilon."""
-
-
-class _StandIn(nn.Module):
-    """Takes the place of a module, and keeps its plain attributes for whoever reads them."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__()
-        vars(self).update({name: value for name, value in vars(original).items() if name[0] != "_"})
-
-
-class FusedNorm(_StandIn):
-    """RMSNorm as one kernel."""
-
-    def __init__(self, original: nn.Module, norm: Norm) -> None:
-        super().__init__(original)
-        self._norm = norm
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[..., width] to the same."""
-        out = self._norm.apply(floats(inputs.reshape(-1, inputs.shape[-1])))
-        return torch.from_numpy(out).to(inputs.dtype).view(inputs.shape)
-
-
-class FusedMLP(_StandIn):
-    """`down(act(gate(x)) * up(x))` as product, kernel, product."""
-
-    def __init__(self, original: nn.Module, kernel: LinearKernel, *, gelu: bool) -> None:
-        super().__init__(original)
-        self._gate_up = kernel.bind(_stacked(original, _GATED))
-        self._down = kernel.bind(_stacked(original, ("down_proj",)))
-        self._gelu = gelu
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[..., width] to the same."""
-        inner = gate(floats(self._gate_up(inputs.reshape(-1, inputs.shape[-1]))), self._gelu)
-        return self._down(torch.from_numpy(inner).to(inputs.dtype)).view(inputs.shape)
-
-
-class FusedAttention(_StandIn):
-    """Projections as one product; norms, rotation and storing as one kernel; attention; product."""
-
-    def __init__(
-        self, original: nn.Module, kernel: LinearKernel, paged: PagedAttention, norms: QueryKeyNorms
-    ) -> None:
-        super().__init__(original)
-        self._qkv = kernel.bind(_stacked(original, _PROJECTIONS))
-        self._out = kernel.bind(_stacked(original, ("o_proj",)))
-        self._paged = paged
-        self._index = int(original.layer_idx)  # type: ignore[arg-type]
-        self._norms = norms
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
-        *_masks: object,
-        **_ignored: object,
-    ) -> tuple[Tensor, None]:
-        """[1, rows, width] to the same. Masks, positions and caches are the paged attention's business."""
-        qkv = floats(self._qkv(hidden_states[0]))
-        cos, sin = (floats(part[0]) for part in position_embeddings)
-        out = self._paged.rotate_and_attend(self._index, qkv, (cos, sin), self._norms)
-        mixed = torch.from_numpy(out.reshape(out.shape[0], -1)).to(hidden_states.dtype)
-        return self._out(mixed)[None], None
-
-
-def weights(model: nn.Module) -> Iterator[Weight]:
-    """Every weight that may be multiplied by: each linear layer's, and those that fusion would stack."""
-    for _, layer in linears(model):
-        yield Weight.of(layer)
-    for _, module in model.named_modules():
-        if _is_gated_mlp(module):
-            yield _stacked(module, _GATED)
-        if _is_attention(module):
-            yield _stacked(module, _PROJECTIONS)
-
-
-def fuse(model: PreTrainedModel, kernel: LinearKernel, paged: PagedAttention) -> int:
+def fuse(model: PreTrainedModel, paged: PagedAttention) -> int:
     """Replace what can be replaced, in place, and return how many modules that were.
 
     The model must already attend through `paged`, whose cache is made small here and is not to be kept.
     """
-    replaced = 0
+    replaced: list[str] = []
     for name, call in _record(model, paged).items():
-        parent_name, _, leaf = name.rpartition(".")
-        parent = model.get_submodule(parent_name)
-        if getattr(parent, leaf, None) is not call.module:
-            continue  # a part of something that was replaced
-        if _agrees(call, paged):
-            setattr(parent, leaf, _stand_in(call.module, kernel, paged))
-            replaced += 1
-    return replaced
+        if any(name.startswith(f"{whole}.") for whole in replaced) or not _agrees(call, paged):
+            continue
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, _stand_in(call.module, paged))
+        replaced.append(name)
+    return len(replaced)
 
 
 def _agrees(call: _Call, paged: PagedAttention) -> bool:
     """Whether a stand-in computes what the module does, tried in float32, where a difference shows."""
     module = copy.deepcopy(call.module).float()
-    stand_in = _stand_in(module, PLAIN, paged)
+    stand_in = _stand_in(module, paged)
     args, kwargs = _widened(call.args), _widened(call.kwargs)
     return stand_in is not None and _close(stand_in(*args, **kwargs), module(*args, **kwargs))
 
@@ -197,7 +103,7 @@ def _record(model: PreTrainedModel, paged: PagedAttention) -> dict[str, _Call]:
     hooks = [
         module.register_forward_pre_hook(keep(name), with_kwargs=True)
         for name, module in model.named_modules()
-        if _is_gated_mlp(module) or _is_attention(module) or _is_norm(module)
+        if _size(module)
     ]
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.randint(vocabulary, (1, _PROBE_ROWS), generator=torch.Generator().manual_seed(2))
@@ -207,19 +113,70 @@ def _record(model: PreTrainedModel, paged: PagedAttention) -> dict[str, _Call]:
         model(input_ids=ids, position_ids=torch.arange(_PROBE_ROWS)[None], use_cache=False)
     for hook in hooks:
         hook.remove()
-    # The norms inside an attention that is replaced go with it, so attentions come first.
-    return dict(sorted(calls.items(), key=lambda item: _is_norm(item[1].module)))
+    # The parts of what is replaced go with it, so the large ones come first.
+    return dict(sorted(calls.items(), key=lambda item: -_size(item[1].module)))
 
 
-def _stand_in(module: nn.Module, kernel: LinearKernel, paged: PagedAttention) -> nn.Module | None:
+def _size(module: nn.Module) -> int:
+    """3 for a layer, 2 for an attention or MLP, 1 for a norm; 0 for what is not replaced."""
+    if _parts(module) in (_BEFORE, _AROUND):
+        return 3
+    return 2 if _is_gated_mlp(module) or _is_attention(module) else int(_is_norm(module))
+
+
+def _stand_in(module: nn.Module, paged: PagedAttention) -> nn.Module | None:
+    if _parts(module) in (_BEFORE, _AROUND):
+        layer = _read_layer(module, paged)
+        return None if layer is None else FusedLayer(module, layer)
     if _is_gated_mlp(module):
-        gelu = _is_gelu(module.get_submodule("act_fn"))
-        return None if gelu is None else FusedMLP(module, kernel, gelu=gelu)
+        mlp = _read_mlp(module)
+        return None if mlp is None else FusedMLP(module, mlp)
     if _is_attention(module):
-        norms = _read_norms(module, paged)
-        return None if norms is None else FusedAttention(module, kernel, paged, norms)
-    norm = Norm.read(module)
+        attention = _read_attention(module, paged)
+        return None if attention is None else FusedAttention(module, attention)
+    norm = _read_norm(module)
     return None if norm is None else FusedNorm(module, norm)
+
+
+def _read_layer(module: nn.Module, paged: PagedAttention) -> Layer | None:
+    parts = {name: module.get_submodule(name) for name in _parts(module)}
+    if not _is_attention(parts["self_attn"]) or not _is_gated_mlp(parts["mlp"]):
+        return None
+    norms = {name: _read_norm(part) for name, part in parts.items() if name not in {"self_attn", "mlp"}}
+    attention, mlp = _read_attention(parts["self_attn"], paged), _read_mlp(parts["mlp"])
+    if attention is None or mlp is None or any(norm is None for norm in norms.values()):
+        return None
+    around = "pre_feedforward_layernorm" in norms
+    after = norms["post_attention_layernorm"]
+    mlp_norm = norms["pre_feedforward_layernorm"] if around else after
+    first, attended = norms["input_layernorm"], after if around else None
+    if first is None or mlp_norm is None:
+        return None
+    return Layer(first, attention, attended, mlp_norm, mlp, norms.get("post_feedforward_layernorm"))
+
+
+def _read_mlp(module: nn.Module) -> MLP | None:
+    gelu = _is_gelu(module.get_submodule("act_fn"))
+    return None if gelu is None else MLP(module, gelu=gelu)
+
+
+def _read_attention(module: nn.Module, paged: PagedAttention) -> Attention | None:
+    norms = _read_norms(module, paged)
+    return None if norms is None else Attention(module, paged, norms)
+
+
+def _read_norm(module: nn.Module) -> Norm | None:
+    """None if the module is no RMSNorm, or computes something else under that name."""
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if not _is_norm(module) or not isinstance(eps, float) or weight is None:
+        return None
+    rows = torch.randn(_PROBE_ROWS, weight.shape[0], generator=torch.Generator().manual_seed(1))
+    for offset in (0.0, 1.0):  # Gemma's weights are distances from one
+        norm = Norm(floats(weight.detach().float() + offset), np.float32(eps))
+        if _close(torch.from_numpy(norm(floats(rows))), module(rows)):
+            return norm
+    return None
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -227,11 +184,11 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _is_gated_mlp(module: nn.Module) -> bool:
-    return _has_linears(module, (*_GATED, "down_proj")) and _parts(module) == {*_GATED, "down_proj", "act_fn"}
+    return _has_linears(module, (*GATED, "down_proj")) and _parts(module) == {*GATED, "down_proj", "act_fn"}
 
 
 def _is_attention(module: nn.Module) -> bool:
-    layers = (*_PROJECTIONS, "o_proj")
+    layers = (*PROJECTIONS, "o_proj")
     return (
         hasattr(module, "layer_idx")
         and _has_linears(module, layers)
@@ -260,7 +217,7 @@ def _read_norms(module: nn.Module, paged: PagedAttention) -> QueryKeyNorms | Non
     """The norms of queries and keys, empty where there are none; None if they are not one for each head."""
     if not hasattr(module, "q_norm"):
         return _NO_WEIGHT, _NO_WEIGHT, np.float32(0)
-    query, key = (Norm.read(module.get_submodule(name)) for name in _NORMS)
+    query, key = (_read_norm(module.get_submodule(name)) for name in _NORMS)
     dim = paged.specs[int(module.layer_idx)].dim  # type: ignore[arg-type]
     if query is None or key is None or query.eps != key.eps:
         return None
@@ -269,13 +226,10 @@ def _read_norms(module: nn.Module, paged: PagedAttention) -> QueryKeyNorms | Non
     return query.weight, key.weight, query.eps
 
 
-def _stacked(module: nn.Module, names: Iterable[str]) -> Weight:
-    layers = (module.get_submodule(name) for name in names)
-    return Weight.stacked([layer for layer in layers if isinstance(layer, nn.Linear)])
-
-
 def _close(found: Any, expected: Any) -> bool:  # noqa: ANN401
     """Whether the first tensors agree up to the rounding of their format."""
+    if type(found) is not type(expected):
+        return False
     left, right = (x[0] if isinstance(x, tuple) else x for x in (found, expected))
     if left.shape != right.shape:
         return False

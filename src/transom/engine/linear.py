@@ -1,26 +1,27 @@
-"""Matrix products whose rows do not know of each other.
+"""Linear layers whose rows do not know of each other.
 
-A linear layer's kernel may choose another order of summation for another number of rows; then an answer
-depends on who else is in the batch. Each kernel here makes that impossible or is proven not to do it, on the
-machine at hand and on the shapes of the model at hand, by `choose_kernel`. The choice is part of the engine
-profile. Kernels are tried from the fastest to the one that is right everywhere.
+A library's matrix product may choose another order of summation for another number of rows; then an answer
+depends on who else is in the batch. Ours sums each number in one order whatever the rows: `kernels.tile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from transom.engine.attention import floats
+from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.bfloat16 import round_rows, round_to_pairs
+from transom.engine.kernels.product import Panels, Rows, multiply, pack
+from transom.engine.kernels.tile import HAS_BFLOAT16_DOT
 from transom.errors import ModelRefused
 
-Product = Callable[[Tensor], Tensor]
-"""[rows, in] to [rows, out]."""
-
-_PROBE_ROWS = (1, 2, 3, 5, 8, 13, 24, 31, 32, 33, 64, 127, 256)
+_NO_BIAS: Floats = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Weight:
     def of(layer: nn.Linear | Conv1D) -> Weight:
         """The weight of a layer; Conv1D holds it transposed."""
         matrix = layer.weight.detach()
-        return Weight(matrix.T.contiguous() if isinstance(layer, Conv1D) else matrix, layer.bias)
+        bias = None if layer.bias is None else layer.bias.detach()
+        return Weight(matrix.T.contiguous() if isinstance(layer, Conv1D) else matrix, bias)
 
     @staticmethod
     def stacked(layers: Sequence[nn.Linear]) -> Weight:
@@ -49,90 +51,54 @@ class Weight:
             torch.cat([zero(x.out_features) if x.bias is None else x.bias.detach() for x in layers]),
         )
 
-    @property
-    def shape(self) -> tuple[int, int, bool]:
-        """(out, in, whether there is a bias)."""
-        return self.matrix.shape[0], self.matrix.shape[1], self.bias is not None
+
+class Product:
+    """Multiplication by one weight, which it keeps in a layout of its own.
+
+    Products are summed in float32. A bfloat16 weight meets rows rounded to bfloat16, as in the plain model;
+    its result is not rounded.
+    """
+
+    def __init__(self, weight: Weight) -> None:
+        matrix = weight.matrix
+        self.out_features = matrix.shape[0]
+        self._bias = _NO_BIAS if weight.bias is None else floats(weight.bias)
+        self._paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
+        self._rounded = matrix.dtype == torch.bfloat16
+        self._panels = pack(_pairs(matrix) if self._paired else _numbers(matrix))
+
+    def __call__(self, rows: Floats) -> Floats:
+        """[rows, in] to [rows, out]."""
+        out = np.empty((rows.shape[0], self.out_features), np.float32)
+        multiply(self._operand(rows), self._panels, self._bias, out)
+        return out
+
+    def _operand(self, rows: Floats) -> Rows:
+        if self._paired:
+            return round_to_pairs(rows)
+        return round_rows(rows) if self._rounded else rows
 
 
-def _onednn(weight: Weight) -> Product:
-    """OneDNN's product over a weight packed once. Private operators, so torch is pinned."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.matrix.contiguous(), 32)  # noqa: SLF001
-    linear, bias = torch.ops.mkldnn._linear_pointwise.default, weight.bias  # noqa: SLF001
-    return lambda rows: linear(rows, packed, bias, "none", [], "")
-
-
-def _onednn_widened(weight: Weight) -> Product:
-    """The float32 product of narrower numbers, rounded once: for machines without instructions for them."""
-    bias = None if weight.bias is None else weight.bias.float()
-    product, dtype = _onednn(Weight(weight.matrix.float(), bias)), weight.matrix.dtype
-    return lambda rows: product(rows.float()).to(dtype)
-
-
-def _aten(weight: Weight) -> Product:
-    return lambda rows: nn.functional.linear(rows, weight.matrix, weight.bias)
-
-
-def _row_by_row(weight: Weight) -> Product:
-    """One product for each row: nothing is left that could depend on the others."""
-    return lambda rows: torch.cat(
-        [nn.functional.linear(row.clone(), weight.matrix, weight.bias) for row in torch.split(rows, 1)]
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LinearKernel:
-    """A way to multiply: its name, the multiple that rows are padded to, and how it is made for a weight."""
-
-    name: str
-    multiple: int
-    make: Callable[[Weight], Product]
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.multiple}"
-
-    def bind(self, weight: Weight) -> Product:
-        """The product with `weight`, for any number of rows."""
-        product = self.make(weight)
-        multiple = self.multiple
-
-        def padded(rows: Tensor) -> Tensor:
-            count = rows.shape[0]
-            missing = -count % multiple
-            if not missing:
-                return product(rows)
-            return product(torch.cat([rows, rows.new_zeros(missing, rows.shape[1])]))[:count]
-
-        return padded
-
-
-PLAIN = LinearKernel("aten", 1, _aten)
-"""What torch does by itself: right, and not invariant."""
-
-KERNELS = (
-    LinearKernel("onednn-packed", 2, _onednn),
-    LinearKernel("onednn-packed", 8, _onednn),
-    LinearKernel("onednn-packed-float32", 2, _onednn_widened, (torch.bfloat16,)),
-    LinearKernel("aten", 8, _aten),
-    LinearKernel("aten-row-by-row", 1, _row_by_row),
-)
+def arithmetic(dtype: torch.dtype) -> str:
+    """What products with weights of this type compute, for the engine profile."""
+    if dtype == torch.float32:
+        return "tiles/float32/v1"
+    return "tiles/bfloat16-dot/v1" if HAS_BFLOAT16_DOT else "tiles/bfloat16-fma/v1"
 
 
 class InvariantLinear(nn.Module):
     """Stands in for `nn.Linear` and for transformers' `Conv1D` (the same with its weight transposed)."""
 
-    def __init__(self, original: nn.Linear | Conv1D, kernel: LinearKernel) -> None:
+    def __init__(self, original: nn.Linear | Conv1D) -> None:
         super().__init__()
-        weight = Weight.of(original)
-        self.out_features = weight.matrix.shape[0]
-        # The kernel keeps what it multiplies by, in its own layout; a second copy would be idle.
-        self._product = kernel.bind(weight)
+        # The product keeps what it multiplies by; a second copy would be idle.
+        self._product = Product(Weight.of(original))
+        self.out_features = self._product.out_features
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        return self._product(rows).view(*inputs.shape[:-1], self.out_features)
+        out = torch.from_numpy(self._product(floats(inputs.reshape(-1, inputs.shape[-1]))))
+        return out.to(inputs.dtype).view(*inputs.shape[:-1], self.out_features)
 
 
 def linears(model: nn.Module) -> list[tuple[str, nn.Linear | Conv1D]]:
@@ -152,41 +118,21 @@ def linears(model: nn.Module) -> list[tuple[str, nn.Linear | Conv1D]]:
     return found
 
 
-def choose_kernel(weights: Iterable[Weight]) -> LinearKernel:
-    """The fastest kernel that gives every row the same bits in every company, on every shape in `weights`."""
-    examples = {weight.shape: weight for weight in weights}
-    for kernel in KERNELS:
-        if all(_is_invariant(kernel, weight) for weight in examples.values()):
-            return kernel
-    raise ModelRefused("no kernel for matrix products is batch-invariant on this machine")
-
-
-def _is_invariant(kernel: LinearKernel, weight: Weight) -> bool:
-    matrix = weight.matrix
-    if matrix.dtype not in kernel.dtypes:
-        return False
-    generator = torch.Generator().manual_seed(matrix.shape[0] * 7919 + matrix.shape[1])
-    sample = torch.randn(max(_PROBE_ROWS), matrix.shape[1], generator=generator).to(matrix.dtype)
-    threads = torch.get_num_threads()
-    try:
-        product = kernel.bind(weight)
-        # One thread sets the reference, so that the number of threads drops out of the profile.
-        torch.set_num_threads(1)
-        reference = torch.cat([product(chunk) for chunk in torch.split(sample, 5)])
-        torch.set_num_threads(threads)
-        return all(
-            torch.equal(product(sample[-rows:]), reference[-rows:])
-            and torch.equal(product(sample[:rows]), reference[:rows])
-            for rows in _PROBE_ROWS
-        )
-    except RuntimeError:  # this build of torch has no such kernel for this dtype
-        return False
-    finally:
-        torch.set_num_threads(threads)
-
-
-def replace_linears(model: nn.Module, kernel: LinearKernel) -> None:
+def replace_linears(model: nn.Module) -> None:
     """Put an `InvariantLinear` in the place of every linear layer, in place."""
     for name, layer in linears(model):
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, InvariantLinear(layer, kernel))
+        setattr(model.get_submodule(parent), leaf, InvariantLinear(layer))
+
+
+def _numbers(matrix: Tensor) -> Panels:
+    """float32 as it is; bfloat16 as its bits."""
+    if matrix.dtype == torch.bfloat16:
+        return matrix.contiguous().view(torch.int16).numpy().view(np.uint16)
+    return floats(matrix)
+
+
+def _pairs(matrix: Tensor) -> Panels:
+    """[out, in] in bfloat16 to [out, pairs]; a zero joins the last where their number is odd."""
+    even = nn.functional.pad(matrix, (0, matrix.shape[1] % 2))
+    return _numbers(even).view(np.uint32)

@@ -18,9 +18,9 @@ from transom.engine import sampler
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
 from transom.engine.core import Engine
-from transom.engine.fusion import fuse, weights
+from transom.engine.fusion import fuse
 from transom.engine.kernels.attention import PAGE
-from transom.engine.linear import LinearKernel, choose_kernel, replace_linears
+from transom.engine.linear import arithmetic, replace_linears
 from transom.engine.messages import EngineOptions
 from transom.engine.proof import prove, reference
 from transom.engine.runner import Runner
@@ -49,16 +49,16 @@ def load(options: EngineOptions) -> LoadedEngine:
     _set_threads(options.threads)
     model = _load_model(Path(options.root), options.dtype)
     expected = reference(model)
-    kernel = choose_kernel(weights(model))
+    dtype = _DTYPES[options.dtype]
     attention = PagedAttention()
     attention.attach(model)
-    fused = fuse(model, kernel, attention)
-    replace_linears(model, kernel)
-    pages = max(2, options.cache_bytes // (4 * attention.floats_per_token * PAGE))
+    fused = fuse(model, attention)
+    replace_linears(model)
+    pages = max(2, options.cache_bytes // (attention.bytes_per_token(dtype) * PAGE))
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
-    attention.allocate(pages)
+    attention.allocate(pages, dtype)
     attention.set_rows(RowMap.alone(2))
-    runner = Runner(SplitModel(model), attention, kernel.multiple)
+    runner = Runner(SplitModel(model), attention)
     prove(runner, expected, pages, options.dtype)
     sampler.warm_up()
     scheduler = Scheduler(
@@ -68,7 +68,7 @@ def load(options: EngineOptions) -> LoadedEngine:
         prefix_caching=options.prefix_caching,
     )
     engine = Engine(runner, scheduler, frozenset(options.eos_token_ids))
-    return LoadedEngine(engine, _profile(options.dtype, kernel, fused), limit)
+    return LoadedEngine(engine, _profile(options.dtype, fused), limit)
 
 
 def _set_threads(threads: int) -> None:
@@ -102,7 +102,7 @@ def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int
     return min(options.max_model_len or declared, capacity)
 
 
-def _profile(dtype: str, kernel: LinearKernel, fused: int) -> dict[str, str]:
+def _profile(dtype: str, fused: int) -> dict[str, str]:
     target = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
     return {
         "dtype": dtype,
@@ -113,8 +113,8 @@ def _profile(dtype: str, kernel: LinearKernel, fused: int) -> dict[str, str]:
         "libm": " ".join(platform.libc_ver()) or platform.system(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_features": sha256(target.encode()),
-        "linear": str(kernel),
-        "attention": f"paged/{PAGE}/v1",
-        "fusion": f"{fused} modules/v1",
+        "linear": arithmetic(_DTYPES[dtype]),
+        "attention": f"paged/{PAGE}/v2",
+        "fusion": f"{fused} modules/v2",
         "sampler": sampler.NAME,
     }

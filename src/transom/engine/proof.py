@@ -73,8 +73,8 @@ def prove(runner: Runner, references: list[Reference], pages: int, dtype: str) -
         allowed = _TOLERANCE[dtype] * item.scale / 10
         if not worst <= allowed:
             raise ModelRefused(
-                f"logprobs differ from the plain model's by {worst:.2g} (root mean square) where rounding explains "
-                f"{allowed:.2g}"
+                f"logprobs differ from the plain model's by {worst:.2g} (root mean square) "
+                f"where rounding explains {allowed:.2g}"
             )
     for sizes in ([3, 2, 9, 75], [1, 16, 5, 150], [2, 7, 44, 33]):
         for item, mixed, single in zip(usable, _forward(runner, usable, sizes), alone, strict=False):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
-from transom.engine.kernels.attention import Ints
+from transom.engine.kernels.arrays import Ints
 from transom.engine.scheduler import Chunk, scored_positions
 
 
@@ -26,10 +26,9 @@ class Batch:
 class Runner:
     """Knows the model and the cache; knows nothing of requests, sampling or text."""
 
-    def __init__(self, model: SplitModel, attention: PagedAttention, row_multiple: int) -> None:
+    def __init__(self, model: SplitModel, attention: PagedAttention) -> None:
         self._model = model
         self._attention = attention
-        self._row_multiple = row_multiple
 
     def run(self, chunks: list[Chunk]) -> Tensor:
         """Compute the chunks and store their keys and values.
@@ -48,11 +47,9 @@ class Runner:
 
     def _pack(self, chunks: list[Chunk]) -> Batch:
         total = sum(chunk.length for chunk in chunks)
-        padded = total + -total % self._row_multiple
-        # The table after the last belongs to padding rows: all of it is the scratch page.
-        tables = np.zeros((len(chunks) + 1, max(len(chunk.sequence.pages) for chunk in chunks)), np.int32)
-        token_ids, position = np.zeros(padded, np.int32), np.zeros(padded, np.int32)
-        sequence = np.full(padded, len(chunks), np.int32)
+        tables = np.zeros((len(chunks), max(len(chunk.sequence.pages) for chunk in chunks)), np.int32)
+        token_ids, position = np.empty(total, np.int32), np.empty(total, np.int32)
+        sequence = np.empty(total, np.int32)
         wanted: list[int] = []
         at = 0
         for index, chunk in enumerate(chunks):
@@ -63,7 +60,7 @@ class Runner:
             sequence[rows] = index
             wanted.extend(at + p - chunk.start for p in wanted_positions(chunk))
             at += chunk.length
-        return Batch(token_ids, RowMap(tables, sequence, position), wanted)
+        return Batch(token_ids, RowMap.of(tables, sequence, position), wanted)
 
 
 def wanted_positions(chunk: Chunk) -> list[int]:

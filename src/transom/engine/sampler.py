@@ -14,12 +14,11 @@ from torch import Tensor
 
 from transom.engine import sequence as sequences
 from transom.engine.attention import floats
-from transom.engine.kernels.attention import Floats, Ints
-from transom.engine.kernels.draw import Longs
-from transom.engine.kernels.read import DRAW, Flags, read_rows
+from transom.engine.kernels.arrays import Flags, Floats, Ints, Longs
+from transom.engine.kernels.read import DRAW, read_rows
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 
-NAME = "gumbel-max/philox4x32-10/v2"
+NAME = "gumbel-max/philox4x32-10/v3"
 
 _BLOCK = 64
 """Rows whose logits exist at once, which bounds memory for long prompts."""

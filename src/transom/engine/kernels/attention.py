@@ -1,12 +1,12 @@
 """Paged attention: each query row attends to its own past, page by page, in one fixed order.
 
 Batch invariance holds by construction. What a row computes is a function of its query, its position and the
-keys and values it may see; no shape, tile or neighbour enters. A prefill row and a decode row at the same
-position run the same instructions.
+keys and values that it may see; no shape, tile or neighbour enters: see `tile` and `_attend_block`. A prefill
+row and a decode row at the same position go through the same chains of operations.
 
 The cache of a layer is two arrays. Keys lie as [page, kv_head, dim, slot], so that the scores of a page's
-slots accumulate side by side over `dim`; values as [page, kv_head, slot, dim], so that an output accumulates
-side by side over slots in order. Both inner loops are contiguous and neither needs a horizontal sum.
+slots are one vector that accumulates over `dim`; values as [page, kv_head, slot, dim], so that an output
+accumulates vector by vector over slots in order. No sum ever runs across a vector.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ import math
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from transom.engine.kernels.compile import inline, parallel_kernel
+from transom.engine.kernels.arrays import Floats, Ints, Stored
+from transom.engine.kernels.bfloat16 import as_stored
+from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.tile import LANES, ROWS, VECTORS, narrow_tile, wide_tile
 
-PAGE = 16
-"""Tokens in a page of the cache."""
+PAGE = LANES
+"""Tokens in a page of the cache: their scores are one vector."""
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
+Cache = tuple[Stored, Stored]
+"""Keys [pages, kv_heads, dim, PAGE] and values [pages, kv_heads, PAGE, value_dim, up to whole vectors]."""
+
+BLOCK = 8
+"""Most rows of a sequence that are computed side by side."""
+
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
@@ -31,7 +37,7 @@ _LN2_LOW = np.float32(-2.12194440e-4)
 _UNDERFLOW = np.float32(-87.0)
 
 
-@inline
+@kernel
 def exp_in_place(values: Floats, shift: np.float32, exponents: Ints) -> None:
     """Values = exp(values - shift) for values <= shift, to about 1 ulp.
 
@@ -56,26 +62,7 @@ def exp_in_place(values: Floats, shift: np.float32, exponents: Ints) -> None:
         bits[i] += exponents[i] << np.int32(23)
 
 
-@inline
-def _score_page(query: Floats, block: Floats, scores: Floats) -> None:
-    """scores[slot] = query · block[:, slot], eight dimensions a turn to keep the adders busy."""
-    for slot in range(PAGE):
-        scores[slot] = np.float32(0.0)
-    dim = query.shape[0]
-    whole = dim - dim % 8
-    for d in range(0, whole, 8):
-        for slot in range(PAGE):
-            a = query[d] * block[d, slot] + query[d + 1] * block[d + 1, slot]
-            b = query[d + 2] * block[d + 2, slot] + query[d + 3] * block[d + 3, slot]
-            c = query[d + 4] * block[d + 4, slot] + query[d + 5] * block[d + 5, slot]
-            e = query[d + 6] * block[d + 6, slot] + query[d + 7] * block[d + 7, slot]
-            scores[slot] += (a + b) + (c + e)
-    for d in range(whole, dim):
-        for slot in range(PAGE):
-            scores[slot] += query[d] * block[d, slot]
-
-
-@inline
+@kernel
 def _scale(scores: Floats, low: int, high: int, scale: np.float32, softcap: np.float32) -> None:
     for i in range(scores.shape[0]):
         scores[i] *= scale
@@ -84,7 +71,7 @@ def _scale(scores: Floats, low: int, high: int, scale: np.float32, softcap: np.f
             scores[i] = softcap * np.float32(math.tanh(scores[i] / softcap))
 
 
-@inline
+@kernel
 def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: Ints) -> np.float32:
     """Turn scores[low:high] into weights, zero the others, and return the sum of the weights.
 
@@ -108,28 +95,84 @@ def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: I
     return total
 
 
-@inline
-def _weigh_page(weights: Floats, block: Floats, out: Floats) -> None:
-    """Out += weights · block, four slots a turn. Masked slots weigh exactly nothing."""
-    for slot in range(0, PAGE, 4):
-        v, w, x, y = weights[slot], weights[slot + 1], weights[slot + 2], weights[slot + 3]
-        for d in range(out.shape[0]):
-            a = v * block[slot, d] + w * block[slot + 1, d]
-            b = x * block[slot + 2, d] + y * block[slot + 3, d]
-            out[d] += a + b
+@kernel
+def _multiply_lines(
+    left: Floats, lines: int, right: Stored, depth: int, width: int, out: Floats, at: int, keep: bool
+) -> None:
+    """out[:lines, at : at + width] (+)= left[:lines, :depth] · right[:depth, :width], tile by tile."""
+    left_stride, stride = left.strides[0] // 4, out.shape[1]
+    for line in range(0, lines, ROWS):
+        rows = min(ROWS, lines - line)
+        x, place, done = (left, line * left_stride, left_stride), line * stride + at, 0
+        while done + LANES * VECTORS <= width:
+            wide_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep)
+            done += LANES * VECTORS
+        while done < width:
+            narrow_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep)
+            done += LANES
+
+
+@kernel
+def _attend_block(
+    first: int,
+    rows: int,
+    kv_head: int,
+    query: Floats,
+    cache: Cache,
+    places: tuple[Ints, Ints, Ints],
+    shape: tuple[np.float32, int, np.float32],
+    sinks: Floats,
+    out: Floats,
+) -> None:
+    """Attention of consecutive positions of one sequence, for the heads that share one head of the cache.
+
+    They are computed as the lines of small products. A line takes no part in another's chains, and a key that
+    it may not see weighs exactly nothing: 0 times a number, added to a chain that is never -0.
+    """
+    tables, row_sequence, row_position = places
+    keys, values = cache
+    scale, window, softcap = shape
+    table = tables[row_sequence[first]]
+    group, dim = query.shape[1] // keys.shape[1], query.shape[2]
+    value_dim, padded = out.shape[2], values.shape[3]
+    start = max(0, row_position[first] - window + 1) if window > 0 else 0
+    first_page = start // PAGE
+    pages = row_position[first + rows - 1] // PAGE - first_page + 1
+    lines = rows * group
+    queries = np.empty((lines, dim), np.float32)
+    scores = np.empty((lines, pages * PAGE), np.float32)
+    exponents = np.empty(pages * PAGE, np.int32)
+    totals = np.empty(lines, np.float32)
+    mixed = np.zeros((lines, padded), np.float32)
+    for row in range(rows):
+        for member in range(group):
+            queries[row * group + member] = query[first + row, kv_head * group + member]
+    for page in range(pages):
+        block = keys[table[first_page + page], kv_head]
+        _multiply_lines(queries, lines, block, dim, PAGE, scores, page * PAGE, False)
+    for line in range(lines):
+        position = row_position[first + line // group]
+        low = max(0, position - window + 1) - first_page * PAGE if window > 0 else 0
+        high = position + 1 - first_page * PAGE
+        _scale(scores[line], low, high, scale, softcap)
+        sink = sinks[kv_head * group + line % group]
+        totals[line] = _softmax(scores[line], low, high, sink, exponents)
+    for page in range(pages):
+        block = values[table[first_page + page], kv_head]
+        _multiply_lines(scores[:, page * PAGE :], lines, block, PAGE, padded, mixed, 0, True)
+    for line in range(lines):
+        target = out[first + line // group, kv_head * group + line % group]
+        for d in range(value_dim):
+            target[d] = mixed[line, d] / totals[line]
 
 
 @parallel_kernel
 def attend(
     query: Floats,
-    keys: Floats,
-    values: Floats,
-    tables: Ints,
-    row_sequence: Ints,
-    row_position: Ints,
-    scale: np.float32,
-    window: int,
-    softcap: np.float32,
+    cache: Cache,
+    places: tuple[Ints, Ints, Ints],
+    blocks: Ints,
+    shape: tuple[np.float32, int, np.float32],
     sinks: Floats,
     out: Floats,
 ) -> None:
@@ -137,76 +180,84 @@ def attend(
 
     Args:
         query: [rows, heads, dim].
-        keys: [pages, kv_heads, dim, PAGE].
-        values: [pages, kv_heads, PAGE, value_dim].
-        tables: [sequences, pages of the longest]; page numbers in the cache.
-        row_sequence: [rows], which table a row uses.
-        row_position: [rows], position of the row; it sees the positions up to its own.
-        scale: multiplies the scores.
-        window: how many positions a row sees, itself included; 0 for all.
-        softcap: scores become `softcap * tanh(scores / softcap)`; 0 for none.
+        cache: see `Cache`.
+        places: tables [sequences, pages of the longest], page numbers in the cache; which table each row
+            uses [rows]; the position of each row [rows], which sees the positions up to its own.
+        blocks: see `blocks_of`.
+        shape: what multiplies the scores; how many positions a row sees, itself included, 0 for all; and
+            the cap, by which scores become `softcap * tanh(scores / softcap)`, 0 for none.
         sinks: [heads], a learned score without a value, -inf for none.
         out: [rows, heads, value_dim], written.
     """
-    rows, heads, _ = query.shape
-    kv_heads = keys.shape[1]
-    group = heads // kv_heads
-    half = (rows + 1) // 2
-    for work in numba.prange(rows * kv_heads):
-        # Late positions cost more than early ones: deal the rows out like cards, evens first.
-        turn = work // kv_heads
-        row = 2 * turn if turn < half else 2 * (turn - half) + 1
-        kv_head = work % kv_heads
-        position = row_position[row]
-        table = tables[row_sequence[row]]
-        start = max(0, position - window + 1) if window > 0 else 0
-        first = start // PAGE
-        last = position // PAGE
-        low = start - first * PAGE
-        high = position + 1 - first * PAGE
-        pages = last - first + 1
-        scores = np.empty((group, pages * PAGE), np.float32)
-        exponents = np.empty(pages * PAGE, np.int32)
-        totals = np.empty(group, np.float32)
-        first_head = kv_head * group
-        # Page by page for all heads of the group, so that a page is fetched once.
-        for page in range(pages):
-            block = keys[table[first + page], kv_head]
-            for member in range(group):
-                part = scores[member, page * PAGE : (page + 1) * PAGE]
-                _score_page(query[row, first_head + member], block, part)
-        for member in range(group):
-            line = scores[member]
-            _scale(line, low, high, scale, softcap)
-            totals[member] = _softmax(line, low, high, sinks[first_head + member], exponents)
-            out[row, first_head + member] = np.float32(0.0)
-        for page in range(pages):
-            block = values[table[first + page], kv_head]
-            for member in range(group):
-                part = scores[member, page * PAGE : (page + 1) * PAGE]
-                _weigh_page(part, block, out[row, first_head + member])
-        for member in range(group):
-            out[row, first_head + member] /= totals[member]
+    kv_heads = cache[0].shape[1]
+    for work in numba.prange(blocks.shape[0] * kv_heads):
+        first, rows = blocks[work // kv_heads]
+        _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, out)
+
+
+@kernel
+def _blocks(row_sequence: Ints, row_position: Ints, found: Ints) -> int:
+    count = 0
+    for row in range(row_sequence.shape[0]):
+        follows = (
+            row > 0
+            and row_sequence[row] == row_sequence[row - 1]
+            and row_position[row] == row_position[row - 1] + 1
+            and found[count - 1, 1] < BLOCK
+        )
+        if follows:
+            found[count - 1, 1] += 1
+        else:
+            found[count, 0], found[count, 1] = row, 1
+            count += 1
+    return count
+
+
+def blocks_of(row_sequence: Ints, row_position: Ints) -> Ints:
+    """Blocks of rows at consecutive positions of one sequence: [blocks, 2], first row and number of rows.
+
+    A loop gives each thread consecutive blocks, as many as the others; late positions cost more than early
+    ones, so the blocks are dealt out like cards.
+    """
+    found = np.empty((row_sequence.shape[0], 2), np.int32)
+    found = found[: _blocks(row_sequence, row_position, found)]
+    dearest = np.argsort(-row_position[found[:, 0]], kind="stable")
+    threads = numba.get_num_threads()
+    dealt: Ints = found[np.concatenate([dearest[thread::threads] for thread in range(threads)])]
+    return dealt
+
+
+def empty_cache(pages: int, kv_heads: int, dim: int, value_dim: int, *, half: bool = False) -> Cache:
+    """A layer's cache, in bfloat16 if `half`.
+
+    Zeros, because a masked slot weighs nothing only while what lies there is finite.
+    """
+    padded = -(-value_dim // LANES) * LANES
+    keys, values = (pages, kv_heads, dim, PAGE), (pages, kv_heads, PAGE, padded)
+    if half:
+        return np.zeros(keys, np.uint16), np.zeros(values, np.uint16)
+    return np.zeros(keys, np.float32), np.zeros(values, np.float32)
 
 
 @parallel_kernel
 def store(
     key: Floats,
     value: Floats,
-    tables: Ints,
-    row_sequence: Ints,
-    row_position: Ints,
-    keys: Floats,
-    values: Floats,
+    cache: Cache,
+    places: tuple[Ints, Ints, Ints],
 ) -> None:
-    """Write the key [rows, kv_heads, dim] and value of each row into its slot of the cache."""
+    """Write the key [rows, kv_heads, dim] and value of each row into its slot of the cache; see `attend`."""
+    keys, values = cache
+    tables, row_sequence, row_position = places
     for row in numba.prange(key.shape[0]):
         position = row_position[row]
         page = tables[row_sequence[row], position // PAGE]
         slot = position % PAGE
         for head in range(key.shape[1]):
-            keys[page, head, :, slot] = key[row, head]
-            values[page, head, slot, :] = value[row, head]
+            for d in range(key.shape[2]):
+                keys[page, head, d, slot] = as_stored(key[row, head, d], keys)
+            for d in range(value.shape[2]):
+                values[page, head, slot, d] = as_stored(value[row, head, d], values)
 
 
 def no_sinks(heads: int) -> Floats:

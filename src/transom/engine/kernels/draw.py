@@ -10,11 +10,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from transom.engine.kernels.attention import Floats, Ints, exp_in_place
-from transom.engine.kernels.compile import inline
-from transom.engine.kernels.philox import Words, gumbel, philox, philox_words
+from transom.engine.kernels.arrays import Floats, Ints, Longs
+from transom.engine.kernels.attention import exp_in_place
+from transom.engine.kernels.compile import kernel
+from transom.engine.kernels.philox import Block, gumbel, philox, philox_words
 
-Longs = NDArray[np.int64]
 Bits = NDArray[np.uint32]
 
 CHUNK = 1024
@@ -30,7 +30,7 @@ _MARGIN = 1.001
 """Covers the rounding of weights and words, so that no token is passed over that could win."""
 
 
-@inline
+@kernel
 def argmax(logits: Floats) -> int:
     """Lowest token id among those with the highest logit; -1 if none is a number."""
     leader, lead = 0, np.float32(-np.inf)
@@ -47,7 +47,7 @@ def argmax(logits: Floats) -> int:
     return -1
 
 
-@inline
+@kernel
 def weigh(logits: Floats, peak: np.float32, temperature: float, weights: Floats) -> float:
     """weights[i] = exp((logits[i] - peak) / temperature), never quite 0; returns their sum."""
     # A temperature below 1e-30 leaves the same token as one of 1e-30.
@@ -64,7 +64,7 @@ def weigh(logits: Floats, peak: np.float32, temperature: float, weights: Floats)
     return total
 
 
-@inline
+@kernel
 def _sum(values: Floats) -> float:
     """The sum over eight lanes, in a fixed order."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
@@ -84,7 +84,7 @@ def _sum(values: Floats) -> float:
     return total
 
 
-@inline
+@kernel
 def _most_likely(
     logits: Floats, peak: np.float32, temperature: float, weights: Floats, top_k: int, mass: float
 ) -> Longs:
@@ -107,7 +107,7 @@ def _most_likely(
     return ids[np.argsort(negated, kind="mergesort")]
 
 
-@inline
+@kernel
 def _at_least(logits: Floats, floor: np.float32) -> Longs:
     """Ids of the tokens whose logit is `floor` or more."""
     count = np.int32(0)
@@ -128,7 +128,7 @@ def _at_least(logits: Floats, floor: np.float32) -> Longs:
     return ids
 
 
-@inline
+@kernel
 def boundary(
     logits: Floats,
     best: int,
@@ -160,7 +160,7 @@ def boundary(
     return last_logit, last_id
 
 
-@inline
+@kernel
 def _nucleus(weights: Floats, order: Longs, top_p: float, total: float) -> int:
     """How many of `order` hold `top_p` of the mass: `total`, or where that is 0 what `order` holds."""
     if total == 0.0:
@@ -174,13 +174,13 @@ def _nucleus(weights: Floats, order: Longs, top_p: float, total: float) -> int:
     return len(order)
 
 
-@inline
-def _word_of(token: int, words: Words) -> np.uint64:
+@kernel
+def _word_of(token: int, words: Block) -> np.uint64:
     lane = token & 3
     return words[0] if lane == 0 else words[1] if lane == 1 else words[2] if lane == 2 else words[3]
 
 
-@inline
+@kernel
 def _could_win(weights: Floats, words: Bits, start: int, stop: int, reach: np.float32) -> bool:
     count = 0
     for i in range(start, stop):
@@ -190,7 +190,7 @@ def _could_win(weights: Floats, words: Bits, start: int, stop: int, reach: np.fl
     return count > 0
 
 
-@inline
+@kernel
 def gumbel_max(
     logits: Floats,
     best: int,
@@ -244,7 +244,7 @@ def gumbel_max(
     return leader
 
 
-@inline
+@kernel
 def rank(logits: Floats, token: int) -> int:
     """1 for the likeliest token; ties by lower id first."""
     value = logits[token]
@@ -256,7 +256,7 @@ def rank(logits: Floats, token: int) -> int:
     return ahead
 
 
-@inline
+@kernel
 def top(logits: Floats, ids: Ints) -> None:
     """Ids = the likeliest token ids, best first, ties by lower id."""
     filled = 0

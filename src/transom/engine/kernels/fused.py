@@ -11,10 +11,12 @@ import math
 import numba
 import numpy as np
 
-from transom.engine.kernels.attention import PAGE, Floats, Ints
-from transom.engine.kernels.compile import exact_kernel, exact_parallel_kernel
+from transom.engine.kernels.arrays import Floats, Ints
+from transom.engine.kernels.attention import PAGE, Cache
+from transom.engine.kernels.bfloat16 import as_stored
+from transom.engine.kernels.compile import kernel, parallel_kernel
 
-_FEW = 1 << 16
+_FEW = 1 << 14
 """Numbers up to which one thread is faster than several."""
 
 _LOG2E = np.float32(1.4426950408889634)
@@ -26,7 +28,7 @@ _GELU = np.float32(2.0 * math.sqrt(2.0 / math.pi))
 _CUBIC = np.float32(0.044715)
 
 
-@exact_kernel
+@kernel
 def _inverse_rms(row: Floats, eps: np.float32) -> np.float32:
     """1 / sqrt(mean(row²) + eps), summed over eight lanes in a fixed order."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
@@ -47,16 +49,39 @@ def _inverse_rms(row: Floats, eps: np.float32) -> np.float32:
     return scale
 
 
-@exact_kernel
-def rms_norm(rows: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
-    """Out = rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
+@kernel
+def _norm_row(row: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+    scale = _inverse_rms(row, eps)
+    for i in range(row.shape[0]):
+        out[i] = row[i] * scale * weight[i]
+
+
+@kernel
+def _norm_few(rows: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
     for row in range(rows.shape[0]):
-        scale = _inverse_rms(rows[row], eps)
-        for i in range(rows.shape[1]):
-            out[row, i] = rows[row, i] * scale * weight[i]
+        _norm_row(rows[row], weight, eps, out[row])
 
 
-@exact_kernel
+@parallel_kernel
+def _norm_many(rows: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+    for row in numba.prange(rows.shape[0]):
+        _norm_row(rows[row], weight, eps, out[row])
+
+
+def rms_norm(rows: Floats, weight: Floats, eps: np.float32) -> Floats:
+    """Rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
+    out = np.empty_like(rows)
+    (_norm_few if rows.size <= _FEW else _norm_many)(rows, weight, eps, out)
+    return out
+
+
+def add_norm(residual: Floats, added: Floats, weight: Floats, eps: np.float32) -> Floats:
+    """Add to the residual stream, in place, and norm it; all [rows, width]."""
+    residual += added
+    return rms_norm(residual, weight, eps)
+
+
+@kernel
 def _gate_row(gate: Floats, up: Floats, gelu: bool, powers: Ints, out: Floats) -> None:
     """Out = gate * sigmoid(z) * up, where z is `gate` (SiLU) or the tanh form's argument twice (GELU).
 
@@ -87,7 +112,7 @@ def _gate_row(gate: Floats, up: Floats, gelu: bool, powers: Ints, out: Floats) -
         out[i] = gate[i] / (_ONE + out[i]) * up[i]
 
 
-@exact_kernel
+@kernel
 def _gate_few(gate_up: Floats, gelu: bool, out: Floats) -> None:
     width = out.shape[1]
     powers = np.empty(width, np.int32)
@@ -95,7 +120,7 @@ def _gate_few(gate_up: Floats, gelu: bool, out: Floats) -> None:
         _gate_row(gate_up[row, :width], gate_up[row, width:], gelu, powers, out[row])
 
 
-@exact_parallel_kernel
+@parallel_kernel
 def _gate_many(gate_up: Floats, gelu: bool, out: Floats) -> None:
     width = out.shape[1]
     for row in numba.prange(out.shape[0]):
@@ -110,7 +135,7 @@ def gate(gate_up: Floats, gelu: bool) -> Floats:
     return out
 
 
-@exact_kernel
+@kernel
 def _rotate_head(
     head: Floats, weight: Floats, eps: np.float32, cos: Floats, sin: Floats, out: Floats
 ) -> None:
@@ -128,14 +153,15 @@ def _rotate_head(
         out[d + half] = second * cos[d + half] + first * sin[d + half]
 
 
-@exact_kernel
+@kernel
 def _rotate_row(
     row: int,
     qkv: Floats,
     rotation: tuple[Floats, Floats],
     norms: tuple[Floats, Floats, np.float32],
     places: tuple[Ints, Ints, Ints],
-    cache: tuple[Floats, Floats],
+    cache: Cache,
+    value_dim: int,
     query: Floats,
 ) -> None:
     tables, row_sequence, row_position = places
@@ -144,42 +170,46 @@ def _rotate_row(
     page, slot = tables[row_sequence[row], row_position[row] // PAGE], row_position[row] % PAGE
     keys, values = cache[0][page], cache[1][page]
     heads, dim = query.shape[1:]
-    kv_heads, _, value_dim = values.shape
+    kv_heads = keys.shape[0]
     for head in range(heads):
         _rotate_head(line[head * dim : (head + 1) * dim], q_weight, eps, cos, sin, query[row, head])
     rotated = np.empty(dim, np.float32)
     for head in range(kv_heads):
         at = (heads + head) * dim
         _rotate_head(line[at : at + dim], k_weight, eps, cos, sin, rotated)
-        keys[head, :, slot] = rotated
+        for d in range(dim):
+            keys[head, d, slot] = as_stored(rotated[d], keys)
         at = (heads + kv_heads) * dim + head * value_dim
-        values[head, slot] = line[at : at + value_dim]
+        for d in range(value_dim):
+            values[head, slot, d] = as_stored(line[at + d], values)
 
 
-@exact_kernel
+@kernel
 def _rotate_few(
     qkv: Floats,
     rotation: tuple[Floats, Floats],
     norms: tuple[Floats, Floats, np.float32],
     places: tuple[Ints, Ints, Ints],
-    cache: tuple[Floats, Floats],
+    cache: Cache,
+    value_dim: int,
     query: Floats,
 ) -> None:
     for row in range(qkv.shape[0]):
-        _rotate_row(row, qkv, rotation, norms, places, cache, query)
+        _rotate_row(row, qkv, rotation, norms, places, cache, value_dim, query)
 
 
-@exact_parallel_kernel
+@parallel_kernel
 def _rotate_many(
     qkv: Floats,
     rotation: tuple[Floats, Floats],
     norms: tuple[Floats, Floats, np.float32],
     places: tuple[Ints, Ints, Ints],
-    cache: tuple[Floats, Floats],
+    cache: Cache,
+    value_dim: int,
     query: Floats,
 ) -> None:
     for row in numba.prange(qkv.shape[0]):
-        _rotate_row(row, qkv, rotation, norms, places, cache, query)
+        _rotate_row(row, qkv, rotation, norms, places, cache, value_dim, query)
 
 
 def rotate_and_store(
@@ -187,7 +217,8 @@ def rotate_and_store(
     rotation: tuple[Floats, Floats],
     norms: tuple[Floats, Floats, np.float32],
     places: tuple[Ints, Ints, Ints],
-    cache: tuple[Floats, Floats],
+    cache: Cache,
+    value_dim: int,
     query: Floats,
 ) -> None:
     """Norm and rotate the queries and keys of packed rows, and put keys and values into the cache.
@@ -198,6 +229,7 @@ def rotate_and_store(
         norms: weights [dim] of the query's and the key's norm, empty for none, and their epsilon.
         places: tables, sequence of each row, position of each row; see `attend`.
         cache: keys and values of the layer, written.
+        value_dim: dimensions of a value.
         query: [rows, heads, dim], written.
     """
-    (_rotate_few if qkv.size <= _FEW else _rotate_many)(qkv, rotation, norms, places, cache, query)
+    (_rotate_few if qkv.size <= _FEW else _rotate_many)(qkv, rotation, norms, places, cache, value_dim, query)

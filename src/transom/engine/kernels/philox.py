@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from transom.engine.kernels.compile import inline
+from transom.engine.kernels.compile import kernel
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -23,11 +23,11 @@ _W1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
-Words = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
+Block = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
 
-@inline
-def philox(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64) -> Words:
+@kernel
+def philox(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64) -> Block:
     """Four 32-bit words, held in uint64, of the block at counter (c0, c1, c2, c3) under key (k0, k1)."""
     for _ in range(10):
         p0 = _M0 * c0
@@ -41,7 +41,7 @@ def philox(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.ui
     return c0, c1, c2, c3
 
 
-@inline
+@kernel
 def philox_words(
     block: int,
     counter: tuple[np.uint64, np.uint64],
@@ -77,7 +77,7 @@ def philox_words(
         words[4 * i + 3] = np.uint32(c3[i])
 
 
-@inline
+@kernel
 def gumbel(word: np.uint64) -> float:
     """Standard Gumbel noise of one 32-bit word."""
     return -math.log(-math.log1p(-(float(word) + 0.5) * 2.0**-32))

@@ -8,13 +8,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from transom.engine.kernels.attention import Floats, Ints
+from transom.engine.kernels.arrays import Flags, Floats, Ints, Longs
 from transom.engine.kernels.compile import parallel_kernel
-from transom.engine.kernels.draw import Longs, argmax, boundary, gumbel_max, rank, top, weigh
+from transom.engine.kernels.draw import argmax, boundary, gumbel_max, rank, top, weigh
 
 Doubles = NDArray[np.float64]
 Seeds = NDArray[np.uint64]
-Flags = NDArray[np.bool_]
 
 DRAW = -1
 """In the place of a known token: draw one."""

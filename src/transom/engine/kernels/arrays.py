@@ -1,0 +1,15 @@
+"""What kernels are given and give."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Words = NDArray[np.uint32]
+Flags = NDArray[np.bool_]
+
+Stored = NDArray[np.float32] | NDArray[np.uint16]
+"""Numbers as they are, or rounded to bfloat16, as bits."""

@@ -1,0 +1,80 @@
+"""Matrix products for any number of rows, made of tiles; see `tile` for why no row knows of another."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.tile import LANES, ROWS, VECTORS, wide_tile
+
+COLUMNS = LANES * VECTORS
+"""Columns of a panel."""
+
+_DEPTH = 2048
+"""Rows of a panel that are multiplied in one go, so that they stay in the cache of a core."""
+
+_BLOCK = 64
+"""Rows that one thread takes at a time."""
+
+Rows = NDArray[np.float32] | NDArray[np.uint32]
+"""[rows, depth]."""
+
+Panels = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
+"""[panels, depth, COLUMNS]: the columns of a weight matrix in panels, the last one filled up with zeros."""
+
+
+def pack(matrix: Panels) -> Panels:
+    """[out, depth] to panels."""
+    out, depth = matrix.shape
+    panels = -(-out // COLUMNS)
+    filled = np.zeros((panels * COLUMNS, depth), matrix.dtype)
+    filled[:out] = matrix
+    return np.ascontiguousarray(filled.reshape(panels, COLUMNS, depth).transpose(0, 2, 1))
+
+
+@kernel
+def _multiply_panel(rows: Rows, panel: Panels, bias: Floats, out: Floats, at: int) -> None:
+    """Columns of `out`, of which the first number is out.flat[at], from one panel."""
+    count, depth = rows.shape
+    stride = out.shape[1]
+    if bias.shape[0]:
+        columns = out.ravel()
+        for row in range(count):
+            begin = at + row * stride
+            columns[begin : begin + COLUMNS] = bias[:COLUMNS]
+    for start in range(0, depth, _DEPTH):
+        deep = min(_DEPTH, depth - start)
+        keep = start > 0 or bias.shape[0] > 0
+        for row in range(0, count, ROWS):
+            x = (rows, row * depth + start, depth)
+            w = (panel, start * COLUMNS, COLUMNS)
+            wide_tile(x, w, (out, at + row * stride, stride), deep, min(ROWS, count - row), keep)
+
+
+@parallel_kernel
+def multiply(rows: Rows, panels: Panels, bias: Floats, out: Floats) -> None:
+    """Out = rows · panels + bias, the sum of each number starting from the bias.
+
+    Args:
+        rows: [rows, depth] in a format that goes with that of `panels`; see `tile`.
+        panels: see `Panels`.
+        bias: [out], or empty.
+        out: [rows, out], written.
+    """
+    columns = out.shape[1]
+    blocks = -(-rows.shape[0] // _BLOCK)
+    for work in numba.prange(panels.shape[0] * blocks):
+        panel, first = work // blocks, work % blocks * _BLOCK
+        end = min(rows.shape[0], first + _BLOCK)
+        left = panel * COLUMNS
+        if left + COLUMNS <= columns:
+            _multiply_panel(rows[first:end], panels[panel], bias[left:], out, first * columns + left)
+        else:
+            part = np.empty((end - first, COLUMNS), np.float32)
+            begin = np.zeros(COLUMNS if bias.shape[0] else 0, np.float32)
+            begin[: columns - left] = bias[left:]
+            _multiply_panel(rows[first:end], panels[panel], begin, part, 0)
+            out[first:end, left:] = part[:, : columns - left]

@@ -1,0 +1,239 @@
+"""One small matrix product, out of which the large ones are made: a tile of a few rows by a few vectors.
+
+`out[r, c] (+)= sum over k of x[r, k] * w[k, c]`, for a tile that the registers hold. Every number of the
+result is one chain of fused multiply-adds over k in ascending order, whatever the shape of the tile. So a
+row's result does not depend on which rows are computed beside it, nor on how a product is cut into tiles, nor
+on how wide the machine's vectors are: batch invariance by construction. The tile is the micro-kernel of
+Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
+
+Numba has no vector types, so the tile is emitted as LLVM instructions on vectors of LANES numbers; LLVM turns
+each into as many instructions as the processor at hand needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+LANES = 16
+"""Columns of a vector."""
+
+ROWS = 8
+"""Most rows of a tile."""
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+
+VECTORS = 3 if _FEATURES.get("avx512f") else 1
+"""Vectors of a row of a product's tile: ROWS * VECTORS sums, as many as the registers hold."""
+
+HAS_BFLOAT16_DOT = bool(_FEATURES.get("avx512bf16"))
+"""Whether the processor multiplies pairs of bfloat16 numbers."""
+
+Code = Any
+"""A value or a type of numba or of llvmlite, neither of which declares any."""
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, for which llvmlite has no name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_SUMS = ir.VectorType(ir.FloatType(), LANES)
+_WORDS = ir.VectorType(_I32, LANES)
+_HALVES = ir.VectorType(_I16, LANES)
+_PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
+_ZERO = ir.Constant(_SUMS, [0.0] * LANES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How numbers of x and w are read, and how a vector of products joins the sums."""
+
+    x: ir.Type
+    """One element of x; it is broadcast."""
+    w: ir.Type
+    """A vector of w."""
+    operation: str
+    operands: ir.Type
+
+
+_FMA = f"llvm.fma.v{LANES}f32"
+_FORMATS = {
+    (types.float32, types.float32): _Format(ir.FloatType(), _SUMS, _FMA, _SUMS),
+    # bfloat16 is the upper half of a float32.
+    (types.float32, types.uint16): _Format(ir.FloatType(), _HALVES, _FMA, _SUMS),
+    # Two bfloat16 numbers side by side, consecutive in k.
+    (types.uint32, types.uint32): _Format(_I32, _WORDS, "llvm.x86.avx512bf16.dpbf16ps.512", _PAIRS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a matrix begins, and how far its rows are from each other."""
+
+    first: Code
+    stride: Code
+
+    def row(self, builder: Code, number: Code, plus: int = 0) -> Code:
+        """Pointer to the beginning of a row, or to what comes so much later."""
+        if isinstance(number, int):
+            number = ir.Constant(_I64, number)
+        at = builder.add(builder.mul(self.stride, number), ir.Constant(_I64, plus))
+        return builder.gep(self.first, [at])
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """What the emitted code is given."""
+
+    x: _Place
+    w: _Place
+    out: _Place
+    depth: Code
+    keep: Code
+
+
+def _tile_of(vectors: int) -> Callable[..., Any]:
+    """The intrinsic for tiles of `vectors` vectors and 1 to ROWS rows."""
+
+    @intrinsic
+    def tile(_typing: Code, x: Code, w: Code, out: Code, depth: Code, rows: Code, keep: Code) -> Code:  # noqa: ARG001
+        signature = types.void(x, w, out, types.intp, types.intp, types.boolean)
+        form = _FORMATS[x[0].dtype, w[0].dtype]
+
+        def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+            first, second, third = (
+                _unpack(context, builder, kind, part)
+                for kind, part in zip(signature.args[:3], args, strict=False)
+            )
+            given = _Tile(first, second, third, args[3], builder.trunc(args[5], ir.IntType(1)))
+            done = builder.append_basic_block("done")
+            switch = builder.switch(args[4], done)
+            for count in range(1, ROWS + 1):
+                block = builder.append_basic_block(f"rows{count}")
+                switch.add_case(ir.Constant(_I64, count), block)
+                builder.position_at_end(block)
+                _emit(builder, form, given, count, vectors)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile
+
+
+def _unpack(context: Code, builder: Code, kind: Code, place: Code) -> _Place:
+    """(array, offset, stride) to a pointer and the stride."""
+    array, at, stride = (builder.extract_value(place, i) for i in range(3))
+    at, stride = (
+        context.cast(builder, value, one, types.intp)
+        for value, one in zip((at, stride), kind.types[1:], strict=True)
+    )
+    made = context.make_array(kind[0])(context, builder, array)
+    return _Place(builder.gep(made.data, [at]), stride)
+
+
+def _emit(builder: Code, form: _Format, tile: _Tile, rows: int, vectors: int) -> None:
+    """Load the sums, loop over k, store the sums."""
+    places = [
+        builder.bitcast(tile.out.row(builder, row, LANES * vector), _SUMS.as_pointer())
+        for row in range(rows)
+        for vector in range(vectors)
+    ]
+    lines = [tile.x.row(builder, row) for row in range(rows)]
+    first = [builder.select(tile.keep, _load(builder, place, 4), _ZERO) for place in places]
+    before = builder.block
+    loop, after = builder.append_basic_block("k"), builder.append_basic_block("stored")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(_I64)
+    sums = [builder.phi(_SUMS) for _ in places]
+    step = _step(builder, form, tile, lines, k, sums)
+    following = builder.add(k, ir.Constant(_I64, 1))
+    for phi, start, value in zip((k, *sums), (ir.Constant(_I64, 0), *first), (following, *step), strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", following, tile.depth), loop, after)
+    builder.position_at_end(after)
+    for place, value in zip(places, step, strict=True):
+        builder.store(value, place).align = 4
+
+
+def _step(
+    builder: Code,
+    form: _Format,
+    tile: _Tile,
+    lines: Sequence[Code],
+    k: Code,
+    sums: Sequence[Code],
+) -> list[Code]:
+    """The sums after one more k."""
+    vectors = len(sums) // len(lines)
+    weights = [_weights(builder, form, tile.w.row(builder, k, LANES * v)) for v in range(vectors)]
+    joined = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+        builder.module, ir.FunctionType(_SUMS, _argument_types(form)), form.operation
+    )
+    found = []
+    for row, line in enumerate(lines):
+        number = _splat(builder, _load(builder, builder.gep(line, [k]), 4), form.operands)
+        for vector, weight in enumerate(weights):
+            total = sums[row * vectors + vector]
+            order = (number, weight, total) if form.operands is _SUMS else (total, number, weight)
+            found.append(builder.call(joined, order))
+    return found
+
+
+def _argument_types(form: _Format) -> tuple[ir.Type, ...]:
+    return (_SUMS,) * 3 if form.operands is _SUMS else (_SUMS, form.operands, form.operands)
+
+
+def _weights(builder: Code, form: _Format, place: Code) -> Code:
+    place = builder.bitcast(place, form.w.as_pointer())
+    loaded = _load(builder, place, 2 if form.w is _HALVES else 4)
+    if form.w is _HALVES:
+        widened = builder.shl(builder.zext(loaded, _WORDS), ir.Constant(_WORDS, [16] * LANES))
+        return builder.bitcast(widened, _SUMS)
+    return builder.bitcast(loaded, form.operands)
+
+
+def _splat(builder: Code, number: Code, operands: ir.Type) -> Code:
+    kind = ir.VectorType(number.type, LANES)
+    single = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_I32, 0))
+    same = ir.Constant(_WORDS, [0] * LANES)
+    return builder.bitcast(builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), same), operands)
+
+
+def _load(builder: Code, place: Code, align: int) -> Code:
+    loaded = builder.load(place)
+    loaded.align = align
+    return loaded
+
+
+narrow_tile = _tile_of(1)
+"""`narrow_tile((x, at, stride), (w, at, stride), (out, at, stride), depth, rows, keep)`, in kernels.
+
+Each array comes with the flat offset of the tile's first number and the distance from row to row, in
+elements: x [rows, depth], w [depth, LANES] and out [rows, LANES], which is float32; rows at most ROWS. With
+`keep` the chains go on from what is in `out`. x and w are both float32; or x is float32 and w the bits of
+bfloat16 as uint16; or both hold pairs of bfloat16 as uint32, depth then counting pairs (`HAS_BFLOAT16_DOT`
+only).
+"""
+
+wide_tile = _tile_of(VECTORS)
+"""`narrow_tile` with VECTORS vectors a row."""

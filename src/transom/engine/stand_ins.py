@@ -1,0 +1,182 @@
+"""Modules that take the place of a decoder layer or of its parts: few large operations on plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transom.engine.attention import PagedAttention, floats
+from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.fused import add_norm, gate, rms_norm
+from transom.engine.linear import Product, Weight
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+GATED = ("gate_proj", "up_proj")
+
+QueryKeyNorms = tuple[Floats, Floats, np.float32]
+"""Weights of the query's and of the key's norm, [dim] or empty, and their epsilon."""
+
+Rotation = tuple[Floats, Floats]
+"""Cosines and sines, [rows, rotated dimensions]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Weight and epsilon of an RMSNorm."""
+
+    weight: Floats
+    eps: np.float32
+
+    def __call__(self, rows: Floats) -> Floats:
+        """[rows, width] to the same."""
+        return rms_norm(rows, self.weight, self.eps)
+
+
+class MLP:
+    """`down(act(gate(x)) * up(x))` as product, kernel, product."""
+
+    def __init__(self, original: nn.Module, *, gelu: bool) -> None:
+        self._gate_up = stacked(original, GATED)
+        self._down = stacked(original, ("down_proj",))
+        self._gelu = gelu
+
+    def __call__(self, rows: Floats) -> Floats:
+        """[rows, width] to the same."""
+        return self._down(gate(self._gate_up(rows), self._gelu))
+
+
+class Attention:
+    """Projections as one product; norms, rotation and storing as one kernel; attention; product."""
+
+    def __init__(self, original: nn.Module, paged: PagedAttention, norms: QueryKeyNorms) -> None:
+        self._qkv = stacked(original, PROJECTIONS)
+        self._out = stacked(original, ("o_proj",))
+        self._paged = paged
+        self._index = int(original.layer_idx)  # type: ignore[arg-type]
+        self._norms = norms
+
+    def __call__(self, rows: Floats, rotation: Rotation) -> Floats:
+        """[rows, width] to the same."""
+        mixed = self._paged.rotate_and_attend(self._index, self._qkv(rows), rotation, self._norms)
+        return self._out(mixed.reshape(mixed.shape[0], -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Residual stream in, residual stream out, in float32 between.
+
+    Some models also norm what attention and MLP return, before it is added.
+    """
+
+    attention_norm: Norm
+    attention: Attention
+    attended_norm: Norm | None
+    mlp_norm: Norm
+    mlp: MLP
+    output_norm: Norm | None
+
+    def __call__(self, residual: Floats, rotation: Rotation) -> Floats:
+        """[rows, width] to the same; `residual` is written over."""
+        attended = self.attention(self.attention_norm(residual), rotation)
+        if self.attended_norm is not None:
+            attended = self.attended_norm(attended)
+        output = self.mlp(add_norm(residual, attended, self.mlp_norm.weight, self.mlp_norm.eps))
+        if self.output_norm is not None:
+            output = self.output_norm(output)
+        residual += output
+        return residual
+
+
+class _StandIn(nn.Module):
+    """Takes the place of a module, and keeps its plain attributes for whoever reads them."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        vars(self).update({name: value for name, value in vars(original).items() if name[0] != "_"})
+
+
+class FusedNorm(_StandIn):
+    """An RMSNorm."""
+
+    def __init__(self, original: nn.Module, norm: Norm) -> None:
+        super().__init__(original)
+        self._norm = norm
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[..., width] to the same."""
+        return _like(inputs, self._norm(_rows(inputs)))
+
+
+class FusedMLP(_StandIn):
+    """A gated MLP."""
+
+    def __init__(self, original: nn.Module, mlp: MLP) -> None:
+        super().__init__(original)
+        self._mlp = mlp
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[..., width] to the same."""
+        return _like(inputs, self._mlp(_rows(inputs)))
+
+
+class FusedAttention(_StandIn):
+    """An attention with rotary embedding."""
+
+    def __init__(self, original: nn.Module, attention: Attention) -> None:
+        super().__init__(original)
+        self._attention = attention
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        *_masks: object,
+        **_ignored: object,
+    ) -> tuple[Tensor, None]:
+        """[1, rows, width] to the same. Masks, positions and caches are the paged attention's business."""
+        found = self._attention(_rows(hidden_states), _rotation(position_embeddings))
+        return _like(hidden_states, found), None
+
+
+class FusedLayer(_StandIn):
+    """A whole decoder layer."""
+
+    def __init__(self, original: nn.Module, layer: Layer) -> None:
+        super().__init__(original)
+        self._layer = layer
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        *_masks: object,
+        position_embeddings: tuple[Tensor, Tensor],
+        **_ignored: object,
+    ) -> Tensor:
+        """[1, rows, width] to the same."""
+        residual = _rows(hidden_states)
+        if hidden_states.dtype == torch.float32:
+            residual = residual.copy()  # it is still the caller's
+        return _like(hidden_states, self._layer(residual, _rotation(position_embeddings)))
+
+
+def stacked(module: nn.Module, names: Iterable[str]) -> Product:
+    """One product for linear layers of `module` that are fed the same rows."""
+    layers = (module.get_submodule(name) for name in names)
+    return Product(Weight.stacked([layer for layer in layers if isinstance(layer, nn.Linear)]))
+
+
+def _rows(inputs: Tensor) -> Floats:
+    return floats(inputs.reshape(-1, inputs.shape[-1]))
+
+
+def _like(inputs: Tensor, rows: Floats) -> Tensor:
+    return torch.from_numpy(rows).to(inputs.dtype).view(inputs.shape)
+
+
+def _rotation(position_embeddings: tuple[Tensor, Tensor]) -> Rotation:
+    cos, sin = (floats(part[0]) for part in position_embeddings)
+    return cos, sin
