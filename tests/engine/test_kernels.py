@@ -200,6 +200,7 @@ class Cache:
             (np.float32(query.shape[2] ** -0.5), window, np.float32(softcap)),
             no_sinks(query.shape[1]) if sinks is None else sinks,
             out,
+            2,
         )
         return out
 

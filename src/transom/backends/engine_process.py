@@ -21,7 +21,7 @@ from transom.engine.messages import EngineOptions, Inbound, Outbound, decode_out
 OnMessage = Callable[[Outbound], None]
 OnExit = Callable[[int], None]
 
-_SPIN_COUNT = "2000"
+_SPIN_COUNT = "20000"
 """Turns of waiting before a thread sleeps. What more of them bring and cost: docs/howto/watch-a-server.md."""
 
 _PATIENCE = 5.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -166,7 +167,8 @@ class PagedAttention:
         spec = self.specs[index]
         out = np.empty((query.shape[0], spec.heads, spec.value_dim), np.float32)
         shape = np.float32(spec.scale), spec.window, np.float32(spec.softcap)
-        attend(query, self._cache[index], rows.places, rows.blocks, shape, self._sinks[index], out)
+        sinks, threads = self._sinks[index], numba.get_num_threads()
+        attend(query, self._cache[index], rows.places, rows.blocks, shape, sinks, out, threads)
         return out
 
     def _mapped(self) -> RowMap:

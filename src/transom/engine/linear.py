@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class Product:
     def __call__(self, rows: Floats) -> Floats:
         """[rows, in] to [rows, out]."""
         out = np.empty((rows.shape[0], self.out_features), np.float32)
-        multiply(self._operand(rows), self._panels, self._bias, out)
+        multiply(self._operand(rows), self._panels, self._bias, out, numba.get_num_threads())
         return out
 
     def _operand(self, rows: Floats) -> Rows:

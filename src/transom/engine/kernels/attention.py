@@ -19,6 +19,7 @@ import numpy as np
 from transom.engine.kernels.arrays import Floats, Ints, Stored
 from transom.engine.kernels.bfloat16 import as_stored
 from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, ROWS, VECTORS, narrow_tile, wide_tile
 
 PAGE = LANES
@@ -175,6 +176,7 @@ def attend(
     shape: tuple[np.float32, int, np.float32],
     sinks: Floats,
     out: Floats,
+    threads: int,
 ) -> None:
     """Attention of `rows` packed query rows.
 
@@ -188,11 +190,17 @@ def attend(
             the cap, by which scores become `softcap * tanh(scores / softcap)`, 0 for none.
         sinks: [heads], a learned score without a value, -inf for none.
         out: [rows, heads, value_dim], written.
+        threads: how many share the work.
     """
     kv_heads = cache[0].shape[1]
-    for work in numba.prange(blocks.shape[0] * kv_heads):
-        first, rows = blocks[work // kv_heads]
-        _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, out)
+    total = blocks.shape[0] * kv_heads
+    counter = new_counter()
+    for _ in numba.prange(threads):
+        work = take(counter)
+        while work < total:
+            first, rows = blocks[work // kv_heads]
+            _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, out)
+            work = take(counter)
 
 
 @kernel
@@ -216,15 +224,12 @@ def _blocks(row_sequence: Ints, row_position: Ints, found: Ints) -> int:
 def blocks_of(row_sequence: Ints, row_position: Ints) -> Ints:
     """Blocks of rows at consecutive positions of one sequence: [blocks, 2], first row and number of rows.
 
-    A loop gives each thread consecutive blocks, as many as the others; late positions cost more than early
-    ones, so the blocks are dealt out like cards.
+    Late positions cost more than early ones, and the dearest come first, so that threads end together.
     """
     found = np.empty((row_sequence.shape[0], 2), np.int32)
     found = found[: _blocks(row_sequence, row_position, found)]
-    dearest = np.argsort(-row_position[found[:, 0]], kind="stable")
-    threads = numba.get_num_threads()
-    dealt: Ints = found[np.concatenate([dearest[thread::threads] for thread in range(threads)])]
-    return dealt
+    dearest: Ints = found[np.argsort(-row_position[found[:, 0]], kind="stable")]
+    return dearest
 
 
 def empty_cache(pages: int, kv_heads: int, dim: int, value_dim: int, *, half: bool = False) -> Cache:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from transom.engine.kernels.arrays import Floats
 from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, ROWS, VECTORS, wide_tile
 
 COLUMNS = LANES * VECTORS
@@ -54,8 +55,23 @@ def _multiply_panel(rows: Rows, panel: Panels, bias: Floats, out: Floats, at: in
             wide_tile(x, w, (out, at + row * stride, stride), deep, min(ROWS, count - row), keep)
 
 
+@kernel
+def _multiply_block(rows: Rows, first: int, panel: Panels, number: int, bias: Floats, out: Floats) -> None:
+    """The rows from `first` on, as many as one block has, times the panel of that number."""
+    columns, left = out.shape[1], number * COLUMNS
+    end = min(rows.shape[0], first + _BLOCK)
+    if left + COLUMNS <= columns:
+        _multiply_panel(rows[first:end], panel, bias[left:], out, first * columns + left)
+        return
+    part = np.empty((end - first, COLUMNS), np.float32)
+    begin = np.zeros(COLUMNS if bias.shape[0] else 0, np.float32)
+    begin[: columns - left] = bias[left:]
+    _multiply_panel(rows[first:end], panel, begin, part, 0)
+    out[first:end, left:] = part[:, : columns - left]
+
+
 @parallel_kernel
-def multiply(rows: Rows, panels: Panels, bias: Floats, out: Floats) -> None:
+def multiply(rows: Rows, panels: Panels, bias: Floats, out: Floats, threads: int) -> None:
     """Out = rows · panels + bias, the sum of each number starting from the bias.
 
     Args:
@@ -63,18 +79,13 @@ def multiply(rows: Rows, panels: Panels, bias: Floats, out: Floats) -> None:
         panels: see `Panels`.
         bias: [out], or empty.
         out: [rows, out], written.
+        threads: how many share the work.
     """
-    columns = out.shape[1]
     blocks = -(-rows.shape[0] // _BLOCK)
-    for work in numba.prange(panels.shape[0] * blocks):
-        panel, first = work // blocks, work % blocks * _BLOCK
-        end = min(rows.shape[0], first + _BLOCK)
-        left = panel * COLUMNS
-        if left + COLUMNS <= columns:
-            _multiply_panel(rows[first:end], panels[panel], bias[left:], out, first * columns + left)
-        else:
-            part = np.empty((end - first, COLUMNS), np.float32)
-            begin = np.zeros(COLUMNS if bias.shape[0] else 0, np.float32)
-            begin[: columns - left] = bias[left:]
-            _multiply_panel(rows[first:end], panels[panel], begin, part, 0)
-            out[first:end, left:] = part[:, : columns - left]
+    total = panels.shape[0] * blocks
+    counter = new_counter()
+    for _ in numba.prange(threads):
+        work = take(counter)
+        while work < total:
+            _multiply_block(rows, work % blocks * _BLOCK, panels[work // blocks], work // blocks, bias, out)
+            work = take(counter)
