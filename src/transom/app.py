@@ -109,6 +109,7 @@ def _options(settings: Settings, root: Path) -> EngineOptions:
     return EngineOptions(
         root=str(root),
         dtype=settings.dtype,
+        device=settings.device,
         threads=settings.threads,
         cache_bytes=settings.cache_mib << 20,
         max_num_seqs=settings.max_num_seqs,

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )
+    device: str = Field(
+        default="cpu",
+        description="Device of the engine, as torch names it; reproducible to the bit is cpu only",
+    )
     threads: int = Field(default=0, ge=0, description="Threads of an engine; 0 for one each core")
     cache_mib: int = Field(default=2048, ge=16, description="Memory for keys and values, MiB, each model")
     max_num_seqs: int = Field(default=64, ge=1, description="Sequences that run at once")
@@ -35,7 +39,9 @@ class Settings(BaseSettings):
         ge=2,
         description="Sequences that may wait beyond those that run, each model; a project may fill half",
     )
-    max_num_batched_tokens: int = Field(default=512, ge=1, description="Tokens that one step computes")
+    max_num_batched_tokens: int = Field(
+        default=0, ge=0, description="Tokens that one step computes; 0 for what suits the device"
+    )
     prefix_caching: bool = Field(
         default=True, description="Whether prompts of a project that begin alike share what was computed"
     )

@@ -81,8 +81,9 @@ def test_a_model_that_knows_its_batch_mates_is_refused(tiny_root, monkeypatch):
 
     honest = PagedAttention._attend
 
-    def leak(self, index, query, rows):
-        return honest(self, index, query, rows) + np.float32(1e-6 * (len(rows.tables) > 2))
+    def leak(self, index, query, rows, out):
+        honest(self, index, query, rows, out)
+        out += np.float32(1e-6 * (len(rows.tables) > 2))
 
     monkeypatch.setattr(PagedAttention, "_attend", leak)
     with pytest.raises(ModelRefused, match="other bits in a batch than alone"):
@@ -94,7 +95,12 @@ def test_a_wrong_number_is_refused(tiny_root, monkeypatch):
     from transom.engine.attention import PagedAttention
 
     honest = PagedAttention._attend
-    monkeypatch.setattr(PagedAttention, "_attend", lambda *args: honest(*args) * np.float32(1.005))
+
+    def wrong(self, index, query, rows, out):
+        honest(self, index, query, rows, out)
+        out *= np.float32(1.005)
+
+    monkeypatch.setattr(PagedAttention, "_attend", wrong)
     with pytest.raises(ModelRefused, match="differ from the plain model"):
         load_tiny(tiny_root("llama"))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-from transom.engine.kernels.arrays import Floats, Ints
+from transom.engine.kernels.arrays import Floats, Ints, Operand
 from transom.engine.kernels.attention import Cache, attend, blocks_of, empty_cache, no_sinks, store
 from transom.engine.kernels.fused import rotate_and_store
 from transom.errors import ModelRefused
@@ -103,9 +103,9 @@ class PagedAttention:
         ALL_ATTENTION_FUNCTIONS.register(name, self)
         ALL_MASK_ATTENTION_FUNCTIONS.register(name, _no_mask)
         model.set_attn_implementation(name)
-        ids = torch.zeros(1, 2, dtype=torch.long)
+        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
         with torch.inference_mode():
-            model(input_ids=ids, position_ids=torch.arange(2)[None], use_cache=False)
+            model(input_ids=ids, position_ids=torch.arange(2, device=model.device)[None], use_cache=False)
         expected = model.config.get_text_config().num_hidden_layers
         if sorted(self.specs) != list(range(expected)):
             raise ModelRefused(
@@ -138,13 +138,30 @@ class PagedAttention:
     ) -> tuple[Tensor, None]:
         """[1, heads, rows, dim] to [1, rows, heads, value_dim]; the signature is transformers'."""
         index = int(module.layer_idx)  # type: ignore[arg-type]
-        if index not in self._cache:
+        if index not in self.specs:
             self.specs[index] = _inspect(module, query, key, value, kwargs)
             self._sinks[index] = _sinks(kwargs, query.shape[1])
             return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
+        return self.attend(index, query, key, value), None
+
+    def attend(self, index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store keys and values of the rows in layer `index`, and attend.
+
+        Args:
+            index: of the layer.
+            query: [1, heads, rows, dim].
+            key: [1, kv_heads, rows, dim].
+            value: [1, kv_heads, rows, value_dim].
+
+        Returns:
+            [1, rows, heads, value_dim].
+        """
         rows = self._mapped()
         store(_rows(key), _rows(value), self._cache[index], rows.places)
-        return torch.from_numpy(self._attend(index, _rows(query), rows))[None].to(query.dtype), None
+        spec = self.specs[index]
+        out = np.empty((query.shape[2], spec.heads, spec.value_dim), np.float32)
+        self._attend(index, _rows(query), rows, out)
+        return torch.from_numpy(out)[None].to(query.dtype)
 
     def rotate_and_attend(
         self,
@@ -152,24 +169,36 @@ class PagedAttention:
         qkv: Floats,
         rotation: tuple[Floats, Floats],
         norms: tuple[Floats, Floats, np.float32],
-    ) -> Floats:
+        out: Operand,
+    ) -> None:
         """Attention of layer `index` from the raw projections of its rows; see `rotate_and_store`.
 
-        Returns:
-            [rows, heads, value_dim].
+        Args:
+            index: of the layer.
+            qkv: [rows, ...], the projections side by side.
+            rotation: cosines and sines of the rows.
+            norms: of queries and keys.
+            out: [rows, heads * value_dim], written; or pairs of these.
         """
         spec, rows = self.specs[index], self._mapped()
         query = np.empty((qkv.shape[0], spec.heads, spec.dim), np.float32)
         rotate_and_store(qkv, rotation, norms, rows.places, self._cache[index], spec.value_dim, query)
-        return self._attend(index, query, rows)
+        self._attend(index, query, rows, out)
 
-    def _attend(self, index: int, query: Floats, rows: RowMap) -> Floats:
+    def _attend(self, index: int, query: Floats, rows: RowMap, out: Operand) -> None:
         spec = self.specs[index]
-        out = np.empty((query.shape[0], spec.heads, spec.value_dim), np.float32)
         shape = np.float32(spec.scale), spec.window, np.float32(spec.softcap)
-        sinks, threads = self._sinks[index], numba.get_num_threads()
-        attend(query, self._cache[index], rows.places, rows.blocks, shape, sinks, out, threads)
-        return out
+        attend(
+            query,
+            self._cache[index],
+            rows.places,
+            rows.blocks,
+            shape,
+            self._sinks[index],
+            spec.value_dim,
+            out.reshape(out.shape[0], spec.heads, -1),
+            numba.get_num_threads(),
+        )
 
     def _mapped(self) -> RowMap:
         if self._rows is None:
@@ -183,7 +212,7 @@ def _no_mask(*_args: object, **_kwargs: object) -> None:
 
 def floats(tensor: Tensor) -> Floats:
     """A contiguous float32 array of the same numbers; a view where the tensor is that already."""
-    array: Floats = tensor.to(torch.float32).contiguous().numpy()
+    array: Floats = tensor.to("cpu", torch.float32).contiguous().numpy()
     return array
 
 

@@ -40,13 +40,15 @@ class SplitModel:
         self.config = model.config.get_text_config()
         self._body = model.get_submodule(name)
         self._model = model
+        self._device = model.device
         self._held = _Held(kind)
         setattr(model.get_submodule(parent), leaf, self._held)
 
     def hidden(self, token_ids: Tensor, positions: Tensor) -> Tensor:
-        """[rows] and [rows] to [rows, width], the input of the head."""
+        """[rows] and [rows] to [rows, width], the input of the head, which stays where the model is."""
+        ids, places = (part[None].to(self._device) for part in (token_ids, positions))
         with torch.inference_mode():
-            output = self._body(input_ids=token_ids[None], position_ids=positions[None], use_cache=False)
+            output = self._body(input_ids=ids, position_ids=places, use_cache=False)
         return _last_hidden(output)[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -82,9 +84,9 @@ def _find_body(model: PreTrainedModel) -> tuple[str, type]:
     hooks = [part.register_forward_hook(leaving(name)) for name, part in model.named_modules() if name]
     head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     hooks.append(head.register_forward_pre_hook(lambda _module, args: fed.append(args[0])))
-    ids = torch.zeros(1, 2, dtype=torch.long)
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     with torch.inference_mode():
-        model(input_ids=ids, position_ids=torch.arange(2)[None], use_cache=False)
+        model(input_ids=ids, position_ids=torch.arange(2, device=model.device)[None], use_cache=False)
     for hook in hooks:
         hook.remove()
     body = parts.get(fed[0].data_ptr()) if fed else None

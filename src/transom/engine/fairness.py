@@ -20,6 +20,9 @@ TOKEN_COST = 2
 STRETCH = 1.5
 """How many times longer a step may take than the least served project's rows alone, while others join it."""
 
+SHORT = 4.0
+"""How many times longer than a step of one row a short step takes."""
+
 _REMEMBERED = 64
 """Departed projects that may be forgotten late, to spare a look at all of them at every departure."""
 
@@ -199,9 +202,9 @@ class StepTimes:
         part = (rows - low) / (high - low)
         return self._seconds[above - 1] + part * (self._seconds[above] - self._seconds[above - 1])
 
-    def most_rows(self, rows: int, most: int) -> int:
-        """The largest step, of at most `most` rows, that takes no more than STRETCH times one of `rows`."""
-        allowed = STRETCH * self.seconds(rows)
+    def most_rows(self, rows: int, most: int, stretch: float = STRETCH) -> int:
+        """The largest step, of at most `most` rows, that takes no more than `stretch` times one of `rows`."""
+        allowed = stretch * self.seconds(rows)
         return rows + bisect_right(range(rows + 1, most + 1), allowed, key=self.seconds)
 
     def _draw(self) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from transom.engine.attention import floats
-from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.arrays import Floats, Operand
 from transom.engine.kernels.bfloat16 import round_rows, round_to_pairs
-from transom.engine.kernels.product import Panels, Rows, multiply, pack
+from transom.engine.kernels.product import Panels, multiply, pack
 from transom.engine.kernels.tile import HAS_BFLOAT16_DOT
 from transom.errors import ModelRefused
 
@@ -62,22 +62,29 @@ class Product:
 
     def __init__(self, weight: Weight) -> None:
         matrix = weight.matrix
-        self.out_features = matrix.shape[0]
+        self.out_features, self.in_features = matrix.shape
         self._bias = _NO_BIAS if weight.bias is None else floats(weight.bias)
         self._paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
         self._rounded = matrix.dtype == torch.bfloat16
         self._panels = pack(_pairs(matrix) if self._paired else _numbers(matrix))
 
-    def __call__(self, rows: Floats) -> Floats:
-        """[rows, in] to [rows, out]."""
+    def operand(self, rows: int) -> Operand:
+        """An empty array for so many rows to multiply, in the format that spares a conversion."""
+        if self._paired and self.in_features % 2 == 0:
+            return np.empty((rows, self.in_features // 2), np.uint32)
+        return np.empty((rows, self.in_features), np.float32)
+
+    def __call__(self, rows: Operand) -> Floats:
+        """[rows, in], or what `operand` gave, to [rows, out]."""
         out = np.empty((rows.shape[0], self.out_features), np.float32)
         multiply(self._operand(rows), self._panels, self._bias, out, numba.get_num_threads())
         return out
 
-    def _operand(self, rows: Floats) -> Rows:
-        if self._paired:
-            return round_to_pairs(rows)
-        return round_rows(rows) if self._rounded else rows
+    def _operand(self, rows: Operand) -> Operand:
+        if not self._rounded or rows.dtype == np.uint32:
+            return rows
+        numbers = rows.view(np.float32)
+        return round_to_pairs(numbers) if self._paired else round_rows(numbers)
 
 
 def arithmetic(dtype: torch.dtype) -> str:

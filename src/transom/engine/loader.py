@@ -16,6 +16,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine import sampler
 from transom.engine.attention import PagedAttention, RowMap
+from transom.engine.attention_torch import TorchAttention
 from transom.engine.body import SplitModel
 from transom.engine.core import Engine
 from transom.engine.fusion import fuse
@@ -27,6 +28,10 @@ from transom.engine.runner import Runner
 from transom.engine.scheduler import Scheduler
 from transom.errors import ModelRefused
 from transom.schema.canonical import sha256
+
+_BATCHED_TOKENS = {True: 256, False: 2048}
+"""Tokens of a step where the operator names no number: by our kernels, which lose little by small steps, and
+by torch on another device, which loses much. Whoever comes in the middle of a step waits for its end."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -47,28 +52,62 @@ def load(options: EngineOptions) -> LoadedEngine:
         ModelRefused: the model cannot be served exactly; the message says why.
     """
     _set_threads(options.threads)
-    model = _load_model(Path(options.root), options.dtype)
+    device, dtype = _device(options.device), _dtype(options.dtype)
+    model = _load_model(Path(options.root), dtype, device)
     expected = reference(model)
-    dtype = _DTYPES[options.dtype]
-    attention = PagedAttention()
+    ours = _has_kernels(device)
+    attention = PagedAttention() if ours else TorchAttention(device)
     attention.attach(model)
-    fused = fuse(model, attention)
-    replace_linears(model)
+    fused = _replace_modules(model, attention) if ours else 0
     pages = max(2, options.cache_bytes // (attention.bytes_per_token(dtype) * PAGE))
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     attention.allocate(pages, dtype)
     attention.set_rows(RowMap.alone(2))
     runner = Runner(SplitModel(model), attention)
-    prove(runner, expected, pages, options.dtype)
+    prove(runner, expected, pages, options.dtype, invariant=ours)
     sampler.warm_up()
     scheduler = Scheduler(
         pages=pages,
         max_num_seqs=options.max_num_seqs,
-        max_num_batched_tokens=options.max_num_batched_tokens,
+        max_num_batched_tokens=options.max_num_batched_tokens or _BATCHED_TOKENS[ours],
         prefix_caching=options.prefix_caching,
     )
     engine = Engine(runner, scheduler, frozenset(options.eos_token_ids))
-    return LoadedEngine(engine, _profile(options.dtype, fused), limit)
+    operators = _our_operators(dtype, fused) if ours else _TORCH_OPERATORS
+    return LoadedEngine(engine, _profile(options.dtype, device) | operators, limit)
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ModelRefused: there is none such, or this build of torch cannot use it.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelRefused(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise ModelRefused(f"dtype {name!r} is none of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether our kernels run there."""
+    return device.type == "cpu"
+
+
+def _replace_modules(model: PreTrainedModel, attention: PagedAttention) -> int:
+    """Put our kernels in the place of the model's modules; how many were fused."""
+    fused = fuse(model, attention)
+    replace_linears(model)
+    return fused
 
 
 def _set_threads(threads: int) -> None:
@@ -77,16 +116,15 @@ def _set_threads(threads: int) -> None:
     numba.set_num_threads(min(count, numba.get_num_threads()))
 
 
-def _load_model(root: Path, dtype: str) -> PreTrainedModel:
-    if dtype not in _DTYPES:
-        raise ModelRefused(f"dtype {dtype!r} is none of {', '.join(_DTYPES)}")
+def _load_model(root: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            root, dtype=_DTYPES[dtype], attn_implementation="eager", local_files_only=True
+            root, dtype=dtype, attn_implementation="eager", local_files_only=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelRefused(f"transformers cannot load {root.name}: {error}") from error
+    model.to(device)  # type: ignore[arg-type]
     model.train(mode=False)
     model.requires_grad_(requires_grad=False)
     return model
@@ -102,19 +140,29 @@ def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int
     return min(options.max_model_len or declared, capacity)
 
 
-def _profile(dtype: str, fused: int) -> dict[str, str]:
+def _profile(dtype: str, device: torch.device) -> dict[str, str]:
     target = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
+    named = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return {
         "dtype": dtype,
-        "device": "cpu",
+        "device": f"{device.type}{named}",
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
         "numba": f"{numba.__version__} llvm {'.'.join(map(str, llvmlite.binding.llvm_version_info))}",
         "libm": " ".join(platform.libc_ver()) or platform.system(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_features": sha256(target.encode()),
-        "linear": arithmetic(_DTYPES[dtype]),
+        "sampler": sampler.NAME,
+    }
+
+
+_TORCH_OPERATORS = {"linear": "torch", "attention": "torch/gathered/v1", "fusion": "none"}
+"""Of devices that our kernels do not run on."""
+
+
+def _our_operators(dtype: torch.dtype, fused: int) -> dict[str, str]:
+    return {
+        "linear": arithmetic(dtype),
         "attention": f"paged/{PAGE}/v2",
         "fusion": f"{fused} modules/v2",
-        "sampler": sampler.NAME,
     }

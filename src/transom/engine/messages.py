@@ -19,11 +19,14 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: tuple[int, ...] = ()
     """Tokens that end a sequence, as the tokenizer's files say."""
     dtype: str = "float32"
+    device: str = "cpu"
+    """As torch names it; ours are the kernels of \"cpu\" only."""
     threads: int = 0
     """0 for one each core."""
     cache_bytes: int = 2 << 30
     max_num_seqs: int = 64
-    max_num_batched_tokens: int = 512
+    max_num_batched_tokens: int = 0
+    """0 for what suits the device."""
     prefix_caching: bool = True
     max_model_len: int = 0
     """0 for what the model declares."""

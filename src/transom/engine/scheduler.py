@@ -4,7 +4,7 @@ A step is made in three turns. Sequences that grew get their pages; where there 
 the most served project starts over later. Then those who wait and are entitled to what others hold take it.
 Then the rows of the step are dealt: first the least served project all that it needs, then the others in the
 order of what they were served, as far as that does not make the step much longer. Interactive work comes
-before batch work throughout, and inside a project tokens of generation come before prompts.
+before batch work throughout, and inside a project prompts come first.
 
 None of it can change an answer: a row's arithmetic knows nothing of the batch.
 """
@@ -13,15 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from heapq import heapify, heappop, heapreplace, nsmallest
+from heapq import heapify, heappop, heappush, heapreplace, nsmallest
 from itertools import count
 
-from transom.engine.fairness import TOKEN_COST, Lane, Lanes, StepTimes
+from transom.engine.fairness import SHORT, TOKEN_COST, Lane, Lanes, StepTimes
 from transom.engine.kernels.attention import PAGE
 from transom.engine.kv_cache import KVCacheManager
 from transom.engine.pages import pages_of
 from transom.engine.preemption import PreemptionPolicy
 from transom.engine.sequence import Sequence
+
+_PATIENCE = 4
+"""A sequence that generates is moved in every so many steps, whatever prompts its project has."""
+
+_GUEST_SECONDS = 10.0
+"""How long a house reckons with another project's return."""
 
 _CANDIDATES = 4
 """Waiting projects that are looked at in a step for what they are entitled to. The others' turn comes, since
@@ -73,6 +79,10 @@ class Scheduler:
         self._policy = PreemptionPolicy(self._lanes, self._cache, max_num_seqs)
         self._arrivals = count()
         self._step = 0
+        self._seconds = 0.0
+        """Time of all steps."""
+        self._guests_until = 0.0
+        """Until then steps are kept short for whoever may come."""
         self._lengths: dict[Sequence, int] = {}
         """Rows of each sequence in the step that is made or runs, in the order of the chunks."""
         self._blocked = False
@@ -158,6 +168,8 @@ class Scheduler:
         self._undo(list(self._lengths))
         self._step += 1
         self._blocked = False
+        if len(self._lanes) > 1:
+            self._guests_until = self._seconds + _GUEST_SECONDS
         # Nobody is preempted once rows are dealt: a page that one sequence is about to fill may by then be
         # part of another.
         self._grow()
@@ -176,6 +188,7 @@ class Scheduler:
             self._lanes.of(chunk.sequence).counter += _service(chunk)
             chunk.sequence.computed = chunk.end
             self._cache.settle(chunk.sequence)
+        self._seconds += seconds
         self._times.observe(sum(chunk.length for chunk in chunks), seconds)
         self._lengths.clear()
 
@@ -257,28 +270,38 @@ class Scheduler:
     def _deal(self) -> None:
         """Deal out the rows of the step.
 
-        A step takes longer the more rows it has, and everybody in it waits for all of them. So the least
-        served project gets what it needs, and the others no more than lets the step take STRETCH times as
-        long: the flood of one does not multiply the latency of another.
+        A step takes longer the more rows it has; everybody in it waits for all of them, and who comes while
+        it runs waits for its end. So where projects share the engine, or have lately, the least served gets
+        what it needs up to the rows of a short step, and the others no more than lets the step take STRETCH
+        times as long: the flood of one does not multiply the latency of another.
         """
         seats = self._lanes.running < self._max_num_seqs
         heap = [(*lane.order, lane) for lane in self._lanes if seats or lane.running]
         heapify(heap)
         rows = 0
         while heap and not rows:
-            rows = self._serve(heappop(heap)[-1])
+            batch, counter, held, number, lane = heappop(heap)
+            rows, service = self._serve(lane)
         if rows and heap:
             left = self._times.most_rows(rows, self._max_num_batched_tokens) - rows
+            # Where a short step did not hold all that it needs, it takes part in the sharing.
+            heappush(heap, (batch, counter + service, held, number, lane))
             self._share(heap, left)
 
-    def _serve(self, lane: Lane) -> int:
-        """Give a project all the rows that it needs and a step can have; how many those were."""
-        left = self._max_num_batched_tokens
+    def _serve(self, lane: Lane) -> tuple[int, int]:
+        """Give a project all the rows that it needs and a step can have; how many, and what they count."""
+        most = self._max_num_batched_tokens
+        if self._seconds < self._guests_until:
+            most = self._times.most_rows(1, most, SHORT)
+        left, service = most, 0
         for sequence in self._work(lane):
-            left -= self._take(sequence, left)
+            decodes = sequence.target - sequence.computed == 1
+            rows = self._take(sequence, left)
+            left -= rows
+            service += TOKEN_COST if decodes else rows
             if not left:
                 break
-        return self._max_num_batched_tokens - left
+        return most - left, service
 
     def _share(self, heap: list[tuple[bool, int, int, int, Lane]], left: int) -> None:
         """Deal `left` rows to projects, a few at a time and each time to the least served."""
@@ -299,25 +322,27 @@ class Scheduler:
     def _hand(self, lane: Lane) -> Iterator[Sequence]:
         """Each sequence of a project as often as it can take another portion."""
         for sequence in self._work(lane):
-            yield sequence
-            while sequence.computed + self._lengths[sequence] < sequence.target:
+            while sequence.computed + self._lengths.get(sequence, 0) < sequence.target:
                 yield sequence
 
     def _work(self, lane: Lane) -> Iterator[Sequence]:
         """The sequences of a project in the order of their turn; who waits is admitted as it comes to it.
 
-        Those who generate come first, the one that was moved least recently before the others; then prompts,
-        so that one is done before the next begins.
+        Prompts come first, so that one is done before the next begins: somebody waits for its first token
+        and has nothing to read. But nobody who generates gives way for more than a few steps; then the one
+        that was moved least recently comes before the others.
         """
         decoding: list[Sequence] = []
         prompts: list[Sequence] = []
         for sequence in lane.running:
             (decoding if sequence.target - sequence.computed == 1 else prompts).append(sequence)
         decoding.sort(key=lambda sequence: sequence.moved)
-        yield from decoding
+        waited = sum(self._step - sequence.moved >= _PATIENCE for sequence in decoding)
+        yield from decoding[:waited]
         yield from prompts
         while self._admit(lane):
             yield lane.running[-1]
+        yield from decoding[waited:]
 
     def _take(self, sequence: Sequence, rows: int) -> int:
         """Add up to `rows` rows of `sequence` to the step; how many there were."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transom.engine.attention import PagedAttention, floats
-from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.arrays import Floats, Operand
 from transom.engine.kernels.fused import add_norm, gate, rms_norm
 from transom.engine.linear import Product, Weight
 
@@ -33,7 +33,13 @@ class Norm:
 
     def __call__(self, rows: Floats) -> Floats:
         """[rows, width] to the same."""
-        return rms_norm(rows, self.weight, self.eps)
+        out = np.empty_like(rows)
+        self.into(rows, out)
+        return out
+
+    def into(self, rows: Floats, out: Operand) -> None:
+        """The same, written where a product wants it."""
+        rms_norm(rows, self.weight, self.eps, out)
 
 
 class MLP:
@@ -43,10 +49,13 @@ class MLP:
         self._gate_up = stacked(original, GATED)
         self._down = stacked(original, ("down_proj",))
         self._gelu = gelu
+        self.operand = self._gate_up.operand
 
-    def __call__(self, rows: Floats) -> Floats:
-        """[rows, width] to the same."""
-        return self._down(gate(self._gate_up(rows), self._gelu))
+    def __call__(self, rows: Operand) -> Floats:
+        """[rows, width], perhaps in an `operand`, to [rows, width]."""
+        inner = self._down.operand(rows.shape[0])
+        gate(self._gate_up(rows), self._gelu, inner)
+        return self._down(inner)
 
 
 class Attention:
@@ -58,11 +67,16 @@ class Attention:
         self._paged = paged
         self._index = int(original.layer_idx)  # type: ignore[arg-type]
         self._norms = norms
+        self._is_even = paged.specs[self._index].value_dim % 2 == 0
+        self.operand = self._qkv.operand
 
-    def __call__(self, rows: Floats, rotation: Rotation) -> Floats:
-        """[rows, width] to the same."""
-        mixed = self._paged.rotate_and_attend(self._index, self._qkv(rows), rotation, self._norms)
-        return self._out(mixed.reshape(mixed.shape[0], -1))
+    def __call__(self, rows: Operand, rotation: Rotation) -> Floats:
+        """[rows, width], perhaps in an `operand`, to [rows, width]."""
+        mixed = self._out.operand(rows.shape[0])
+        if not self._is_even:  # then a pair would belong to two heads
+            mixed = np.empty((rows.shape[0], self._out.in_features), np.float32)
+        self._paged.rotate_and_attend(self._index, self._qkv(rows), rotation, self._norms, mixed)
+        return self._out(mixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +95,14 @@ class Layer:
 
     def __call__(self, residual: Floats, rotation: Rotation) -> Floats:
         """[rows, width] to the same; `residual` is written over."""
-        attended = self.attention(self.attention_norm(residual), rotation)
+        seen = self.attention.operand(residual.shape[0])
+        self.attention_norm.into(residual, seen)
+        attended = self.attention(seen, rotation)
         if self.attended_norm is not None:
             attended = self.attended_norm(attended)
-        output = self.mlp(add_norm(residual, attended, self.mlp_norm.weight, self.mlp_norm.eps))
+        seen = self.mlp.operand(residual.shape[0])
+        add_norm(residual, attended, self.mlp_norm.weight, self.mlp_norm.eps, seen)
+        output = self.mlp(seen)
         if self.output_norm is not None:
             output = self.output_norm(output)
         residual += output

@@ -54,7 +54,7 @@ class EngineProfile(Frozen):
     cpu_features: str
     """Digest of what the just-in-time compiler targets: CPU name and instruction set."""
     linear: str
-    """Matrix-product kernel that passed the self-test, such as `onednn-packed/2`."""
+    """What matrix products compute, such as `tiles/float32/v1`."""
     attention: str
     fusion: str
     """How many modules were replaced by fused ones, and by which version of them."""

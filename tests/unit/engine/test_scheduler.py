@@ -33,20 +33,26 @@ def test_prompts_are_cut_to_the_step_and_finished_one_after_the_other():
         engine.submit(ask([ord(name)] * 40, name=name))
     assert shape(engine.step()) == [("x", 0, 30)]
     assert shape(engine.step()) == [("x", 30, 10), ("y", 0, 20)]
-    assert shape(engine.step()) == [("x", 40, 1), ("y", 20, 20), ("z", 0, 9)]
+    assert shape(engine.step()) == [("y", 20, 20), ("z", 0, 10)]
     engine.run()
     assert all_finished(engine)
 
 
-def test_sequences_that_generate_come_before_prompts():
+def test_prompts_come_first_and_nobody_who_generates_waits_for_long():
     engine = StandInEngine(max_num_batched_tokens=4)
-    engine.submit(ask([1] * 20, name="prompt"))
+    engine.submit(ask([2], 20, name="generates"))
     engine.step()
-    engine.submit(ask([2], 20, name="late", project="a"))
-    for _ in range(4):
-        engine.step()
-    chunks = shape(engine.step())
-    assert chunks[0][2] == 1
+    engine.submit(ask([1] * 24, name="prompt"))
+    turns = [shape(engine.step()) for _ in range(6)]
+    assert [[name for name, _, _ in turn] for turn in turns] == [
+        ["prompt"],
+        ["prompt"],
+        ["prompt"],
+        ["generates", "prompt"],
+        ["prompt"],
+        ["prompt"],
+    ]
+    assert turns[3][1][2] == 3
     engine.run()
     assert all_finished(engine)
 
@@ -141,9 +147,12 @@ def test_a_project_below_its_share_takes_pages_from_the_one_that_holds_most():
         engine.submit(ask([index] * 60, 100, project="flood"))
     for _ in range(4):
         engine.step()
-    engine.submit(ask([99] * 60, 20, project="guest", name="guest"))
+    before = engine.scheduler.preemptions
+    # As many pages as one of the flood, and no more rows than a short step has.
+    engine.submit(ask([99] * 48, 20, project="guest", name="guest"))
     engine.step()
     assert engine.answers["guest"].times
+    assert engine.scheduler.preemptions > before
     engine.run()
     assert all_finished(engine)
 
@@ -197,13 +206,14 @@ def test_only_those_who_got_a_token_give_way_to_another_project():
 
 
 def test_prompts_admitted_by_right_are_computed_one_after_the_other():
-    engine = StandInEngine(max_num_seqs=4, max_num_batched_tokens=64, pages=200)
+    # So few rows that every step is a short one.
+    engine = StandInEngine(max_num_seqs=4, max_num_batched_tokens=48, pages=200)
     for index in range(4):
         engine.submit(ask([index] * 4, 100, project="flood"))
     engine.step()
     for name in "xy":
-        engine.submit(ask([ord(name)] * 50, 5, project="guest", name=name))
-    assert shape(engine.step())[:2] == [("x", 0, 50), ("y", 0, 14)]
+        engine.submit(ask([ord(name)] * 40, 5, project="guest", name=name))
+    assert shape(engine.step()) == [("x", 0, 40), ("y", 0, 8)]
     engine.run()
     assert all_finished(engine)
 
@@ -246,7 +256,8 @@ def test_batch_work_takes_nothing_from_batch_work_while_something_interactive_wa
         engine.submit(ask([2 + index] * 65, 60, project="b", priority="batch", name=f"b{index}"))
     engine.step()
     engine.submit(ask([1] * 270, 200, project="a", name="large"))
-    engine.step()
+    while not engine.answers["large"].tokens:
+        engine.step()
     assert engine.scheduler.pages_used == 20 + 17
     engine.submit(ask([4] * 380, 4, project="a", name="waits"))
     engine.submit(ask([5] * 40, 4, project="c", priority="batch", name="c"))
@@ -274,7 +285,8 @@ def test_what_others_leave_of_a_step_is_dealt_evenly():
     engine = StandInEngine(check=False, max_num_seqs=64, pages=1000, max_num_batched_tokens=512)
     for project, count in (("light", 1), ("x", 30), ("y", 30)):
         for index in range(count):
-            engine.submit(ask([index] * 4, 1000, project=project))
+            # One row each: rows of longer prompts come in larger portions and cost less than tokens.
+            engine.submit(ask([index], 1000, project=project))
     for _ in range(30):
         engine.step()
     for row in engine.rows[-20:]:
@@ -284,13 +296,15 @@ def test_what_others_leave_of_a_step_is_dealt_evenly():
 
 
 def test_interactive_work_takes_seats_and_pages_from_batch_work_at_once():
-    engine = StandInEngine(pages=41, max_num_seqs=4, max_num_batched_tokens=512)
+    engine = StandInEngine(pages=31, max_num_seqs=4, max_num_batched_tokens=512)
     for index in range(8):
         engine.submit(ask([index] * 100, 30, project="a", priority="batch"))
     for _ in range(3):
         engine.step()
+    # Seats and pages are short, and a short step has rows for all three prompts.
+    assert (engine.scheduler.running, engine.scheduler.pages_used) == (4, 28)
     for index in range(3):
-        engine.submit(ask([50 + index] * 100, 30, project="a", name=f"i{index}"))
+        engine.submit(ask([50 + index] * 16, 30, project="a", name=f"i{index}"))
     engine.step()
     assert all(len(engine.answers[f"i{index}"].tokens) == 1 for index in range(3))
     engine.run()

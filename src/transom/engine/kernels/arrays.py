@@ -11,5 +11,8 @@ Longs = NDArray[np.int64]
 Words = NDArray[np.uint32]
 Flags = NDArray[np.bool_]
 
+Operand = NDArray[np.float32] | NDArray[np.uint32]
+"""Rows that a product is given: numbers as they are, or pairs of bfloat16, as bits."""
+
 Stored = NDArray[np.float32] | NDArray[np.uint16]
 """Numbers as they are, or rounded to bfloat16, as bits."""

@@ -16,8 +16,8 @@ import math
 import numba
 import numpy as np
 
-from transom.engine.kernels.arrays import Floats, Ints, Stored
-from transom.engine.kernels.bfloat16 import as_stored
+from transom.engine.kernels.arrays import Floats, Ints, Operand, Stored
+from transom.engine.kernels.bfloat16 import as_stored, hand_over
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, ROWS, VECTORS, narrow_tile, wide_tile
@@ -123,7 +123,8 @@ def _attend_block(
     places: tuple[Ints, Ints, Ints],
     shape: tuple[np.float32, int, np.float32],
     sinks: Floats,
-    out: Floats,
+    value_dim: int,
+    out: Operand,
 ) -> None:
     """Attention of consecutive positions of one sequence, for the heads that share one head of the cache.
 
@@ -135,7 +136,7 @@ def _attend_block(
     scale, window, softcap = shape
     table = tables[row_sequence[first]]
     group, dim = query.shape[1] // keys.shape[1], query.shape[2]
-    value_dim, padded = out.shape[2], values.shape[3]
+    padded = values.shape[3]
     start = max(0, row_position[first] - window + 1) if window > 0 else 0
     first_page = start // PAGE
     pages = row_position[first + rows - 1] // PAGE - first_page + 1
@@ -162,9 +163,9 @@ def _attend_block(
         block = values[table[first_page + page], kv_head]
         _multiply_lines(scores[:, page * PAGE :], lines, block, PAGE, padded, mixed, 0, True)
     for line in range(lines):
-        target = out[first + line // group, kv_head * group + line % group]
-        for d in range(value_dim):
-            target[d] = mixed[line, d] / totals[line]
+        for d in range(padded):
+            mixed[line, d] /= totals[line]
+        hand_over(mixed[line, :value_dim], out[first + line // group, kv_head * group + line % group])
 
 
 @parallel_kernel
@@ -175,7 +176,8 @@ def attend(
     blocks: Ints,
     shape: tuple[np.float32, int, np.float32],
     sinks: Floats,
-    out: Floats,
+    value_dim: int,
+    out: Operand,
     threads: int,
 ) -> None:
     """Attention of `rows` packed query rows.
@@ -189,7 +191,8 @@ def attend(
         shape: what multiplies the scores; how many positions a row sees, itself included, 0 for all; and
             the cap, by which scores become `softcap * tanh(scores / softcap)`, 0 for none.
         sinks: [heads], a learned score without a value, -inf for none.
-        out: [rows, heads, value_dim], written.
+        value_dim: dimensions of a value, of which there may be more in the cache.
+        out: [rows, heads, value_dim], written; or pairs of these.
         threads: how many share the work.
     """
     kv_heads = cache[0].shape[1]
@@ -199,7 +202,7 @@ def attend(
         work = take(counter)
         while work < total:
             first, rows = blocks[work // kv_heads]
-            _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, out)
+            _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, value_dim, out)
             work = take(counter)
 
 

@@ -1,7 +1,4 @@
-"""Rounding to bfloat16: to nearest, ties to even, as everywhere. Its bits are a float32's upper half.
-
-Rows are rounded side by side by several threads where there are many; each number is on its own.
-"""
+"""Rounding to bfloat16: to nearest, ties to even, as everywhere. Its bits are a float32's upper half."""
 
 from __future__ import annotations
 
@@ -10,12 +7,8 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from transom.engine.kernels.arrays import Floats, Stored, Words
+from transom.engine.kernels.arrays import Floats, Operand, Stored, Words
 from transom.engine.kernels.compile import kernel, parallel_kernel
-
-_FEW = 1 << 16
-"""Numbers up to which one thread is faster than several."""
-
 
 _HALF = np.uint32(0x7FFF)
 _UPPER = np.uint32(0xFFFF0000)
@@ -42,45 +35,58 @@ def _as_stored(number, where):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
 
 
 @kernel
-def _nearest(bits: Words, out: Words) -> None:
-    """Bits of float32 to bits of the nearest bfloat16, in the upper halves."""
-    for i in range(bits.shape[0]):
-        word = bits[i]
-        out[i] = (word + _HALF + ((word >> _SHIFT) & _ONE)) & _UPPER
-
-
-@kernel
-def _pair(bits: Words, scratch: Words, out: Words) -> None:
-    """The bfloat16 numbers 2i and 2i + 1 of a row to word i, the first in the lower half."""
-    _nearest(bits, scratch)
+def _pair(values: Floats, out: Words) -> None:
+    """The numbers 2i and 2i + 1, rounded, to word i, the first in its lower half; zero joins an odd one."""
+    bits = values.view(np.uint32)
     for i in range(bits.shape[0] // 2):
-        out[i] = (scratch[2 * i] >> _SHIFT) | scratch[2 * i + 1]
+        low, high = bits[2 * i], bits[2 * i + 1]
+        low = (low + _HALF + ((low >> _SHIFT) & _ONE)) >> _SHIFT
+        out[i] = low | ((high + _HALF + ((high >> _SHIFT) & _ONE)) & _UPPER)
     if bits.shape[0] % 2:
-        out[out.shape[0] - 1] = scratch[bits.shape[0] - 1] >> _SHIFT
+        last = bits[bits.shape[0] - 1]
+        out[out.shape[0] - 1] = (last + _HALF + ((last >> _SHIFT) & _ONE)) >> _SHIFT
 
 
-@kernel
-def _pair_few(bits: Words, out: Words) -> None:
-    scratch = np.empty(bits.shape[1], np.uint32)
-    for row in range(bits.shape[0]):
-        _pair(bits[row], scratch, out[row])
+def hand_over(values: Floats, out: Operand) -> None:
+    """Write a row as the product that comes next wants it: as it is, or as pairs of bfloat16; for kernels."""
+    raise NotImplementedError
+
+
+@overload(hand_over)
+def _hand_over(values, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+    if out.dtype == types.uint32:
+        return lambda values, out: _pair(values, out)  # noqa: PLW0108  # an implementation is a function
+
+    def copy(values, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        for i in range(values.shape[0]):
+            out[i] = values[i]
+
+    return copy
 
 
 @parallel_kernel
-def _pair_many(bits: Words, out: Words) -> None:
-    for row in numba.prange(bits.shape[0]):
-        _pair(bits[row], np.empty(bits.shape[1], np.uint32), out[row])
+def _pair_rows(rows: Floats, out: Words) -> None:
+    for row in numba.prange(rows.shape[0]):
+        _pair(rows[row], out[row])
 
 
 def round_to_pairs(rows: Floats) -> Words:
     """[rows, width] to [rows, (width + 1) // 2], two bfloat16 numbers a word; zero joins an odd one."""
     out = np.empty((rows.shape[0], (rows.shape[1] + 1) // 2), np.uint32)
-    (_pair_few if rows.size <= _FEW else _pair_many)(rows.view(np.uint32), out)
+    _pair_rows(rows, out)
     return out
+
+
+@parallel_kernel
+def _round_rows(rows: Words, out: Words) -> None:
+    for row in numba.prange(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            word = rows[row, i]
+            out[row, i] = (word + _HALF + ((word >> _SHIFT) & _ONE)) & _UPPER
 
 
 def round_rows(rows: Floats) -> Floats:
     """[rows, width] to the same, as float32 numbers that bfloat16 has."""
     out = np.empty_like(rows)
-    _nearest(rows.view(np.uint32).reshape(-1), out.view(np.uint32).reshape(-1))
+    _round_rows(rows.view(np.uint32), out.view(np.uint32))
     return out

@@ -11,13 +11,18 @@ import math
 import numba
 import numpy as np
 
-from transom.engine.kernels.arrays import Floats, Ints
+from transom.engine.kernels.arrays import Floats, Ints, Operand
 from transom.engine.kernels.attention import PAGE, Cache
-from transom.engine.kernels.bfloat16 import as_stored
+from transom.engine.kernels.bfloat16 import as_stored, hand_over
 from transom.engine.kernels.compile import kernel, parallel_kernel
 
 _FEW = 1 << 14
 """Numbers up to which one thread is faster than several."""
+
+_BLOCK = 8
+"""Rows that a thread takes at a time."""
+
+_NOTHING: Floats = np.empty((0, 0), np.float32)
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
@@ -50,35 +55,41 @@ def _inverse_rms(row: Floats, eps: np.float32) -> np.float32:
 
 
 @kernel
-def _norm_row(row: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
-    scale = _inverse_rms(row, eps)
-    for i in range(row.shape[0]):
-        out[i] = row[i] * scale * weight[i]
-
-
-@kernel
-def _norm_few(rows: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
-    for row in range(rows.shape[0]):
-        _norm_row(rows[row], weight, eps, out[row])
+def _norm_rows(
+    residual: Floats, added: Floats, weight: Floats, eps: np.float32, out: Operand, first: int, end: int
+) -> None:
+    width = residual.shape[1]
+    normed = np.empty(width, np.float32)
+    for row in range(first, end):
+        line = residual[row]
+        if added.shape[0]:
+            for i in range(width):
+                line[i] += added[row, i]
+        scale = _inverse_rms(line, eps)
+        for i in range(width):
+            normed[i] = line[i] * scale * weight[i]
+        hand_over(normed, out[row])
 
 
 @parallel_kernel
-def _norm_many(rows: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
-    for row in numba.prange(rows.shape[0]):
-        _norm_row(rows[row], weight, eps, out[row])
+def _norm_many(residual: Floats, added: Floats, weight: Floats, eps: np.float32, out: Operand) -> None:
+    count = residual.shape[0]
+    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+        first = block * _BLOCK
+        _norm_rows(residual, added, weight, eps, out, first, min(count, first + _BLOCK))
 
 
-def rms_norm(rows: Floats, weight: Floats, eps: np.float32) -> Floats:
-    """Rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
-    out = np.empty_like(rows)
-    (_norm_few if rows.size <= _FEW else _norm_many)(rows, weight, eps, out)
-    return out
+def rms_norm(rows: Floats, weight: Floats, eps: np.float32, out: Operand) -> None:
+    """Out = rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
+    add_norm(rows, _NOTHING, weight, eps, out)
 
 
-def add_norm(residual: Floats, added: Floats, weight: Floats, eps: np.float32) -> Floats:
-    """Add to the residual stream, in place, and norm it; all [rows, width]."""
-    residual += added
-    return rms_norm(residual, weight, eps)
+def add_norm(residual: Floats, added: Floats, weight: Floats, eps: np.float32, out: Operand) -> None:
+    """Add to the residual stream, in place, and norm it; all [rows, width], `added` perhaps empty."""
+    if residual.size <= _FEW:
+        _norm_rows(residual, added, weight, eps, out, 0, residual.shape[0])
+    else:
+        _norm_many(residual, added, weight, eps, out)
 
 
 @kernel
@@ -113,26 +124,27 @@ def _gate_row(gate: Floats, up: Floats, gelu: bool, powers: Ints, out: Floats) -
 
 
 @kernel
-def _gate_few(gate_up: Floats, gelu: bool, out: Floats) -> None:
-    width = out.shape[1]
-    powers = np.empty(width, np.int32)
-    for row in range(out.shape[0]):
-        _gate_row(gate_up[row, :width], gate_up[row, width:], gelu, powers, out[row])
+def _gate_rows(gate_up: Floats, gelu: bool, out: Operand, first: int, end: int) -> None:
+    width = gate_up.shape[1] // 2
+    powers, gated = np.empty(width, np.int32), np.empty(width, np.float32)
+    for row in range(first, end):
+        _gate_row(gate_up[row, :width], gate_up[row, width:], gelu, powers, gated)
+        hand_over(gated, out[row])
 
 
 @parallel_kernel
-def _gate_many(gate_up: Floats, gelu: bool, out: Floats) -> None:
-    width = out.shape[1]
-    for row in numba.prange(out.shape[0]):
-        powers = np.empty(width, np.int32)
-        _gate_row(gate_up[row, :width], gate_up[row, width:], gelu, powers, out[row])
+def _gate_many(gate_up: Floats, gelu: bool, out: Operand) -> None:
+    count = gate_up.shape[0]
+    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+        _gate_rows(gate_up, gelu, out, block * _BLOCK, min(count, (block + 1) * _BLOCK))
 
 
-def gate(gate_up: Floats, gelu: bool) -> Floats:
+def gate(gate_up: Floats, gelu: bool, out: Operand) -> None:
     """[rows, 2 * width], gates first, to [rows, width]: SwiGLU, or GeGLU (by tanh) if `gelu`."""
-    out = np.empty((gate_up.shape[0], gate_up.shape[1] // 2), np.float32)
-    (_gate_few if out.size <= _FEW else _gate_many)(gate_up, gelu, out)
-    return out
+    if gate_up.size <= 2 * _FEW:
+        _gate_rows(gate_up, gelu, out, 0, gate_up.shape[0])
+    else:
+        _gate_many(gate_up, gelu, out)
 
 
 @kernel
@@ -154,8 +166,7 @@ def _rotate_head(
 
 
 @kernel
-def _rotate_row(
-    row: int,
+def _rotate_rows(
     qkv: Floats,
     rotation: tuple[Floats, Floats],
     norms: tuple[Floats, Floats, np.float32],
@@ -163,39 +174,28 @@ def _rotate_row(
     cache: Cache,
     value_dim: int,
     query: Floats,
+    first: int,
+    end: int,
 ) -> None:
     tables, row_sequence, row_position = places
     q_weight, k_weight, eps = norms
-    line, cos, sin = qkv[row], rotation[0][row], rotation[1][row]
-    page, slot = tables[row_sequence[row], row_position[row] // PAGE], row_position[row] % PAGE
-    keys, values = cache[0][page], cache[1][page]
     heads, dim = query.shape[1:]
-    kv_heads = keys.shape[0]
-    for head in range(heads):
-        _rotate_head(line[head * dim : (head + 1) * dim], q_weight, eps, cos, sin, query[row, head])
+    kv_heads = cache[0].shape[1]
     rotated = np.empty(dim, np.float32)
-    for head in range(kv_heads):
-        at = (heads + head) * dim
-        _rotate_head(line[at : at + dim], k_weight, eps, cos, sin, rotated)
-        for d in range(dim):
-            keys[head, d, slot] = as_stored(rotated[d], keys)
-        at = (heads + kv_heads) * dim + head * value_dim
-        for d in range(value_dim):
-            values[head, slot, d] = as_stored(line[at + d], values)
-
-
-@kernel
-def _rotate_few(
-    qkv: Floats,
-    rotation: tuple[Floats, Floats],
-    norms: tuple[Floats, Floats, np.float32],
-    places: tuple[Ints, Ints, Ints],
-    cache: Cache,
-    value_dim: int,
-    query: Floats,
-) -> None:
-    for row in range(qkv.shape[0]):
-        _rotate_row(row, qkv, rotation, norms, places, cache, value_dim, query)
+    for row in range(first, end):
+        line, cos, sin = qkv[row], rotation[0][row], rotation[1][row]
+        page, slot = tables[row_sequence[row], row_position[row] // PAGE], row_position[row] % PAGE
+        keys, values = cache[0][page], cache[1][page]
+        for head in range(heads):
+            _rotate_head(line[head * dim : (head + 1) * dim], q_weight, eps, cos, sin, query[row, head])
+        for head in range(kv_heads):
+            at = (heads + head) * dim
+            _rotate_head(line[at : at + dim], k_weight, eps, cos, sin, rotated)
+            for d in range(dim):
+                keys[head, d, slot] = as_stored(rotated[d], keys)
+            at = (heads + kv_heads) * dim + head * value_dim
+            for d in range(value_dim):
+                values[head, slot, d] = as_stored(line[at + d], values)
 
 
 @parallel_kernel
@@ -208,8 +208,10 @@ def _rotate_many(
     value_dim: int,
     query: Floats,
 ) -> None:
-    for row in numba.prange(qkv.shape[0]):
-        _rotate_row(row, qkv, rotation, norms, places, cache, value_dim, query)
+    count = qkv.shape[0]
+    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+        first, end = block * _BLOCK, min(count, (block + 1) * _BLOCK)
+        _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, first, end)
 
 
 def rotate_and_store(
@@ -232,4 +234,7 @@ def rotate_and_store(
         value_dim: dimensions of a value.
         query: [rows, heads, dim], written.
     """
-    (_rotate_few if qkv.size <= _FEW else _rotate_many)(qkv, rotation, norms, places, cache, value_dim, query)
+    if qkv.size <= _FEW:
+        _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, 0, qkv.shape[0])
+    else:
+        _rotate_many(qkv, rotation, norms, places, cache, value_dim, query)

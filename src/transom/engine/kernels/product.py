@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.arrays import Floats, Operand
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, ROWS, VECTORS, wide_tile
@@ -19,9 +19,6 @@ _DEPTH = 2048
 
 _BLOCK = 64
 """Rows that one thread takes at a time."""
-
-Rows = NDArray[np.float32] | NDArray[np.uint32]
-"""[rows, depth]."""
 
 Panels = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
 """[panels, depth, COLUMNS]: the columns of a weight matrix in panels, the last one filled up with zeros."""
@@ -37,7 +34,7 @@ def pack(matrix: Panels) -> Panels:
 
 
 @kernel
-def _multiply_panel(rows: Rows, panel: Panels, bias: Floats, out: Floats, at: int) -> None:
+def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at: int) -> None:
     """Columns of `out`, of which the first number is out.flat[at], from one panel."""
     count, depth = rows.shape
     stride = out.shape[1]
@@ -56,7 +53,7 @@ def _multiply_panel(rows: Rows, panel: Panels, bias: Floats, out: Floats, at: in
 
 
 @kernel
-def _multiply_block(rows: Rows, first: int, panel: Panels, number: int, bias: Floats, out: Floats) -> None:
+def _multiply_block(rows: Operand, first: int, panel: Panels, number: int, bias: Floats, out: Floats) -> None:
     """The rows from `first` on, as many as one block has, times the panel of that number."""
     columns, left = out.shape[1], number * COLUMNS
     end = min(rows.shape[0], first + _BLOCK)
@@ -71,7 +68,7 @@ def _multiply_block(rows: Rows, first: int, panel: Panels, number: int, bias: Fl
 
 
 @parallel_kernel
-def multiply(rows: Rows, panels: Panels, bias: Floats, out: Floats, threads: int) -> None:
+def multiply(rows: Operand, panels: Panels, bias: Floats, out: Floats, threads: int) -> None:
     """Out = rows · panels + bias, the sum of each number starting from the bias.
 
     Args:
