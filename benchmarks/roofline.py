@@ -20,7 +20,7 @@ from time import perf_counter
 
 # As in the engine's own process; both must be set before torch and numba are imported.
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch

@@ -61,13 +61,13 @@ def test_a_row_is_multiplied_alike_in_every_company(dtype, pairs, monkeypatch):
 def test_one_thread_multiplies_like_two(monkeypatch):
     import numba
 
-    multiply = Product(weight(480, 300, torch.float32))
+    given_weight = weight(480, 300, torch.float32)
     rows = np.random.default_rng(3).standard_normal((70, 300)).astype(np.float32)
-    both = multiply(rows)
+    both = Product(given_weight)(rows)
     threads = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        assert np.array_equal(multiply(rows), both)
+        assert np.array_equal(Product(given_weight)(rows), both)
     finally:
         numba.set_num_threads(threads)
 

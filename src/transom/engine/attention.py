@@ -86,6 +86,7 @@ class PagedAttention:
         self._sinks: dict[int, Floats] = {}
         self._cache: dict[int, Cache] = {}
         self._rows: RowMap | None = None
+        self._threads = numba.get_num_threads()
 
     def attach(self, model: PreTrainedModel) -> None:
         """Make `model` attend through this object, and learn its layers by one forward of two tokens.
@@ -197,7 +198,7 @@ class PagedAttention:
             self._sinks[index],
             spec.value_dim,
             out.reshape(out.shape[0], spec.heads, -1),
-            numba.get_num_threads(),
+            self._threads,
         )
 
     def _mapped(self) -> RowMap:

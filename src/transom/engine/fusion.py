@@ -34,12 +34,14 @@ from transom.engine.stand_ins import (
     Layer,
     Norm,
     QueryKeyNorms,
+    Stream,
 )
 
 _PROBE_ROWS = 6
 _TOLERANCE = 1e-4
 """Largest difference on the probe rows, relative to the largest number there, in float32."""
 
+_LAYER = 3
 _NORMS = ("q_norm", "k_norm")
 _NO_WEIGHT: Floats = np.empty(0, np.float32)
 
@@ -55,19 +57,30 @@ def fuse(model: PreTrainedModel, paged: PagedAttention) -> int:
     The model must already attend through `paged`, whose cache is made small here and is not to be kept.
     """
     replaced: list[str] = []
-    for name, call in _record(model, paged).items():
-        if any(name.startswith(f"{whole}.") for whole in replaced) or not _agrees(call, paged):
+    stream = Stream()
+    calls = _record(model, paged)
+    for name, call in calls.items():
+        if _is_part(name, replaced) or not _agrees(call, paged):
             continue
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, _stand_in(call.module, paged))
+        setattr(model.get_submodule(parent), leaf, _stand_in(call.module, paged, stream))
         replaced.append(name)
+    layers = sum(_size(calls[name].module) == _LAYER for name in replaced)
+    # Every layer is a stand-in, and whatever norm reads what comes out of them.
+    stream.wide = layers == model.config.get_text_config().num_hidden_layers and all(
+        name in replaced or _is_part(name, replaced) for name in calls
+    )
     return len(replaced)
+
+
+def _is_part(name: str, wholes: Iterable[str]) -> bool:
+    return any(name.startswith(f"{whole}.") for whole in wholes)
 
 
 def _agrees(call: _Call, paged: PagedAttention) -> bool:
     """Whether a stand-in computes what the module does, tried in float32, where a difference shows."""
     module = copy.deepcopy(call.module).float()
-    stand_in = _stand_in(module, paged)
+    stand_in = _stand_in(module, paged, Stream())
     args, kwargs = _widened(call.args), _widened(call.kwargs)
     return stand_in is not None and _close(stand_in(*args, **kwargs), module(*args, **kwargs))
 
@@ -120,14 +133,14 @@ def _record(model: PreTrainedModel, paged: PagedAttention) -> dict[str, _Call]:
 def _size(module: nn.Module) -> int:
     """3 for a layer, 2 for an attention or MLP, 1 for a norm; 0 for what is not replaced."""
     if _parts(module) in (_BEFORE, _AROUND):
-        return 3
+        return _LAYER
     return 2 if _is_gated_mlp(module) or _is_attention(module) else int(_is_norm(module))
 
 
-def _stand_in(module: nn.Module, paged: PagedAttention) -> nn.Module | None:
+def _stand_in(module: nn.Module, paged: PagedAttention, stream: Stream) -> nn.Module | None:
     if _parts(module) in (_BEFORE, _AROUND):
         layer = _read_layer(module, paged)
-        return None if layer is None else FusedLayer(module, layer)
+        return None if layer is None else FusedLayer(module, layer, stream)
     if _is_gated_mlp(module):
         mlp = _read_mlp(module)
         return None if mlp is None else FusedMLP(module, mlp)

@@ -66,6 +66,7 @@ class Product:
         self._bias = _NO_BIAS if weight.bias is None else floats(weight.bias)
         self._paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
         self._rounded = matrix.dtype == torch.bfloat16
+        self._threads = numba.get_num_threads()
         self._panels = pack(_pairs(matrix) if self._paired else _numbers(matrix))
 
     def operand(self, rows: int) -> Operand:
@@ -77,7 +78,7 @@ class Product:
     def __call__(self, rows: Operand) -> Floats:
         """[rows, in], or what `operand` gave, to [rows, out]."""
         out = np.empty((rows.shape[0], self.out_features), np.float32)
-        multiply(self._operand(rows), self._panels, self._bias, out, numba.get_num_threads())
+        multiply(self._operand(rows), self._panels, self._bias, out, self._threads)
         return out
 
     def _operand(self, rows: Operand) -> Operand:

@@ -160,12 +160,42 @@ class FusedAttention(_StandIn):
         return _like(hidden_states, found), None
 
 
+class Stream:
+    """What the fused layers of one model share."""
+
+    def __init__(self) -> None:
+        self.wide = False
+        """Whether hidden rows stay float32 from layer to layer in a narrower model: only where nothing but
+        stand-ins reads them."""
+        self._newest: Tensor | None = None
+        self._embeddings: tuple[Tensor, Tensor] | None = None
+        self._rotation: Rotation | None = None
+
+    def rotation(self, position_embeddings: tuple[Tensor, Tensor]) -> Rotation:
+        """Cosines and sines, converted once for all layers that are given the same."""
+        if self._rotation is None or self._embeddings is not position_embeddings:
+            self._embeddings, self._rotation = position_embeddings, _rotation(position_embeddings)
+        return self._rotation
+
+    def open(self, hidden: Tensor) -> Floats:
+        """The rows of a layer's input, to be written over."""
+        rows = _rows(hidden)
+        # What the layer before returned belongs to nobody else.
+        return rows if hidden is self._newest or hidden.dtype != torch.float32 else rows.copy()
+
+    def close(self, rows: Floats, hidden: Tensor) -> Tensor:
+        """The rows as a layer's output, in the shape of its input."""
+        self._newest = torch.from_numpy(rows).view(hidden.shape) if self.wide else _like(hidden, rows)
+        return self._newest
+
+
 class FusedLayer(_StandIn):
     """A whole decoder layer."""
 
-    def __init__(self, original: nn.Module, layer: Layer) -> None:
+    def __init__(self, original: nn.Module, layer: Layer, stream: Stream) -> None:
         super().__init__(original)
         self._layer = layer
+        self._stream = stream
 
     def forward(
         self,
@@ -175,10 +205,8 @@ class FusedLayer(_StandIn):
         **_ignored: object,
     ) -> Tensor:
         """[1, rows, width] to the same."""
-        residual = _rows(hidden_states)
-        if hidden_states.dtype == torch.float32:
-            residual = residual.copy()  # it is still the caller's
-        return _like(hidden_states, self._layer(residual, _rotation(position_embeddings)))
+        rows = self._layer(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
+        return self._stream.close(rows, hidden_states)
 
 
 def stacked(module: nn.Module, names: Iterable[str]) -> Product:
