@@ -142,7 +142,8 @@ def _attend_block(
     pages = row_position[first + rows - 1] // PAGE - first_page + 1
     lines = rows * group
     queries = np.empty((lines, dim), np.float32)
-    scores = np.empty((lines, pages * PAGE), np.float32)
+    # A page more to a line, so that the lines do not fall on the same few places of the processor's cache.
+    scores = np.empty((lines, (pages + 1) * PAGE), np.float32)
     exponents = np.empty(pages * PAGE, np.int32)
     totals = np.empty(lines, np.float32)
     mixed = np.zeros((lines, padded), np.float32)
@@ -156,9 +157,10 @@ def _attend_block(
         position = row_position[first + line // group]
         low = max(0, position - window + 1) - first_page * PAGE if window > 0 else 0
         high = position + 1 - first_page * PAGE
-        _scale(scores[line], low, high, scale, softcap)
+        own = scores[line, : pages * PAGE]
+        _scale(own, low, high, scale, softcap)
         sink = sinks[kv_head * group + line % group]
-        totals[line] = _softmax(scores[line], low, high, sink, exponents)
+        totals[line] = _softmax(own, low, high, sink, exponents)
     for page in range(pages):
         block = values[table[first_page + page], kv_head]
         _multiply_lines(scores[:, page * PAGE :], lines, block, PAGE, padded, mixed, 0, True)
