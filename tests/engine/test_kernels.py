@@ -182,7 +182,7 @@ class Cache:
         rng = np.random.default_rng(seed)
         pages = -(-length // PAGE)
         self.cache = empty_cache(pages + 3, kv_heads, dim, dim)
-        self.cache[0][:], self.cache[1][:] = 7e3, -9e3
+        self.cache[0][:], self.cache[1][:] = np.nan, np.nan  # what nobody may see
         self.table = (1 + rng.permutation(pages))[None].astype(np.int32)
         self.key = rng.standard_normal((length, kv_heads, dim)).astype(np.float32)
         self.value = rng.standard_normal((length, kv_heads, dim)).astype(np.float32)

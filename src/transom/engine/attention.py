@@ -19,7 +19,15 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from transom.engine.kernels.arrays import Floats, Ints, Operand
-from transom.engine.kernels.attention import Cache, attend, blocks_of, empty_cache, no_sinks, store
+from transom.engine.kernels.attention import (
+    Cache,
+    attend,
+    blocks_of,
+    empty_cache,
+    no_sinks,
+    store,
+    whole_vectors,
+)
 from transom.engine.kernels.fused import rotate_and_store
 from transom.errors import ModelRefused
 
@@ -45,7 +53,7 @@ class LayerSpec:
     @property
     def numbers_per_token(self) -> int:
         """Numbers that one token takes in the cache of this layer."""
-        return self.kv_heads * (self.dim + self.value_dim)
+        return self.kv_heads * (self.dim + whole_vectors(self.value_dim))
 
 
 @dataclass(frozen=True, slots=True)

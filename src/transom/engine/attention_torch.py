@@ -105,6 +105,8 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, run: _Run, spec: LayerS
     if spec.window:
         seen = seen & (slot > position - spec.window)
     scores = scores.masked_fill(~seen, float("-inf"))
+    # What lies where nobody has stored yet may be anything, and 0 times that as well.
+    values = values.masked_fill((slot > run.positions[:, -1:])[:, :, None, None], 0.0)
     sink = sinks[None, :, None, None].expand(*scores.shape[:3], 1)
     weights = torch.softmax(torch.cat([scores, sink], dim=-1), dim=-1)[..., :-1]
     return torch.einsum("shrk,skhd->srhd", weights, values)

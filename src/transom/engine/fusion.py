@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
@@ -37,6 +38,8 @@ from transom.engine.stand_ins import (
     Stream,
 )
 
+log = structlog.get_logger()
+
 _PROBE_ROWS = 6
 _TOLERANCE = 1e-4
 """Largest difference on the probe rows, relative to the largest number there, in float32."""
@@ -51,24 +54,28 @@ _AROUND = _BEFORE | {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
 """Parts of one that norms what they return as well."""
 
 
-def fuse(model: PreTrainedModel, paged: PagedAttention) -> int:
+def fuse(model: PreTrainedModel, paged: PagedAttention, longest: int) -> int:
     """Replace what can be replaced, in place, and return how many modules that were.
 
-    The model must already attend through `paged`, whose cache is made small here and is not to be kept.
+    The model must already attend through `paged`, whose cache is made small here and is not to be kept;
+    `longest` is the longest sequence that it can be given.
     """
     replaced: list[str] = []
     stream = Stream()
-    calls = _record(model, paged)
-    for name, call in calls.items():
-        if _is_part(name, replaced) or not _agrees(call, paged):
+    # Some models treat late positions otherwise than early ones.
+    near, far = (_record(model, paged, first) for first in (0, max(0, longest - _PROBE_ROWS)))
+    sizes = {name: _size(call.module) for name, call in near.items()}
+    for name in sizes:
+        calls = [near.pop(name), far.pop(name)]  # so that what is replaced is let go
+        if _is_part(name, replaced) or not all(_agrees(call, paged) for call in calls):
             continue
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, _stand_in(call.module, paged, stream))
+        setattr(model.get_submodule(parent), leaf, _stand_in(calls[0].module, paged, stream))
         replaced.append(name)
-    layers = sum(_size(calls[name].module) == _LAYER for name in replaced)
+    layers = sum(sizes[name] == _LAYER for name in replaced)
     # Every layer is a stand-in, and whatever norm reads what comes out of them.
     stream.wide = layers == model.config.get_text_config().num_hidden_layers and all(
-        name in replaced or _is_part(name, replaced) for name in calls
+        name in replaced or _is_part(name, replaced) for name in sizes
     )
     return len(replaced)
 
@@ -80,9 +87,13 @@ def _is_part(name: str, wholes: Iterable[str]) -> bool:
 def _agrees(call: _Call, paged: PagedAttention) -> bool:
     """Whether a stand-in computes what the module does, tried in float32, where a difference shows."""
     module = copy.deepcopy(call.module).float()
-    stand_in = _stand_in(module, paged, Stream())
     args, kwargs = _widened(call.args), _widened(call.kwargs)
-    return stand_in is not None and _close(stand_in(*args, **kwargs), module(*args, **kwargs))
+    try:
+        stand_in = _stand_in(module, paged, Stream())
+        return stand_in is not None and _close(stand_in(*args, **kwargs), module(*args, **kwargs))
+    except Exception:  # what it cannot even be called with, a stand-in does not stand for
+        log.info("not fused", module=type(module).__name__, exc_info=True)
+        return False
 
 
 def _widened(value: Any) -> Any:  # noqa: ANN401
@@ -103,8 +114,8 @@ class _Call:
     kwargs: dict[str, Any]
 
 
-def _record(model: PreTrainedModel, paged: PagedAttention) -> dict[str, _Call]:
-    """Run probe rows through the model, and keep the calls of the modules that might be replaced."""
+def _record(model: PreTrainedModel, paged: PagedAttention, first: int) -> dict[str, _Call]:
+    """Run probe rows, as if at positions from `first` on, and keep the calls of what might be replaced."""
     calls: dict[str, _Call] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -123,7 +134,7 @@ def _record(model: PreTrainedModel, paged: PagedAttention) -> dict[str, _Call]:
     paged.allocate(2)
     paged.set_rows(RowMap.alone(_PROBE_ROWS))
     with torch.inference_mode():
-        model(input_ids=ids, position_ids=torch.arange(_PROBE_ROWS)[None], use_cache=False)
+        model(input_ids=ids, position_ids=first + torch.arange(_PROBE_ROWS)[None], use_cache=False)
     for hook in hooks:
         hook.remove()
     # The parts of what is replaced go with it, so the large ones come first.

@@ -12,6 +12,7 @@ import numba
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine import sampler
@@ -32,6 +33,9 @@ from transom.schema.canonical import sha256
 _BATCHED_TOKENS = {True: 256, False: 2048}
 """Tokens of a step where the operator names no number: by our kernels, which lose little by small steps, and
 by torch on another device, which loses much. Whoever comes in the middle of a step waits for its end."""
+
+_UNDECLARED = 1 << 17
+"""The longest sequence of a model that declares none."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -54,11 +58,12 @@ def load(options: EngineOptions) -> LoadedEngine:
     _set_threads(options.threads)
     device, dtype = _device(options.device), _dtype(options.dtype)
     model = _load_model(Path(options.root), dtype, device)
-    expected = reference(model)
+    longest = _longest(model.config.get_text_config())
+    expected = reference(model, longest)
     ours = _has_kernels(device)
     attention = PagedAttention() if ours else TorchAttention(device)
     attention.attach(model)
-    fused = _replace_modules(model, attention) if ours else 0
+    fused = _replace_modules(model, attention, longest) if ours else 0
     pages = max(2, options.cache_bytes // (attention.bytes_per_token(dtype) * PAGE))
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     attention.allocate(pages, dtype)
@@ -85,8 +90,8 @@ def _device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # a device without numbers ("meta") has none to give
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ModelRefused(f"device {name!r} cannot be used here: {reason}") from error
     return device
@@ -103,9 +108,9 @@ def _has_kernels(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def _replace_modules(model: PreTrainedModel, attention: PagedAttention) -> int:
+def _replace_modules(model: PreTrainedModel, attention: PagedAttention, longest: int) -> int:
     """Put our kernels in the place of the model's modules; how many were fused."""
-    fused = fuse(model, attention)
+    fused = fuse(model, attention, longest)
     replace_linears(model)
     return fused
 
@@ -122,22 +127,44 @@ def _load_model(root: Path, dtype: torch.dtype, device: torch.device) -> PreTrai
         model = AutoModelForCausalLM.from_pretrained(
             root, dtype=dtype, attn_implementation="eager", local_files_only=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model.to(device)  # type: ignore[arg-type]
+    except Exception as error:  # whatever a library raises, the reason must reach the operator
         raise ModelRefused(f"transformers cannot load {root.name}: {error}") from error
-    model.to(device)  # type: ignore[arg-type]
     model.train(mode=False)
     model.requires_grad_(requires_grad=False)
     return model
 
 
 def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int) -> int:
-    config = model.config.get_text_config()
-    declared = getattr(config, "max_position_embeddings", None) or capacity
-    if options.max_model_len > declared:
+    longest = _longest(model.config.get_text_config())
+    if options.max_model_len > longest:
         raise ModelRefused(
-            f"max_model_len {options.max_model_len} is beyond the {declared} that the model declares"
+            f"max_model_len {options.max_model_len} is beyond the {longest} that the model declares, or beyond "
+            "which its rotary embedding depends on who else is in the batch"
         )
-    return min(options.max_model_len or declared, capacity)
+    return min(options.max_model_len or longest, capacity)
+
+
+def _longest(config: PreTrainedConfig) -> int:
+    """The longest sequence that is computed alike in every batch."""
+    declared = getattr(config, "max_position_embeddings", None) or _UNDECLARED
+    return min(declared, _length_without_rescaling(config) or declared)
+
+
+def _length_without_rescaling(config: PreTrainedConfig) -> int | None:
+    """Up to how many tokens the rotary embedding is the same for every batch; None for any number.
+
+    Transformers rescales "dynamic" and "longrope" embeddings by the largest position of a forward, so that a
+    long sequence would change the answers of those beside it.
+    """
+    given = getattr(config, "rope_parameters", None) or {}
+    kinds = given.values() if all(isinstance(part, dict) for part in given.values()) else [given]
+    lengths = [
+        int(kind.get("original_max_position_embeddings") or config.max_position_embeddings)
+        for kind in kinds
+        if kind.get("rope_type") in {"dynamic", "longrope"}
+    ]
+    return min(lengths, default=None)
 
 
 def _profile(dtype: str, device: torch.device) -> dict[str, str]:
@@ -164,5 +191,5 @@ def _our_operators(dtype: torch.dtype, fused: int) -> dict[str, str]:
     return {
         "linear": arithmetic(dtype),
         "attention": f"paged/{PAGE}/v2",
-        "fusion": f"{fused} modules/v2",
+        "fusion": f"{fused} modules/v3",
     }

@@ -57,7 +57,7 @@ class PagePool:
     """
 
     def __init__(self, pages: int) -> None:
-        # Page 0 is scratch for padding rows and is never given out.
+        # Page 0 fills up the tables of short sequences and is never given out.
         self.total = pages - 1
         self._free = list(range(pages - 1, 0, -1))
         self._serials = count()

@@ -41,10 +41,9 @@ class Reference:
     """Largest logit, to which rounding is relative; at least 10."""
 
 
-def reference(model: PreTrainedModel) -> list[Reference]:
-    """The plain model's answers to the probe prompts."""
+def reference(model: PreTrainedModel, longest: int) -> list[Reference]:
+    """The plain model's answers to the probe prompts, which are cut to `longest` tokens."""
     config = model.config.get_text_config()
-    longest = getattr(config, "max_position_embeddings", None) or max(_LENGTHS)
     generator = torch.Generator().manual_seed(0)
     found = []
     for length in _LENGTHS:

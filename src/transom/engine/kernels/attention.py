@@ -114,6 +114,33 @@ def _multiply_lines(
 
 
 @kernel
+def _sees(position: int, first_page: int, window: int) -> tuple[int, int]:
+    """The slots, counted from the first page, that a position sees: from the first up to the second."""
+    low = max(0, position - window + 1 - first_page * PAGE) if window > 0 else 0
+    return low, position + 1 - first_page * PAGE
+
+
+@kernel
+def _weigh_page(
+    weights: Floats, begin: int, positions: Ints, first_page: int, window: int, block: Stored, mixed: Floats
+) -> None:
+    """Add a page's values, weighed, to `mixed`; of each row only those that its position sees."""
+    rows, width = positions.shape[0], mixed.shape[1]
+    group = mixed.shape[0] // rows
+    latest_low = _sees(positions[rows - 1], first_page, window)[0]
+    earliest_high = _sees(positions[0], first_page, window)[1]
+    if latest_low <= begin and begin + PAGE <= earliest_high:
+        _multiply_lines(weights[:, begin:], rows * group, block, PAGE, width, mixed, 0, True)
+        return
+    for row in range(rows):
+        low, high = _sees(positions[row], first_page, window)
+        low, high = max(low, begin), min(high, begin + PAGE)
+        if low < high:
+            own, seen = weights[row * group :, low:], block[low - begin :]
+            _multiply_lines(own, group, seen, high - low, width, mixed[row * group :], 0, True)
+
+
+@kernel
 def _attend_block(
     first: int,
     rows: int,
@@ -128,8 +155,8 @@ def _attend_block(
 ) -> None:
     """Attention of consecutive positions of one sequence, for the heads that share one head of the cache.
 
-    They are computed as the lines of small products. A line takes no part in another's chains, and a key that
-    it may not see weighs exactly nothing: 0 times a number, added to a chain that is never -0.
+    They are computed as the lines of small products. A line takes no part in another's chains, and values
+    that it may not see take no part in its own: what lies there may be anything.
     """
     tables, row_sequence, row_position = places
     keys, values = cache
@@ -137,8 +164,7 @@ def _attend_block(
     table = tables[row_sequence[first]]
     group, dim = query.shape[1] // keys.shape[1], query.shape[2]
     padded = values.shape[3]
-    start = max(0, row_position[first] - window + 1) if window > 0 else 0
-    first_page = start // PAGE
+    first_page = _sees(row_position[first], 0, window)[0] // PAGE
     pages = row_position[first + rows - 1] // PAGE - first_page + 1
     lines = rows * group
     queries = np.empty((lines, dim), np.float32)
@@ -154,16 +180,14 @@ def _attend_block(
         block = keys[table[first_page + page], kv_head]
         _multiply_lines(queries, lines, block, dim, PAGE, scores, page * PAGE, False)
     for line in range(lines):
-        position = row_position[first + line // group]
-        low = max(0, position - window + 1) - first_page * PAGE if window > 0 else 0
-        high = position + 1 - first_page * PAGE
+        low, high = _sees(row_position[first + line // group], first_page, window)
         own = scores[line, : pages * PAGE]
         _scale(own, low, high, scale, softcap)
         sink = sinks[kv_head * group + line % group]
         totals[line] = _softmax(own, low, high, sink, exponents)
     for page in range(pages):
         block = values[table[first_page + page], kv_head]
-        _multiply_lines(scores[:, page * PAGE :], lines, block, PAGE, padded, mixed, 0, True)
+        _weigh_page(scores, page * PAGE, row_position[first : first + rows], first_page, window, block, mixed)
     for line in range(lines):
         for d in range(padded):
             mixed[line, d] /= totals[line]
@@ -237,12 +261,14 @@ def blocks_of(row_sequence: Ints, row_position: Ints) -> Ints:
     return dearest
 
 
-def empty_cache(pages: int, kv_heads: int, dim: int, value_dim: int, *, half: bool = False) -> Cache:
-    """A layer's cache, in bfloat16 if `half`.
+def whole_vectors(width: int) -> int:
+    """The width that `width` numbers take when their last vector is filled up."""
+    return -(-width // LANES) * LANES
 
-    Zeros, because a masked slot weighs nothing only while what lies there is finite.
-    """
-    padded = -(-value_dim // LANES) * LANES
+
+def empty_cache(pages: int, kv_heads: int, dim: int, value_dim: int, *, half: bool = False) -> Cache:
+    """A layer's cache, in bfloat16 if `half`."""
+    padded = whole_vectors(value_dim)
     keys, values = (pages, kv_heads, dim, PAGE), (pages, kv_heads, PAGE, padded)
     if half:
         return np.zeros(keys, np.uint16), np.zeros(values, np.uint16)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _cache_folder() -> str:
+    """Where compiled kernels are kept: a folder for each state of the sources.
+
+    Numba compiles a function again when its own file has changed, and not when that of another has, which it
+    calls and which is compiled into it.
+    """
+    sources = Path(__file__).parent
+    state = sha256(b"".join(path.read_bytes() for path in sorted(sources.glob("*.py")))).hexdigest()[:16]
+    beside = sources / "__pycache__"
+    if not os.access(beside if beside.exists() else sources, os.W_OK):
+        beside = Path.home() / ".cache" / "transom"
+    return str(beside / f"kernels-{state}")
+
+
+numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
 
 
 def _compile(function: F, *, parallel: bool) -> F:

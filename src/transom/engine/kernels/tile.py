@@ -1,7 +1,8 @@
 """One small matrix product, out of which the large ones are made: a tile of a few rows by a few vectors.
 
 `out[r, c] (+)= sum over k of x[r, k] * w[k, c]`, for a tile that the registers hold. Every number of the
-result is one chain of fused multiply-adds over k in ascending order, whatever the shape of the tile. So a
+result is one chain of fused multiply-adds over k in ascending order (of sums of two products, where the
+processor multiplies pairs of bfloat16), whatever the shape of the tile. So a
 row's result does not depend on which rows are computed beside it, nor on how a product is cut into tiles, nor
 on how wide the machine's vectors are: batch invariance by construction. The tile is the micro-kernel of
 Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
