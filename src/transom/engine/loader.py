@@ -139,8 +139,8 @@ def _max_model_len(model: PreTrainedModel, options: EngineOptions, capacity: int
     longest = _longest(model.config.get_text_config())
     if options.max_model_len > longest:
         raise ModelRefused(
-            f"max_model_len {options.max_model_len} is beyond the {longest} that the model declares, or beyond "
-            "which its rotary embedding depends on who else is in the batch"
+            f"max_model_len {options.max_model_len} is beyond the {longest} that the model declares, or "
+            "beyond which its rotary embedding depends on who else is in the batch"
         )
     return min(options.max_model_len or longest, capacity)
 
