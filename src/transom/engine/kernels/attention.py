@@ -20,7 +20,7 @@ from transom.engine.kernels.arrays import Floats, Ints, Operand, Stored
 from transom.engine.kernels.bfloat16 import as_stored, hand_over
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
-from transom.engine.kernels.tile import LANES, ROWS, VECTORS, narrow_tile, wide_tile
+from transom.engine.kernels.tile import LANES, VECTORS, even_rows, narrow_tile, wide_tile
 
 PAGE = LANES
 """Tokens in a page of the cache: their scores are one vector."""
@@ -102,8 +102,9 @@ def _multiply_lines(
 ) -> None:
     """out[:lines, at : at + width] (+)= left[:lines, :depth] · right[:depth, :width], tile by tile."""
     left_stride, stride = left.strides[0] // 4, out.shape[1]
-    for line in range(0, lines, ROWS):
-        rows = min(ROWS, lines - line)
+    tall = even_rows(lines)
+    for line in range(0, lines, tall):
+        rows = min(tall, lines - line)
         x, place, done = (left, line * left_stride, left_stride), line * stride + at, 0
         while done + LANES * VECTORS <= width:
             wide_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep)

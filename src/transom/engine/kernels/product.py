@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transom.engine.kernels.arrays import Floats, Operand
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
-from transom.engine.kernels.tile import LANES, ROWS, VECTORS, wide_tile
+from transom.engine.kernels.tile import LANES, VECTORS, even_rows, wide_tile
 
 COLUMNS = LANES * VECTORS
 """Columns of a panel."""
@@ -43,13 +43,14 @@ def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at:
         for row in range(count):
             begin = at + row * stride
             columns[begin : begin + COLUMNS] = bias[:COLUMNS]
+    tall = even_rows(count)
     for start in range(0, depth, _DEPTH):
         deep = min(_DEPTH, depth - start)
         keep = start > 0 or bias.shape[0] > 0
-        for row in range(0, count, ROWS):
+        for row in range(0, count, tall):
             x = (rows, row * depth + start, depth)
             w = (panel, start * COLUMNS, COLUMNS)
-            wide_tile(x, w, (out, at + row * stride, stride), deep, min(ROWS, count - row), keep)
+            wide_tile(x, w, (out, at + row * stride, stride), deep, min(tall, count - row), keep)
 
 
 @kernel

@@ -22,19 +22,29 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from transom.engine.kernels.compile import kernel
+
 LANES = 16
 """Columns of a vector."""
 
-ROWS = 8
-"""Most rows of a tile."""
-
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 
-VECTORS = 3 if _FEATURES.get("avx512f") else 1
-"""Vectors of a row of a product's tile: ROWS * VECTORS sums, as many as the registers hold."""
+ROWS, VECTORS = (8, 3) if _FEATURES.get("avx512f") else (6, 1)
+"""Most rows of a tile, and vectors of a row of a product's tile.
+
+Their product is as many sums as the registers hold beside a row of weights and a number of x: of 32 registers
+of LANES numbers with AVX-512, of 16 of half as many without. One sum too many, and LLVM keeps all in memory.
+"""
 
 HAS_BFLOAT16_DOT = bool(_FEATURES.get("avx512bf16"))
 """Whether the processor multiplies pairs of bfloat16 numbers."""
+
+
+@kernel
+def even_rows(rows: int) -> int:
+    """Rows of a tile for `rows` > 0 rows: two tiles of four are faster than one of six and one of two."""
+    return -(-rows // -(-rows // ROWS))
+
 
 Code = Any
 """A value or a type of numba or of llvmlite, neither of which declares any."""
