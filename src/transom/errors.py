@@ -6,13 +6,19 @@
     │   │   └── UnsupportedParameter a field that is known, but not honoured here
     │   ├── PayloadTooLarge
     │   ├── NotFound
-    │   └── AccessDenied
-    │       ├── Unauthenticated      no key, or one that does not check out
-    │       └── Forbidden            a key that may not do this
+    │   ├── Conflict                 it cannot be done in the state that things are in
+    │   ├── AccessDenied
+    │   │   ├── Unauthenticated      no key, or one that does not check out
+    │   │   └── Forbidden            a key or a person that may not do this
+    │   │       ├── MissingScope     the grant, or the key, lacks a scope
+    │   │       ├── TermsNotAccepted
+    │   │       └── Suspended
+    │   └── QuotaExceeded            a limit is used up: for now, or for good
     ├── EngineError                  the model column could not answer
     │   ├── EngineUnavailable        it may a moment later
     │   │   └── EngineBusy           it may when others have finished
     │   └── GenerationFailed         this request failed, the engine goes on
+    ├── QuotaUnavailable             nobody can say whether a limit is kept, so nothing is let through
     ├── StorageError                 something is not on disk
     └── OperatorError                only an operator can mend it
         ├── ModelRefused             a model that cannot be served exactly
@@ -74,6 +80,12 @@ class NotFound(RequestError):
     code = "not_found"
 
 
+class Conflict(RequestError):
+    """It cannot be done in the state that things are in; the message says in which it could."""
+
+    code = "conflict"
+
+
 class AccessDenied(RequestError):
     """Access said no."""
 
@@ -90,6 +102,55 @@ class Forbidden(AccessDenied):
     """The key is good and does not allow this."""
 
     code = "permission_denied"
+
+
+class MissingScope(Forbidden):
+    """A scope is missing; the message names it, and says how to ask for it."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class TermsNotAccepted(Forbidden):
+    """The terms have a version that this person has not accepted yet."""
+
+    code = "terms_not_accepted"
+
+
+class Suspended(Forbidden):
+    """A person of the operator's suspended this; the message gives their reason."""
+
+    code = "suspended"
+
+
+class QuotaExceeded(RequestError):
+    """A limit is used up, and nothing was charged.
+
+    The code is `rate_limit_exceeded` where `retry_after` says when the same request will pass, and
+    `insufficient_quota` where waiting does not help.
+    """
+
+    code = "rate_limit_exceeded"
+    layer = "quota"
+
+    def __init__(self, message: str, *, retry_after: int | None = None, code: str | None = None) -> None:
+        super().__init__(message, code=code or (None if retry_after is not None else "insufficient_quota"))
+        self.retry_after = retry_after
+        """Whole seconds, rounded up; None where waiting does not help."""
+
+
+class QuotaUnavailable(TransomError):
+    """The counters cannot be reached; nothing is let through unmetered."""
+
+    code = "quota_unavailable"
+    layer = "quota"
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class EngineError(TransomError):

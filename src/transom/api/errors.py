@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from transom.errors import (
+    Conflict,
     EngineError,
     EngineUnavailable,
     Forbidden,
@@ -21,6 +22,8 @@ from transom.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    QuotaExceeded,
+    QuotaUnavailable,
     RequestError,
     TransomError,
     Unauthenticated,
@@ -32,6 +35,9 @@ _STATUS: dict[type[TransomError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
+    Conflict: 409,
+    QuotaExceeded: 429,
+    QuotaUnavailable: 503,
     PayloadTooLarge: 413,
     RequestError: 400,
     EngineUnavailable: 503,
@@ -46,8 +52,10 @@ _TYPE = {
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    409: "conflict_error",
     413: "invalid_request_error",
     415: "invalid_request_error",
+    429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
 }
@@ -94,8 +102,9 @@ def body_of(error: TransomError) -> dict[str, Any]:
 def response_of(error: TransomError) -> Response:
     """The reply that an error becomes."""
     headers = {}
-    if isinstance(error, EngineUnavailable):
-        headers["retry-after"] = str(error.retry_after)
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
     return _response(status_of(error), body_of(error), headers)

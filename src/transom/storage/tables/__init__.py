@@ -1,0 +1,6 @@
+"""The tables, as the code sees them. `migrations/` brings a database there; a test compares the two."""
+
+from transom.storage.tables.base import UtcTime, metadata
+from transom.storage.tables.core import keys, projects, records
+
+__all__ = ["UtcTime", "keys", "metadata", "projects", "records"]

@@ -1,0 +1,1 @@
+"""The programme: members, applications, grants, terms and the trail."""

@@ -1,0 +1,1 @@
+"""Quotas: counters, holds and the ledger."""
