@@ -43,13 +43,13 @@ SCOPES: dict[str, Scope] = {
         Scope(
             "model:bias",
             "`logit_bias`: push single tokens up or down.",
-            "With logprobs, the logit of any token: whole distributions in pieces, which are metered as such.",
+            "With logprobs, the logit of any token: whole distributions in pieces, metered as such.",
             "research",
         ),
         Scope(
             "model:distributions",
             "Whole distributions over the vocabulary.",
-            "Each is one independent vector about the output matrix; as many as the hidden size give it away.",
+            "Each is a vector about the output matrix; as many as the hidden size give it away.",
             "extended",
         ),
         Scope(
