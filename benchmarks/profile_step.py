@@ -2,8 +2,9 @@
 
     python benchmarks/profile_step.py MODEL_ROOT --dtype float32
 
-Times the kernels of decode steps and of prefill steps from inside, in this process, with nothing else
-running. What no kernel takes is Python, torch and Hugging Face's modules between them.
+Times decode steps and prefill steps in this process, with nothing else running; and then the kernels in them,
+with layers taken apart so that each kernel is called, and timed, from Python. What no kernel takes of the
+whole step is Python, torch and Hugging Face's modules between layers.
 """
 
 from __future__ import annotations
@@ -28,32 +29,39 @@ os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from transom.engine import attention, linear, sampler, stand_ins
+from transom.engine import linear, sampler, stand_ins
 from transom.engine.core import Engine
+from transom.engine.kernels import layer
 from transom.engine.loader import load
 from transom.engine.messages import EngineOptions
 from transom.schema.generation import SamplingParams, SequenceRequest
 
 KERNELS: tuple[tuple[str, Any, str], ...] = (
-    ("matrix products", linear, "multiply"),
-    ("attention", attention, "attend"),
-    ("rotary embedding, storing", attention, "rotate_and_store"),
-    ("norms, residual sums", stand_ins, "add_norm"),
-    ("norms, residual sums", stand_ins, "rms_norm"),
-    ("gated activation", stand_ins, "gate"),
-    ("rounding to bfloat16", linear, "round_to_pairs"),
+    ("matrix products", layer, "multiply"),
+    ("attention", layer, "attend"),
+    ("rotary embedding, storing", layer, "rotate_and_store"),
+    ("norms, residual sums", layer, "add_norm"),
+    ("norms, residual sums", layer, "rms_norm"),
+    ("norms, residual sums", layer, "add"),
+    ("gated activation", layer, "gate"),
+    ("rounding to bfloat16", layer, "as_operand"),
     ("drawing, logprobs, ranks", sampler, "read_rows"),
 )
 """What a kernel is for, and where it is called from under which name."""
 
-WORK = {
+Work = tuple[int, int, int, bool]
+"""Sequences, prompt tokens of each, tokens to generate, and whether the prompts are scored."""
+
+Step = tuple[float, dict[str, float]]
+"""Seconds of a step, and of the kernels in it."""
+
+WORK: dict[str, Work] = {
     "1 decoding": (1, 64, 24, False),
     "8 decoding": (8, 64, 24, False),
     "32 decoding": (32, 64, 24, False),
     "prefill of 4 x 512": (4, 512, 1, False),
     "scoring of 8 x 128": (8, 128, 1, True),
 }
-"""Sequences, prompt tokens of each, tokens to generate, and whether the prompts are scored."""
 
 
 class Clock:
@@ -76,6 +84,22 @@ class Clock:
         setattr(module, name, timed)
 
 
+TOGETHER: tuple[tuple[Any, str], ...] = (
+    (layer, "product"),
+    (layer, "gated"),
+    (layer, "attention"),
+    (linear, "product"),
+    (stand_ins, "layer"),
+)
+"""Kernels that are made of others."""
+
+
+def take_apart() -> None:
+    """Let Python call each kernel of a layer from now on; the results are the same."""
+    for module, name in TOGETHER:
+        setattr(module, name, getattr(module, name).py_func)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print a table for each kind of work."""
     parser = argparse.ArgumentParser(prog="benchmarks/profile_step.py", description=__doc__.split("\n")[0])
@@ -85,16 +109,24 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     engine = load(EngineOptions(root=options.root, dtype=options.dtype, prefix_caching=False)).engine
     clock = Clock()
+    whole = {title: measure(engine, clock, work, options.rounds) for title, work in WORK.items()}
+    take_apart()
     for label, module, name in KERNELS:
         clock.watch(label, module, name)
-    for title, (count, prompt, tokens, scored) in WORK.items():
-        rounds = []
-        for number in range(-1, options.rounds):
-            submit(engine, count, prompt, tokens, seed=number, scored=scored)
-            rounds.append(list(steps(engine, clock, 0 if tokens == 1 else count)))
-        for line in table(title, list(chain.from_iterable(rounds[1:]))):  # the first round warms up
+    for title, work in WORK.items():
+        for line in table(title, whole[title], measure(engine, clock, work, options.rounds)):
             print(line, flush=True)
     return 0
+
+
+def measure(engine: Engine, clock: Clock, work: Work, rounds: int) -> list[Step]:
+    """The steps of all rounds but the first one, which warms up."""
+    count, prompt, tokens, scored = work
+    found = []
+    for number in range(-1, rounds):
+        submit(engine, count, prompt, tokens, seed=number, scored=scored)
+        found.append(list(steps(engine, clock, 0 if tokens == 1 else count)))
+    return list(chain.from_iterable(found[1:]))
 
 
 def submit(engine: Engine, count: int, prompt: int, tokens: int, *, seed: int, scored: bool) -> None:
@@ -112,7 +144,7 @@ def submit(engine: Engine, count: int, prompt: int, tokens: int, *, seed: int, s
         )
 
 
-def steps(engine: Engine, clock: Clock, decoding: int) -> Iterator[tuple[float, dict[str, float]]]:
+def steps(engine: Engine, clock: Clock, decoding: int) -> Iterator[Step]:
     """Run until idle: the time of each step, and of the kernels in it.
 
     Args:
@@ -133,11 +165,11 @@ def steps(engine: Engine, clock: Clock, decoding: int) -> Iterator[tuple[float, 
         first = False
 
 
-def table(title: str, found: Sequence[tuple[float, dict[str, float]]]) -> Iterator[str]:
-    """Medians over steps."""
-    whole = statistics.median(seconds for seconds, _ in found)
+def table(title: str, steps: Sequence[Step], apart: Sequence[Step]) -> Iterator[str]:
+    """Medians over steps: of the whole, and of the kernels when layers are taken apart."""
+    whole = statistics.median(seconds for seconds, _ in steps)
     labels = list(dict.fromkeys(label for label, _, _ in KERNELS))
-    parts = {label: statistics.median(kernels.get(label, 0.0) for _, kernels in found) for label in labels}
+    parts = {label: statistics.median(kernels.get(label, 0.0) for _, kernels in apart) for label in labels}
     parts["everything else"] = max(0.0, whole - sum(parts.values()))
     yield f"\n{title}: a step takes {1e3 * whole:.1f} ms"
     for label, seconds in sorted(parts.items(), key=lambda item: -item[1]):

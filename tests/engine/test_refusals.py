@@ -79,28 +79,29 @@ def test_a_model_that_knows_its_batch_mates_is_refused(tiny_root, monkeypatch):
     """The proof itself, tried with an attention that hears whether it is alone."""
     from transom.engine.attention import PagedAttention
 
-    honest = PagedAttention._attend
+    honest = PagedAttention.heads
 
-    def leak(self, index, query, rows, out):
-        honest(self, index, query, rows, out)
-        out += np.float32(1e-6 * (len(rows.tables) > 2))
+    def leak(self, index, norms):
+        cache, (scale, *more), *rest = honest(self, index, norms)
+        louder = np.float32(scale * (1 + 1e-6 * (len(self._rows.tables) > 2)))
+        return cache, (louder, *more), *rest
 
-    monkeypatch.setattr(PagedAttention, "_attend", leak)
+    monkeypatch.setattr(PagedAttention, "heads", leak)
     with pytest.raises(ModelRefused, match="other bits in a batch than alone"):
         load_tiny(tiny_root("llama"))
 
 
 def test_a_wrong_number_is_refused(tiny_root, monkeypatch):
-    """An attention that is right in form, and half a percent off."""
-    from transom.engine.attention import PagedAttention
+    """An attention that is right in form, and some percent off, with and without fused modules alike."""
+    from transom.engine.attention import LayerSpec
 
-    honest = PagedAttention._attend
+    honest = LayerSpec.shape.fget
 
-    def wrong(self, index, query, rows, out):
-        honest(self, index, query, rows, out)
-        out *= np.float32(1.005)
+    def wrong(self):
+        scale, *rest = honest(self)
+        return np.float32(1.05 * scale), *rest
 
-    monkeypatch.setattr(PagedAttention, "_attend", wrong)
+    monkeypatch.setattr(LayerSpec, "shape", property(wrong))
     with pytest.raises(ModelRefused, match="differ from the plain model"):
         load_tiny(tiny_root("llama"))
 

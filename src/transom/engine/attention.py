@@ -28,7 +28,7 @@ from transom.engine.kernels.attention import (
     store,
     whole_vectors,
 )
-from transom.engine.kernels.fused import rotate_and_store
+from transom.engine.kernels.layer import Heads, Place
 from transom.errors import ModelRefused
 
 _instances = count()
@@ -49,6 +49,11 @@ class LayerSpec:
     scale: float
     window: int
     softcap: float
+
+    @property
+    def shape(self) -> tuple[np.float32, int, np.float32]:
+        """Scale, window and cap, as kernels are given them."""
+        return np.float32(self.scale), self.window, np.float32(self.softcap)
 
     @property
     def numbers_per_token(self) -> int:
@@ -172,37 +177,24 @@ class PagedAttention:
         self._attend(index, _rows(query), rows, out)
         return torch.from_numpy(out)[None].to(query.dtype)
 
-    def rotate_and_attend(
-        self,
-        index: int,
-        qkv: Floats,
-        rotation: tuple[Floats, Floats],
-        norms: tuple[Floats, Floats, np.float32],
-        out: Operand,
-    ) -> None:
-        """Attention of layer `index` from the raw projections of its rows; see `rotate_and_store`.
+    def heads(self, index: int, norms: tuple[Floats, Floats, np.float32]) -> Heads:
+        """What kernels are told of layer `index`, whose queries and keys are normed so."""
+        spec = self.specs[index]
+        return self._cache[index], spec.shape, self._sinks[index], spec.value_dim, norms
 
-        Args:
-            index: of the layer.
-            qkv: [rows, ...], the projections side by side.
-            rotation: cosines and sines of the rows.
-            norms: of queries and keys.
-            out: [rows, heads * value_dim], written; or pairs of these.
-        """
-        spec, rows = self.specs[index], self._mapped()
-        query = np.empty((qkv.shape[0], spec.heads, spec.dim), np.float32)
-        rotate_and_store(qkv, rotation, norms, rows.places, self._cache[index], spec.value_dim, query)
-        self._attend(index, query, rows, out)
+    def place(self, rotation: tuple[Floats, Floats]) -> Place:
+        """What kernels are told of the rows of this forward, which are rotated so."""
+        rows = self._mapped()
+        return rows.places, rows.blocks, rotation
 
     def _attend(self, index: int, query: Floats, rows: RowMap, out: Operand) -> None:
         spec = self.specs[index]
-        shape = np.float32(spec.scale), spec.window, np.float32(spec.softcap)
         attend(
             query,
             self._cache[index],
             rows.places,
             rows.blocks,
-            shape,
+            spec.shape,
             self._sinks[index],
             spec.value_dim,
             out.reshape(out.shape[0], spec.heads, -1),

@@ -26,6 +26,7 @@ from transom.engine.kernels.arrays import Floats
 from transom.engine.stand_ins import (
     GATED,
     MLP,
+    NO_NORM,
     PROJECTIONS,
     Attention,
     FusedAttention,
@@ -173,10 +174,11 @@ def _read_layer(module: nn.Module, paged: PagedAttention) -> Layer | None:
     around = "pre_feedforward_layernorm" in norms
     after = norms["post_attention_layernorm"]
     mlp_norm = norms["pre_feedforward_layernorm"] if around else after
-    first, attended = norms["input_layernorm"], after if around else None
-    if first is None or mlp_norm is None:
+    first, attended = norms["input_layernorm"], after if around else NO_NORM
+    output = norms.get("post_feedforward_layernorm", NO_NORM)
+    if first is None or attended is None or mlp_norm is None or output is None:
         return None
-    return Layer(first, attention, attended, mlp_norm, mlp, norms.get("post_feedforward_layernorm"))
+    return Layer(first, attention, attended, mlp_norm, mlp, output)
 
 
 def _read_mlp(module: nn.Module) -> MLP | None:
@@ -186,7 +188,9 @@ def _read_mlp(module: nn.Module) -> MLP | None:
 
 def _read_attention(module: nn.Module, paged: PagedAttention) -> Attention | None:
     norms = _read_norms(module, paged)
-    return None if norms is None else Attention(module, paged, norms)
+    if norms is None or paged.specs[int(module.layer_idx)].value_dim % 2:  # type: ignore[arg-type]
+        return None  # of an odd head, a pair of numbers would belong to two
+    return Attention(module, paged, norms)
 
 
 def _read_norm(module: nn.Module) -> Norm | None:

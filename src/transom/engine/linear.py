@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from transom.engine.attention import floats
-from transom.engine.kernels.arrays import Floats, Operand
-from transom.engine.kernels.bfloat16 import round_rows, round_to_pairs
-from transom.engine.kernels.product import Panels, multiply, pack
+from transom.engine.kernels.arrays import Floats, Operand, Panels
+from transom.engine.kernels.layer import Factor, product
+from transom.engine.kernels.product import pack
 from transom.engine.kernels.tile import HAS_BFLOAT16_DOT
 from transom.errors import ModelRefused
 
@@ -64,28 +64,18 @@ class Product:
         matrix = weight.matrix
         self.out_features, self.in_features = matrix.shape
         self._bias = _NO_BIAS if weight.bias is None else floats(weight.bias)
-        self._paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
-        self._rounded = matrix.dtype == torch.bfloat16
         self._threads = numba.get_num_threads()
-        self._panels = pack(_pairs(matrix) if self._paired else _numbers(matrix))
+        paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
+        self._panels = pack(_pairs(matrix) if paired else _numbers(matrix))
 
-    def operand(self, rows: int) -> Operand:
-        """An empty array for so many rows to multiply, in the format that spares a conversion."""
-        if self._paired and self.in_features % 2 == 0:
-            return np.empty((rows, self.in_features // 2), np.uint32)
-        return np.empty((rows, self.in_features), np.float32)
+    @property
+    def factor(self) -> Factor:
+        """As kernels are given it."""
+        return self._panels, self._bias, self.out_features
 
     def __call__(self, rows: Operand) -> Floats:
-        """[rows, in], or what `operand` gave, to [rows, out]."""
-        out = np.empty((rows.shape[0], self.out_features), np.float32)
-        multiply(self._operand(rows), self._panels, self._bias, out, self._threads)
-        return out
-
-    def _operand(self, rows: Operand) -> Operand:
-        if not self._rounded or rows.dtype == np.uint32:
-            return rows
-        numbers = rows.view(np.float32)
-        return round_to_pairs(numbers) if self._paired else round_rows(numbers)
+        """[rows, in] to [rows, out]."""
+        return product(rows, self.factor, self._threads)
 
 
 def arithmetic(dtype: torch.dtype) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from transom.engine.attention import PagedAttention, floats
-from transom.engine.kernels.arrays import Floats, Operand
-from transom.engine.kernels.fused import add_norm, gate, rms_norm
+from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.fused import rms_norm
+from transom.engine.kernels.layer import Heads, NormOf, attention, gated, layer
 from transom.engine.linear import Product, Weight
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -31,52 +33,52 @@ class Norm:
     weight: Floats
     eps: np.float32
 
+    @property
+    def plain(self) -> NormOf:
+        """As kernels are given it."""
+        return self.weight, self.eps
+
     def __call__(self, rows: Floats) -> Floats:
         """[rows, width] to the same."""
         out = np.empty_like(rows)
-        self.into(rows, out)
-        return out
-
-    def into(self, rows: Floats, out: Operand) -> None:
-        """The same, written where a product wants it."""
         rms_norm(rows, self.weight, self.eps, out)
+        return out
 
 
 class MLP:
-    """`down(act(gate(x)) * up(x))` as product, kernel, product."""
+    """`down(act(gate(x)) * up(x))`."""
 
     def __init__(self, original: nn.Module, *, gelu: bool) -> None:
-        self._gate_up = stacked(original, GATED)
-        self._down = stacked(original, ("down_proj",))
-        self._gelu = gelu
-        self.operand = self._gate_up.operand
+        self.factors = stacked(original, GATED).factor, stacked(original, ("down_proj",)).factor
+        self.gelu = gelu
+        self._threads = numba.get_num_threads()
 
-    def __call__(self, rows: Operand) -> Floats:
-        """[rows, width], perhaps in an `operand`, to [rows, width]."""
-        inner = self._down.operand(rows.shape[0])
-        gate(self._gate_up(rows), self._gelu, inner)
-        return self._down(inner)
+    def __call__(self, rows: Floats) -> Floats:
+        """[rows, width] to the same."""
+        return gated(rows, *self.factors, self.gelu, self._threads)
 
 
 class Attention:
-    """Projections as one product; norms, rotation and storing as one kernel; attention; product."""
+    """Attention with rotary embedding, from the three projections to the last one."""
 
     def __init__(self, original: nn.Module, paged: PagedAttention, norms: QueryKeyNorms) -> None:
-        self._qkv = stacked(original, PROJECTIONS)
-        self._out = stacked(original, ("o_proj",))
-        self._paged = paged
+        self.factors = stacked(original, PROJECTIONS).factor, stacked(original, ("o_proj",)).factor
+        self.paged = paged
         self._index = int(original.layer_idx)  # type: ignore[arg-type]
         self._norms = norms
-        self._is_even = paged.specs[self._index].value_dim % 2 == 0
-        self.operand = self._qkv.operand
+        self._threads = numba.get_num_threads()
 
-    def __call__(self, rows: Operand, rotation: Rotation) -> Floats:
-        """[rows, width], perhaps in an `operand`, to [rows, width]."""
-        mixed = self._out.operand(rows.shape[0])
-        if not self._is_even:  # then a pair would belong to two heads
-            mixed = np.empty((rows.shape[0], self._out.in_features), np.float32)
-        self._paged.rotate_and_attend(self._index, self._qkv(rows), rotation, self._norms, mixed)
-        return self._out(mixed)
+    @property
+    def heads(self) -> Heads:
+        """What kernels are told of them."""
+        return self.paged.heads(self._index, self._norms)
+
+    def __call__(self, rows: Floats, rotation: Rotation) -> Floats:
+        """[rows, width] to the same."""
+        return attention(rows, *self.factors, self.heads, self.paged.place(rotation), self._threads)
+
+
+NO_NORM = Norm(np.empty(0, np.float32), np.float32(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +90,28 @@ class Layer:
 
     attention_norm: Norm
     attention: Attention
-    attended_norm: Norm | None
+    attended_norm: Norm
     mlp_norm: Norm
     mlp: MLP
-    output_norm: Norm | None
+    output_norm: Norm
+    threads: int = field(default_factory=numba.get_num_threads)
 
     def __call__(self, residual: Floats, rotation: Rotation) -> Floats:
         """[rows, width] to the same; `residual` is written over."""
-        seen = self.attention.operand(residual.shape[0])
-        self.attention_norm.into(residual, seen)
-        attended = self.attention(seen, rotation)
-        if self.attended_norm is not None:
-            attended = self.attended_norm(attended)
-        seen = self.mlp.operand(residual.shape[0])
-        add_norm(residual, attended, self.mlp_norm.weight, self.mlp_norm.eps, seen)
-        output = self.mlp(seen)
-        if self.output_norm is not None:
-            output = self.output_norm(output)
-        residual += output
+        layer(
+            residual,
+            (
+                self.attention_norm.plain,
+                self.attended_norm.plain,
+                self.mlp_norm.plain,
+                self.output_norm.plain,
+            ),
+            self.attention.factors + self.mlp.factors,
+            self.mlp.gelu,
+            self.attention.heads,
+            self.attention.paged.place(rotation),
+            self.threads,
+        )
         return residual
 
 

@@ -16,3 +16,7 @@ Operand = NDArray[np.float32] | NDArray[np.uint32]
 
 Stored = NDArray[np.float32] | NDArray[np.uint16]
 """Numbers as they are, or rounded to bfloat16, as bits."""
+
+Panels = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
+"""[panels, depth, columns]: the columns of a weight matrix in panels, the last one filled up with zeros; as
+numbers, as the bits of bfloat16, or as pairs of these."""

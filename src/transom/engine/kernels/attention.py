@@ -20,7 +20,7 @@ from transom.engine.kernels.arrays import Floats, Ints, Operand, Stored
 from transom.engine.kernels.bfloat16 import as_stored, hand_over
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
-from transom.engine.kernels.tile import LANES, VECTORS, even_rows, narrow_tile, wide_tile
+from transom.engine.kernels.tile import LANES, VECTORS, even_rows, narrow_tile, pace_of, wide_tile
 
 PAGE = LANES
 """Tokens in a page of the cache: their scores are one vector."""
@@ -98,19 +98,32 @@ def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: I
 
 @kernel
 def _multiply_lines(
-    left: Floats, lines: int, right: Stored, depth: int, width: int, out: Floats, at: int, keep: bool
+    left: Floats,
+    lines: int,
+    right: Stored,
+    depth: int,
+    width: int,
+    out: Floats,
+    at: int,
+    keep: bool,
+    ahead: int,
 ) -> None:
-    """out[:lines, at : at + width] (+)= left[:lines, :depth] · right[:depth, :width], tile by tile."""
+    """out[:lines, at : at + width] (+)= left[:lines, :depth] · right[:depth, :width], tile by tile.
+
+    What is wanted next lies `ahead` elements behind `right`.
+    """
     left_stride, stride = left.strides[0] // 4, out.shape[1]
     tall = even_rows(lines)
+    pace = pace_of(-(-lines // tall))
     for line in range(0, lines, tall):
         rows = min(tall, lines - line)
+        following = ahead + line // tall * (depth >> pace) * width, pace
         x, place, done = (left, line * left_stride, left_stride), line * stride + at, 0
         while done + LANES * VECTORS <= width:
-            wide_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep)
+            wide_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep, following)
             done += LANES * VECTORS
         while done < width:
-            narrow_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep)
+            narrow_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep, following)
             done += LANES
 
 
@@ -123,7 +136,14 @@ def _sees(position: int, first_page: int, window: int) -> tuple[int, int]:
 
 @kernel
 def _weigh_page(
-    weights: Floats, begin: int, positions: Ints, first_page: int, window: int, block: Stored, mixed: Floats
+    weights: Floats,
+    begin: int,
+    positions: Ints,
+    first_page: int,
+    window: int,
+    block: Stored,
+    mixed: Floats,
+    ahead: int,
 ) -> None:
     """Add a page's values, weighed, to `mixed`; of each row only those that its position sees."""
     rows, width = positions.shape[0], mixed.shape[1]
@@ -131,14 +151,23 @@ def _weigh_page(
     latest_low = _sees(positions[rows - 1], first_page, window)[0]
     earliest_high = _sees(positions[0], first_page, window)[1]
     if latest_low <= begin and begin + PAGE <= earliest_high:
-        _multiply_lines(weights[:, begin:], rows * group, block, PAGE, width, mixed, 0, True)
+        _multiply_lines(weights[:, begin:], rows * group, block, PAGE, width, mixed, 0, True, ahead)
         return
     for row in range(rows):
         low, high = _sees(positions[row], first_page, window)
         low, high = max(low, begin), min(high, begin + PAGE)
         if low < high:
             own, seen = weights[row * group :, low:], block[low - begin :]
-            _multiply_lines(own, group, seen, high - low, width, mixed[row * group :], 0, True)
+            _multiply_lines(own, group, seen, high - low, width, mixed[row * group :], 0, True, 0)
+
+
+@kernel
+def _to_next(cache: Stored, table: Ints, page: int) -> int:
+    """Elements from one page of `table` to the next one; 0 from the last one."""
+    if page + 1 == table.shape[0]:
+        return 0
+    between: int = table[page + 1] - table[page]
+    return between * int(cache[0].size)
 
 
 @kernel
@@ -162,11 +191,11 @@ def _attend_block(
     tables, row_sequence, row_position = places
     keys, values = cache
     scale, window, softcap = shape
-    table = tables[row_sequence[first]]
     group, dim = query.shape[1] // keys.shape[1], query.shape[2]
     padded = values.shape[3]
     first_page = _sees(row_position[first], 0, window)[0] // PAGE
     pages = row_position[first + rows - 1] // PAGE - first_page + 1
+    table = tables[row_sequence[first], first_page : first_page + pages]
     lines = rows * group
     queries = np.empty((lines, dim), np.float32)
     # A page more to a line, so that the lines do not fall on the same few places of the processor's cache.
@@ -178,8 +207,8 @@ def _attend_block(
         for member in range(group):
             queries[row * group + member] = query[first + row, kv_head * group + member]
     for page in range(pages):
-        block = keys[table[first_page + page], kv_head]
-        _multiply_lines(queries, lines, block, dim, PAGE, scores, page * PAGE, False)
+        block, ahead = keys[table[page], kv_head], _to_next(keys, table, page)
+        _multiply_lines(queries, lines, block, dim, PAGE, scores, page * PAGE, False, ahead)
     for line in range(lines):
         low, high = _sees(row_position[first + line // group], first_page, window)
         own = scores[line, : pages * PAGE]
@@ -187,8 +216,9 @@ def _attend_block(
         sink = sinks[kv_head * group + line % group]
         totals[line] = _softmax(own, low, high, sink, exponents)
     for page in range(pages):
-        block = values[table[first_page + page], kv_head]
-        _weigh_page(scores, page * PAGE, row_position[first : first + rows], first_page, window, block, mixed)
+        block, ahead = values[table[page], kv_head], _to_next(values, table, page)
+        positions = row_position[first : first + rows]
+        _weigh_page(scores, page * PAGE, positions, first_page, window, block, mixed, ahead)
     for line in range(lines):
         for d in range(padded):
             mixed[line, d] /= totals[line]

@@ -7,7 +7,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from transom.engine.kernels.arrays import Floats, Operand, Stored, Words
+from transom.engine.kernels.arrays import Floats, Operand, Panels, Stored, Words
 from transom.engine.kernels.compile import kernel, parallel_kernel
 
 _HALF = np.uint32(0x7FFF)
@@ -70,6 +70,7 @@ def _pair_rows(rows: Floats, out: Words) -> None:
         _pair(rows[row], out[row])
 
 
+@kernel
 def round_to_pairs(rows: Floats) -> Words:
     """[rows, width] to [rows, (width + 1) // 2], two bfloat16 numbers a word; zero joins an odd one."""
     out = np.empty((rows.shape[0], (rows.shape[1] + 1) // 2), np.uint32)
@@ -85,8 +86,39 @@ def _round_rows(rows: Words, out: Words) -> None:
             out[row, i] = (word + _HALF + ((word >> _SHIFT) & _ONE)) & _UPPER
 
 
+@kernel
 def round_rows(rows: Floats) -> Floats:
     """[rows, width] to the same, as float32 numbers that bfloat16 has."""
     out = np.empty_like(rows)
     _round_rows(rows.view(np.uint32), out.view(np.uint32))
     return out
+
+
+def empty_operand(rows: int, panels: Panels) -> Operand:
+    """An empty array for so many rows to multiply, in the form that spares a conversion."""
+    shape = rows, panels.shape[1]
+    return np.empty(shape, np.uint32) if panels.dtype == np.uint32 else np.empty(shape, np.float32)
+
+
+@overload(empty_operand)
+def _empty_operand(rows, panels):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+    if panels.dtype == types.uint32:
+        return lambda rows, panels: np.empty((rows, panels.shape[1]), np.uint32)
+    return lambda rows, panels: np.empty((rows, panels.shape[1]), np.float32)
+
+
+def as_operand(rows: Operand, panels: Panels) -> Operand:
+    """The rows as a product by these panels wants them: as they are, rounded, or in pairs."""
+    if rows.dtype == np.uint32 or panels.dtype == np.float32:
+        return rows
+    numbers = rows.view(np.float32)
+    return round_rows(numbers) if panels.dtype == np.uint16 else round_to_pairs(numbers)
+
+
+@overload(as_operand)
+def _as_operand(rows, panels):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    if panels.dtype == types.uint16:
+        return lambda rows, panels: round_rows(rows)  # noqa: ARG005
+    if panels.dtype == types.uint32 and rows.dtype == types.float32:
+        return lambda rows, panels: round_to_pairs(rows)  # noqa: ARG005
+    return lambda rows, panels: rows  # noqa: ARG005

@@ -22,8 +22,6 @@ _FEW = 1 << 14
 _BLOCK = 8
 """Rows that a thread takes at a time."""
 
-_NOTHING: Floats = np.empty((0, 0), np.float32)
-
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
@@ -79,17 +77,27 @@ def _norm_many(residual: Floats, added: Floats, weight: Floats, eps: np.float32,
         _norm_rows(residual, added, weight, eps, out, first, min(count, first + _BLOCK))
 
 
-def rms_norm(rows: Floats, weight: Floats, eps: np.float32, out: Operand) -> None:
-    """Out = rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
-    add_norm(rows, _NOTHING, weight, eps, out)
+@kernel
+def add(residual: Floats, added: Floats) -> None:
+    """Add to the residual stream, in place; both [rows, width]."""
+    for row in range(residual.shape[0]):
+        for i in range(residual.shape[1]):
+            residual[row, i] += added[row, i]
 
 
+@kernel
 def add_norm(residual: Floats, added: Floats, weight: Floats, eps: np.float32, out: Operand) -> None:
     """Add to the residual stream, in place, and norm it; all [rows, width], `added` perhaps empty."""
     if residual.size <= _FEW:
         _norm_rows(residual, added, weight, eps, out, 0, residual.shape[0])
     else:
         _norm_many(residual, added, weight, eps, out)
+
+
+@kernel
+def rms_norm(rows: Floats, weight: Floats, eps: np.float32, out: Operand) -> None:
+    """Out = rows / rms(rows) * weight, [rows, width] (Zhang and Sennrich 2019)."""
+    add_norm(rows, rows[:0], weight, eps, out)
 
 
 @kernel
@@ -139,6 +147,7 @@ def _gate_many(gate_up: Floats, gelu: bool, out: Operand) -> None:
         _gate_rows(gate_up, gelu, out, block * _BLOCK, min(count, (block + 1) * _BLOCK))
 
 
+@kernel
 def gate(gate_up: Floats, gelu: bool, out: Operand) -> None:
     """[rows, 2 * width], gates first, to [rows, width]: SwiGLU, or GeGLU (by tanh) if `gelu`."""
     if gate_up.size <= 2 * _FEW:
@@ -214,6 +223,7 @@ def _rotate_many(
         _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, first, end)
 
 
+@kernel
 def rotate_and_store(
     qkv: Floats,
     rotation: tuple[Floats, Floats],

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from transom.engine.kernels.arrays import Floats, Operand
+from transom.engine.kernels.arrays import Floats, Operand, Panels
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
-from transom.engine.kernels.tile import LANES, VECTORS, even_rows, wide_tile
+from transom.engine.kernels.tile import LANES, VECTORS, even_rows, pace_of, wide_tile
 
 COLUMNS = LANES * VECTORS
 """Columns of a panel."""
@@ -19,9 +18,6 @@ _DEPTH = 2048
 
 _BLOCK = 64
 """Rows that one thread takes at a time."""
-
-Panels = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
-"""[panels, depth, COLUMNS]: the columns of a weight matrix in panels, the last one filled up with zeros."""
 
 
 def pack(matrix: Panels) -> Panels:
@@ -34,8 +30,12 @@ def pack(matrix: Panels) -> Panels:
 
 
 @kernel
-def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at: int) -> None:
-    """Columns of `out`, of which the first number is out.flat[at], from one panel."""
+def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at: int, ahead: int) -> None:
+    """Columns of `out`, of which the first number is out.flat[at], from one panel.
+
+    Which panel is likely to be wanted next lies `ahead` elements behind this one. Each tile of rows asks for
+    its share of it.
+    """
     count, depth = rows.shape
     stride = out.shape[1]
     if bias.shape[0]:
@@ -44,27 +44,31 @@ def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at:
             begin = at + row * stride
             columns[begin : begin + COLUMNS] = bias[:COLUMNS]
     tall = even_rows(count)
+    pace = pace_of(-(-count // tall))
     for start in range(0, depth, _DEPTH):
         deep = min(_DEPTH, depth - start)
         keep = start > 0 or bias.shape[0] > 0
         for row in range(0, count, tall):
             x = (rows, row * depth + start, depth)
             w = (panel, start * COLUMNS, COLUMNS)
-            wide_tile(x, w, (out, at + row * stride, stride), deep, min(tall, count - row), keep)
+            following = ahead + row // tall * (deep >> pace) * COLUMNS, pace
+            wide_tile(x, w, (out, at + row * stride, stride), deep, min(tall, count - row), keep, following)
 
 
 @kernel
-def _multiply_block(rows: Operand, first: int, panel: Panels, number: int, bias: Floats, out: Floats) -> None:
+def _multiply_block(
+    rows: Operand, first: int, panel: Panels, number: int, bias: Floats, out: Floats, ahead: int
+) -> None:
     """The rows from `first` on, as many as one block has, times the panel of that number."""
     columns, left = out.shape[1], number * COLUMNS
     end = min(rows.shape[0], first + _BLOCK)
     if left + COLUMNS <= columns:
-        _multiply_panel(rows[first:end], panel, bias[left:], out, first * columns + left)
+        _multiply_panel(rows[first:end], panel, bias[left:], out, first * columns + left, ahead)
         return
     part = np.empty((end - first, COLUMNS), np.float32)
     begin = np.zeros(COLUMNS if bias.shape[0] else 0, np.float32)
     begin[: columns - left] = bias[left:]
-    _multiply_panel(rows[first:end], panel, begin, part, 0)
+    _multiply_panel(rows[first:end], panel, begin, part, 0, ahead)
     out[first:end, left:] = part[:, : columns - left]
 
 
@@ -74,16 +78,22 @@ def multiply(rows: Operand, panels: Panels, bias: Floats, out: Floats, threads: 
 
     Args:
         rows: [rows, depth] in a format that goes with that of `panels`; see `tile`.
-        panels: see `Panels`.
+        panels: see `arrays.Panels`; columns are COLUMNS.
         bias: [out], or empty.
         out: [rows, out], written.
         threads: how many share the work.
     """
     blocks = -(-rows.shape[0] // _BLOCK)
     total = panels.shape[0] * blocks
+    size = panels.shape[1] * COLUMNS
     counter = new_counter()
     for _ in numba.prange(threads):
         work = take(counter)
         while work < total:
-            _multiply_block(rows, work % blocks * _BLOCK, panels[work // blocks], work // blocks, bias, out)
+            number = work // blocks
+            # Threads that are equally fast take pieces in turn. A single row is computed as fast as memory
+            # can be read, and asking for more only disturbs it.
+            following = min(panels.shape[0] - 1, (work + threads) // blocks) if rows.shape[0] > 1 else number
+            ahead = (following - number) * size
+            _multiply_block(rows, work % blocks * _BLOCK, panels[number], number, bias, out, ahead)
             work = take(counter)

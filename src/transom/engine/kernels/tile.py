@@ -117,36 +117,54 @@ class _Tile:
     out: _Place
     depth: Code
     keep: Code
+    ahead: Code
+    pace: Code
 
 
 def _tile_of(vectors: int) -> Callable[..., Any]:
     """The intrinsic for tiles of `vectors` vectors and 1 to ROWS rows."""
 
     @intrinsic
-    def tile(_typing: Code, x: Code, w: Code, out: Code, depth: Code, rows: Code, keep: Code) -> Code:  # noqa: ARG001
-        signature = types.void(x, w, out, types.intp, types.intp, types.boolean)
-        form = _FORMATS[x[0].dtype, w[0].dtype]
-
-        def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
-            first, second, third = (
-                _unpack(context, builder, kind, part)
-                for kind, part in zip(signature.args[:3], args, strict=False)
-            )
-            given = _Tile(first, second, third, args[3], builder.trunc(args[5], ir.IntType(1)))
-            done = builder.append_basic_block("done")
-            switch = builder.switch(args[4], done)
-            for count in range(1, ROWS + 1):
-                block = builder.append_basic_block(f"rows{count}")
-                switch.add_case(ir.Constant(_I64, count), block)
-                builder.position_at_end(block)
-                _emit(builder, form, given, count, vectors)
-                builder.branch(done)
-            builder.position_at_end(done)
-            return context.get_dummy_value()
-
-        return signature, generate
+    def tile(
+        _typing: Code,
+        x: Code,
+        w: Code,
+        out: Code,
+        depth: Code,  # noqa: ARG001
+        rows: Code,  # noqa: ARG001
+        keep: Code,  # noqa: ARG001
+        following: Code,  # noqa: ARG001
+    ) -> Code:
+        pair = types.UniTuple(types.intp, 2)  # type: ignore[no-untyped-call]
+        signature = types.void(x, w, out, types.intp, types.intp, types.boolean, pair)
+        return signature, _generator(_FORMATS[x[0].dtype, w[0].dtype], vectors)
 
     return tile
+
+
+def _generator(form: _Format, vectors: int) -> Callable[..., Code]:
+    """What emits a tile: one block for each number of rows."""
+
+    def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+        first, second, third = (
+            _unpack(context, builder, kind, part)
+            for kind, part in zip(signature.args[:3], args, strict=False)
+        )
+        depth, rows, keep, following = args[3:]
+        ahead, pace = (builder.extract_value(following, i) for i in range(2))
+        given = _Tile(first, second, third, depth, builder.trunc(keep, ir.IntType(1)), ahead, pace)
+        done = builder.append_basic_block("done")
+        switch = builder.switch(rows, done)
+        for count in range(1, ROWS + 1):
+            block = builder.append_basic_block(f"rows{count}")
+            switch.add_case(ir.Constant(_I64, count), block)
+            builder.position_at_end(block)
+            _emit(builder, form, given, count, vectors)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return generate
 
 
 def _unpack(context: Code, builder: Code, kind: Code, place: Code) -> _Place:
@@ -196,6 +214,9 @@ def _step(
 ) -> list[Code]:
     """The sums after one more k."""
     vectors = len(sums) // len(lines)
+    paced = builder.lshr(k, tile.pace)
+    for v in range(vectors):
+        _fetch(builder, builder.gep(tile.w.row(builder, paced, LANES * v), [tile.ahead]))
     weights = [_weights(builder, form, tile.w.row(builder, k, LANES * v)) for v in range(vectors)]
     joined = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
         builder.module, ir.FunctionType(_SUMS, _argument_types(form)), form.operation
@@ -208,6 +229,16 @@ def _step(
             order = (number, weight, total) if form.operands is _SUMS else (total, number, weight)
             found.append(builder.call(joined, order))
     return found
+
+
+def _fetch(builder: Code, place: Code) -> None:
+    """Ask for the line of memory at `place`, into the second of the processor's caches."""
+    kinds = (ir.IntType(8).as_pointer(), _I32, _I32, _I32)
+    fetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+    )
+    reading, second_cache, data = (ir.Constant(_I32, value) for value in (0, 2, 1))
+    builder.call(fetch, (builder.bitcast(place, kinds[0]), reading, second_cache, data))
 
 
 def _argument_types(form: _Format) -> tuple[ir.Type, ...]:
@@ -237,14 +268,27 @@ def _load(builder: Code, place: Code, align: int) -> Code:
 
 
 narrow_tile = _tile_of(1)
-"""`narrow_tile((x, at, stride), (w, at, stride), (out, at, stride), depth, rows, keep)`, in kernels.
+"""`narrow_tile((x, at, stride), (w, at, stride), (out, at, stride), depth, rows, keep, (ahead, pace))`.
 
 Each array comes with the flat offset of the tile's first number and the distance from row to row, in
 elements: x [rows, depth], w [depth, LANES] and out [rows, LANES], which is float32; rows at most ROWS. With
 `keep` the chains go on from what is in `out`. x and w are both float32; or x is float32 and w the bits of
 bfloat16 as uint16; or both hold pairs of bfloat16 as uint32, depth then counting pairs (`HAS_BFLOAT16_DOT`
 only).
+
+While row k of w is computed with, memory is asked for the row k >> pace of what lies `ahead` elements behind
+w, which will be wanted next. Else memory would be idle while later tiles
+compute with the same w, and arithmetic while the first one waits for it. (0, 0) asks for nothing new.
 """
 
 wide_tile = _tile_of(VECTORS)
 """`narrow_tile` with VECTORS vectors a row."""
+
+
+@kernel
+def pace_of(tiles: int) -> int:
+    """The pace at which so many tiles with the same w together ask for what follows once, or almost."""
+    pace = 0
+    while 1 << pace < tiles:
+        pace += 1
+    return pace
