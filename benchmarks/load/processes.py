@@ -37,14 +37,14 @@ def resident(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of processor time that a process and its living descendants have used."""
+    """Seconds of processor time that a process and its descendants have used, those that ended included."""
     total = 0.0
     for process in tree(pid):
         try:
             times = process.cpu_times()
         except psutil.Error:
             continue
-        total += times.user + times.system
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -109,7 +109,7 @@ class MissingScope(Forbidden):
 
     code = "insufficient_scope"
 
-    def __init__(self, message: str, *, scope: str) -> None:
+    def __init__(self, message: str, *, scope: str = "") -> None:
         super().__init__(message)
         self.scope = scope
 
