@@ -2,5 +2,16 @@
 
 from transom.storage.tables.base import UtcTime, metadata
 from transom.storage.tables.core import keys, projects, records
+from transom.storage.tables.quotas import quota_counters, quota_gateways, quota_leases, quota_ledger
 
-__all__ = ["UtcTime", "keys", "metadata", "projects", "records"]
+__all__ = [
+    "UtcTime",
+    "keys",
+    "metadata",
+    "projects",
+    "quota_counters",
+    "quota_gateways",
+    "quota_leases",
+    "quota_ledger",
+    "records",
+]
