@@ -86,7 +86,7 @@ class Limit:
         if self.budget not in BUDGETS:
             raise ValueError(f"{self.budget!r} is no budget: it must be one of {', '.join(BUDGETS)}")
         if self.limit < 0:
-            raise ValueError(f"the limit of {self.budget} for {self.account} is {self.limit}, less than nothing")
+            raise ValueError(f"the limit of {self.budget} for {self.account} is less than nothing")
 
     @property
     def of(self) -> Budget:

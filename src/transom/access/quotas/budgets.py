@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -50,7 +50,7 @@ class Amounts:
 
     def by_resource(self) -> dict[str, int]:
         """All of them, by name."""
-        return asdict(self)
+        return {resource: self.of(resource) for resource in RESOURCES}
 
 
 NOTHING = Amounts(requests=0)

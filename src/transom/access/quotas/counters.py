@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from transom.access.quotas import ledger
 from transom.access.quotas.accounts import Cell
-from transom.access.quotas.budgets import DAY_US, NO_WINDOW, SPENDING, Amounts, windows_of
+from transom.access.quotas.budgets import DAY_US, NO_WINDOW
 from transom.errors import StorageError
 from transom.storage.tables import quota_counters, quota_leases
 
@@ -40,6 +40,10 @@ _AT = (
 _MOVE = update(quota_counters).where(*_AT).values(held=_C.held + bindparam("change"))
 _GROW = _MOVE.where(_C.used + _C.held + bindparam("change") <= bindparam("most")).values(
     ceiling=bindparam("most")
+)
+
+_FORGET = delete(quota_counters).where(
+    _C.window_start != NO_WINDOW, _C.window_start < bindparam("before"), _C.held == 0
 )
 
 
@@ -102,89 +106,3 @@ def forget(connection: Connection, now_us: int) -> None:
 
 def _at(cell: Cell) -> dict[str, str | int]:
     return {"at_account": cell.account, "at_budget": cell.budget, "at_window": cell.window_start}
-
-
-def _charge_of(budget: ColumnElement[str]) -> ColumnElement[int]:
-    """What a budget is charged: its resource's parameter."""
-    amounts = {each.name: bindparam(f"charged_{each.resource}") for each in SPENDING}
-    return case(amounts, value=budget, else_=0)
-
-
-def _pair(account: ColumnElement[str], budget: ColumnElement[str]) -> ColumnElement[str]:
-    return account.concat(" ").concat(budget)
-
-
-_HELD = bindparam("held", expanding=True)
-_CHARGE = _charge_of(_C.budget)
-_FROM_HOLD = case((_pair(_C.account, _C.budget).in_(_HELD), _CHARGE), else_=0)
-_TOTAL = _C.used + _C.held + _CHARGE - _FROM_HOLD
-# A cell that had no limit when the request was let in may have got one since. It counts the request all the
-# same, as if the limit had been lowered below it.
-_CHARGE_ALL = (
-    update(quota_counters)
-    .where(
-        _C.account.in_(bindparam("accounts", expanding=True)),
-        _C.budget.in_(bindparam("budgets", expanding=True)),
-        _C.window_start.in_(bindparam("windows", expanding=True)),
-    )
-    .values(
-        used=_C.used + _CHARGE,
-        held=_C.held - _FROM_HOLD,
-        ceiling=case((_TOTAL > _C.ceiling, _TOTAL), else_=_C.ceiling),
-    )
-)
-_TAKE_LEASES = (
-    update(quota_leases)
-    .where(
-        _L.gateway == bindparam("gateway_id"),
-        _L.account.in_(bindparam("accounts", expanding=True)),
-        _L.budget.in_(bindparam("budgets", expanding=True)),
-        _L.window_start.in_(bindparam("windows", expanding=True)),
-        _pair(_L.account, _L.budget).in_(_HELD),
-    )
-    .values(amount=_L.amount - _charge_of(_L.budget))
-)
-
-
-_FORGET = delete(quota_counters).where(
-    _C.window_start != NO_WINDOW, _C.window_start < bindparam("before"), _C.held == 0
-)
-
-
-class Posting:
-    """The updates that one request's charge makes, in two statements whatever its accounts and limits.
-
-    Args:
-        accounts: everybody who is charged.
-        reserved_us: the moment that decides the windows, in microseconds since 1970.
-        amounts: what is charged.
-        held: the cells in which that much is held for the request.
-    """
-
-    def __init__(
-        self, accounts: Sequence[str], reserved_us: int, amounts: Amounts, held: Iterable[Cell]
-    ) -> None:
-        charged = {budget.name for budget in SPENDING if amounts.of(budget.resource)}
-        self._held = [f"{cell.account} {cell.budget}" for cell in held if cell.budget in charged]
-        self._values = {
-            "accounts": accounts,
-            "budgets": sorted(charged),
-            "windows": sorted({*windows_of(reserved_us), NO_WINDOW}),
-            "held": self._held,
-            **{f"charged_{name}": amount for name, amount in amounts.by_resource().items()},
-        }
-        self._empty = not charged
-
-    def take_from_leases(self, connection: Connection, gateway: str) -> bool:
-        """Take what is held for the request from its gateway's leases; False where they have expired."""
-        if not self._held:
-            return True
-        taken = connection.execute(_TAKE_LEASES, {**self._values, "gateway_id": gateway}).rowcount
-        if taken not in (0, len(self._held)):
-            raise StorageError("Some leases of a gateway are gone, and others not; rebuild the counters.")
-        return taken != 0
-
-    def charge(self, connection: Connection) -> None:
-        """Make used what was held, and count what was not held."""
-        if not self._empty:
-            connection.execute(_CHARGE_ALL, self._values)

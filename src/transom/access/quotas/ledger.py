@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, cast, func, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    bindparam,
+    cast,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from transom.access.quotas.accounts import Cell, Charged, values_of
@@ -71,7 +81,9 @@ def enter(connection: Connection, entry: Entry) -> bool:
     return connection.execute(_ENTER[connection.dialect.name], row).rowcount == 1
 
 
-def correct(connection: Connection, request_id: str, outcome: Outcome, amounts: Amounts, *, short: bool) -> None:
+def correct(
+    connection: Connection, request_id: str, outcome: Outcome, amounts: Amounts, *, short: bool
+) -> None:
     """Say something else of a row that was entered in this same transaction."""
     row = {"corrected": request_id, "outcome": outcome, "short": short, **amounts.by_resource()}
     connection.execute(_CORRECT, row)

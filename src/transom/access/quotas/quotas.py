@@ -32,6 +32,7 @@ T = TypeVar("T")
 TTL = timedelta(seconds=30)
 SWEEP = timedelta(seconds=1)
 
+
 class Quotas:
     """The quotas of one gateway process. Belongs to one event loop.
 
@@ -62,9 +63,7 @@ class Quotas:
         self._shelf = Shelf()
         self._desk = Desk(database, clock, self._shelf.forgotten.append)
         seconds = ttl.total_seconds()
-        self._asker = Asker(
-            database, self._shelf, clock=clock, ticks=ticks, validity=validity(seconds)
-        )
+        self._asker = Asker(database, self._shelf, clock=clock, ticks=ticks, validity=validity(seconds))
         self._sweeper = Sweeper(database, self._shelf, now=self._now, ticks=ticks, ttl=seconds)
 
     async def reserve(

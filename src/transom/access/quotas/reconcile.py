@@ -151,7 +151,9 @@ def _correct(connection: Connection, sums: _Sums) -> None:
     nothing = literal_column("0", BigInteger)
     summed = exists().where(sums.same)
     connection.execute(update(quota_counters).where(*sums.concerned, ~summed).values(to(nothing)))
-    connection.execute(update(quota_counters).where(*sums.concerned, sums.same).values(to(sums.table.c.total)))
+    connection.execute(
+        update(quota_counters).where(*sums.concerned, sums.same).values(to(sums.table.c.total))
+    )
 
 
 def _add_missing(connection: Connection) -> int:
@@ -162,7 +164,9 @@ def _add_missing(connection: Connection) -> int:
     )
     zeros = [literal_column("0", BigInteger) for _ in range(3)]
     missing = select(held.c.account, held.c.budget, held.c.window_start, *zeros).where(~known)
-    return connection.execute(insert(quota_counters).from_select(list(quota_counters.c.keys()), missing)).rowcount
+    return connection.execute(
+        insert(quota_counters).from_select(list(quota_counters.c.keys()), missing)
+    ).rowcount
 
 
 def drop(connection: Connection) -> None:

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from transom.access.quotas import counters, ledger
 from transom.access.quotas.accounts import Charged, Limit
 from transom.access.quotas.budgets import NOTHING, RESOURCES, Amounts, Resource, microseconds
-from transom.access.quotas.counters import Posting
 from transom.access.quotas.grants import Need
 from transom.access.quotas.leases import Hold
 from transom.access.quotas.ledger import Entry
+from transom.access.quotas.posting import Posting
 from transom.errors import StorageError
 from transom.storage.database import Database
 
@@ -84,7 +84,7 @@ class Settlement:
             charge = self._late(connection)
             posting = self._posting(charge, ())
             ledger.correct(connection, booking.request_id, "expired", charge, short=charge != self._actual)
-        posting.charge(connection)
+        posting.count(connection)
         self._counted = charge
 
     def __enter__(self) -> Self:

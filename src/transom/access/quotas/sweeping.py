@@ -1,4 +1,4 @@
-"""Sweeping: what is not needed goes back, who lives says so, who is dead is ended, what is old is forgotten."""
+"""Sweeping: what is not needed goes back, who lives says so, who is dead is ended, the old is dropped."""
 
 from __future__ import annotations
 
