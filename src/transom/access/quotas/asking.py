@@ -12,7 +12,7 @@ import structlog
 
 from transom.access.quotas.budgets import microseconds
 from transom.access.quotas.grants import Ask, Fenced, Granted, Need, grant
-from transom.access.quotas.leases import FIRST_APPETITE, Book, Hold, Shelf
+from transom.access.quotas.leases import Book, Hold, Shelf
 from transom.access.quotas.refusals import refusal
 from transom.errors import QuotaUnavailable
 from transom.storage.database import Database
@@ -120,13 +120,12 @@ class Asker:
 
     def _question(self, book: Book, batch: Sequence[_Waiter]) -> Ask:
         cells = {need.cell for waiter in batch for need in waiter.needs}
-        leases = {cell: book.leases.get(cell) for cell in cells}
         return Ask(
             gateway=book.id,
             register=None if book.registered else self._clock(),
             needs=[waiter.needs for waiter in batch],
             returned=book.withdraw(cells),
-            appetite={cell: lease.appetite if lease else FIRST_APPETITE for cell, lease in leases.items()},
+            appetite={cell: book.appetite(cell) for cell in cells},
         )
 
     def _deliver(self, book: Book, batch: Sequence[_Waiter], granted: Granted) -> None:

@@ -28,7 +28,6 @@ class Lease:
     taken: int = 0
     """Taken for requests since the last sweep."""
     appetite: int = FIRST_APPETITE
-    """How many times a request's need to ask for beyond it; grows while it runs out again and again."""
     used: int = 0
     """What was used when SQL was asked last, and what this gateway settled since."""
     others: int = 0
@@ -72,6 +71,15 @@ class Book:
             lease.taken += amount
         self.open += 1
         return True
+
+    def appetite(self, cell: Cell) -> int:
+        """How many times a request's need to ask for beyond it; twice as many if a lease ran out at once."""
+        lease = self.leases.get(cell)
+        if lease is None:
+            return FIRST_APPETITE
+        if lease.taken:
+            lease.appetite = min(2 * lease.appetite, LARGEST_APPETITE)
+        return lease.appetite
 
     def withdraw(self, cells: Iterable[Cell]) -> dict[Cell, int]:
         """Take all that is free in these cells, to give it back."""
@@ -133,7 +141,6 @@ class Book:
         lease.others = share.count.held - lease.free - lease.out
         if share.limit:
             lease.limit = share.limit
-            lease.appetite = min(2 * lease.appetite, LARGEST_APPETITE)
 
 
 @dataclass(eq=False, slots=True)

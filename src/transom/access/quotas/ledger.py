@@ -55,10 +55,14 @@ class DayUsage:
 
 _COLUMNS = tuple(column.name for column in quota_ledger.c)
 _ROW = {name: bindparam(name) for name in _COLUMNS}
-# The two dialects spell it alike, and share no name for it.
+# The two dialects spell it alike, and share no name for it. Of an insert, the number of rows is not kept
+# unless that is asked for.
 _ENTER: Mapping[str, Any] = {
-    "sqlite": sqlite.insert(quota_ledger).values(_ROW).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(quota_ledger).values(_ROW).on_conflict_do_nothing(),
+    name: dialect.insert(quota_ledger)
+    .values(_ROW)
+    .on_conflict_do_nothing()
+    .execution_options(preserve_rowcount=True)
+    for name, dialect in {"sqlite": sqlite, "postgresql": postgresql}.items()
 }
 _CORRECT = (
     update(quota_ledger)

@@ -164,9 +164,8 @@ def _add_missing(connection: Connection) -> int:
     )
     zeros = [literal_column("0", BigInteger) for _ in range(3)]
     missing = select(held.c.account, held.c.budget, held.c.window_start, *zeros).where(~known)
-    return connection.execute(
-        insert(quota_counters).from_select(list(quota_counters.c.keys()), missing)
-    ).rowcount
+    added = insert(quota_counters).from_select(list(quota_counters.c.keys()), missing)
+    return connection.execute(added.execution_options(preserve_rowcount=True)).rowcount
 
 
 def drop(connection: Connection) -> None:
