@@ -38,7 +38,7 @@ class Machine(RuleBasedStateMachine):
     exact = True
     """Whether what the other gateway holds unused is given back before each request."""
 
-    open = Bundle("open")
+    running = Bundle("running")
 
     def __init__(self):
         super().__init__()
@@ -63,7 +63,7 @@ class Machine(RuleBasedStateMachine):
         self.folder.cleanup()
 
     @rule(
-        target=open,
+        target=running,
         which=st.integers(0, 1),
         most=st.fixed_dictionaries({}, optional=LIMITS),
         tokens=st.integers(0, 60),
@@ -85,13 +85,13 @@ class Machine(RuleBasedStateMachine):
         assert fits
         return self.number, made
 
-    @rule(held=consumes(open), tokens=st.integers(0, 70))
+    @rule(held=consumes(running), tokens=st.integers(0, 70))
     def settle(self, held, tokens):
         if held is not None:
             self.oracle.settle(held[0], Amounts(tokens=tokens))
             self.run(held[1].settle(Amounts(tokens=tokens)))
 
-    @rule(held=consumes(open))
+    @rule(held=consumes(running))
     def release(self, held):
         if held is not None:
             self.oracle.release(held[0])

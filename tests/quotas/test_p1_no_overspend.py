@@ -1,4 +1,4 @@
-"""P1. U + H ≤ L at every instant, however many ask at once, and nothing above what was reserved is settled."""
+"""P1. U + H ≤ L at every instant, however many ask at once, and no more is settled than was reserved."""
 
 import threading
 import time

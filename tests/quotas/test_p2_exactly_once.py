@@ -69,7 +69,7 @@ async def test_two_settlements_in_one_transaction_count_once(bench):
         reservation.settlement(Amounts(tokens=60)) as first,
         reservation.settlement(Amounts(tokens=7)) as second,
     ):
-        await bench.database.write(lambda connection: (first(connection), second(connection)) and None)
+        await bench.database.write(lambda connection: [first(connection), second(connection)])
     assert bench.count(limit).used == 60
     assert [row.tokens for row in bench.ledger()] == [60]
     await gateway.sweep()
@@ -80,9 +80,14 @@ async def test_a_settlement_whose_acknowledgement_is_lost_is_delivered_again_and
     [limit] = bound = limits(project__tokens_total=1000)
     gateway = bench.gateway()
     reservation = await gateway.reserve("again", EVERYBODY, bound, Amounts(tokens=100))
-    with pytest.raises(ConnectionError), reservation.settlement(Amounts(tokens=60)) as settlement:
-        await bench.database.write(settlement)
-        raise ConnectionError
+
+    async def write_and_not_hear_of_it(settlement):
+        with settlement:
+            await bench.database.write(settlement)
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await write_and_not_hear_of_it(reservation.settlement(Amounts(tokens=60)))
     await reservation.settle(Amounts(tokens=60))
     await gateway.sweep()
     assert bench.count(limit) == (60, 0)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -39,10 +40,8 @@ async def history(bench, chance, steps, *, at_each_step=lambda: None):
             for budget in chance.sample(list(BUDGETS), 2)
         ]
         made.update(bound)
-        try:
+        with suppress(QuotaExceeded):
             running.append(await chance.choice(gateways).reserve(f"r{step}", charged, bound, AMOUNTS))
-        except QuotaExceeded:
-            pass
         while len(running) > chance.randrange(6):
             ended = running.pop(chance.randrange(len(running)))
             used = Amounts(tokens=chance.randrange(9), engine_us=chance.randrange(900_000), released_rank=1)

@@ -147,9 +147,7 @@ async def test_upstreams_that_fail_and_clients_that_leave(embedded, upstream, ch
                     await reservation.settle(Amounts(tokens=5 + generated[0]))
 
     task = asyncio.create_task(request())
-    while not embedded.held()[1] and not task.done():
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.01)
+    await asyncio.wait([task], timeout=0.05)
     task.cancel()
     with suppress(asyncio.CancelledError, ConnectionResetError):
         await task

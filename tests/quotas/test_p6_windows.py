@@ -13,7 +13,9 @@ from transom.errors import QuotaExceeded
 
 pytestmark = pytest.mark.anyio
 
-MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2190, 1, 1), timezones=st.just(UTC))
+MOMENTS = st.integers(600_000_000, 7_000_000_000).flatmap(
+    lambda second: st.integers(0, 999_999).map(lambda us: moment_of(second * 1_000_000 + us))
+)
 MICROSECOND = timedelta(microseconds=1)
 BOUNDARIES = [
     datetime(2026, 11, 26, 12, 1, tzinfo=UTC),

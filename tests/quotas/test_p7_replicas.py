@@ -1,4 +1,4 @@
-"""P7. Any number of gateways are one; without the store they let nothing through; both databases decide alike."""
+"""P7. Gateways are one, whatever their number and database; without the store they let nothing through."""
 
 import random
 import time
@@ -30,7 +30,7 @@ def schedule(seed, steps):
     chance = random.Random(seed)
     accounts = EVERYBODY.accounts()
     bound = {}
-    for step in range(steps):
+    for _ in range(steps):
         kind = chance.choice(
             ("reserve", "reserve", "reserve", "settle", "settle", "release", "time", "limit")
         )
