@@ -7,8 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import OperationalError
 
+from transom.errors import StorageError
 from transom.storage.engines import reading_engine, writing_engine
 from transom.storage.writer import Writer
 
@@ -24,12 +26,15 @@ class Database:
     A read sees one committed state from beginning to end.
 
     Durability: a write returns only after its commit is on disk (SQLite: write-ahead log,
-    `synchronous=FULL`). If the commit fails, every write of the batch raises `StorageError`. A crash
-    loses nothing that was acknowledged.
+    `synchronous=FULL`; PostgreSQL: `synchronous_commit=on`). If the commit fails, every write of the batch
+    raises `StorageError`. A crash loses nothing that was acknowledged. A connection that is lost fails its
+    batch, and the next one opens another.
 
     Concurrency: writes happen in the order in which they were queued. The queue is bounded; a caller
-    waits for room. Cancelling a caller does not take its write back. Reads never wait for writes. Another
-    process may write to the same file; each then waits for the other, up to ten seconds.
+    waits for room. Cancelling a caller does not take its write back. Reads never wait for writes. Other
+    processes may write to the same database, on PostgreSQL from other machines too; each then waits for the
+    others, up to ten seconds (SQLite's write lock; on PostgreSQL an advisory lock that every batch takes
+    first).
 
     Functions given to `write` and `read` return plain data, never a cursor, do not commit, and do nothing
     but SQL and arithmetic: all other writers wait for them.
@@ -41,18 +46,21 @@ class Database:
 
     Args:
         url: SQLAlchemy URL of a file, such as `sqlite:////var/lib/transom/transom.db`. The folder must
-            exist; the file is created, readable by its owner alone.
+            exist; the file is created, readable by its owner alone. Or of a database on PostgreSQL, such as
+            `postgresql+psycopg://transom@db.example/transom`, which must exist.
         capacity: how many writes may wait.
         readers: how many reads run at once.
 
     Raises:
-        ConfigurationError: the URL names no file, or one that cannot have a write-ahead log.
+        ConfigurationError: the URL names no file, or one that cannot have a write-ahead log, or is of a
+            kind that is not served.
+        StorageError: PostgreSQL cannot be reached.
     """
 
     def __init__(self, url: str, *, capacity: int = 4096, readers: int = 4) -> None:
         parsed = make_url(url)
         self._writing = writing_engine(parsed)
-        self._writing.connect().close()  # in write-ahead mode before the first reader comes
+        _try(self._writing)
         self._reading = reading_engine(parsed, readers)
         self._writer = Writer(self._writing, capacity=capacity)
         self._readers = ThreadPoolExecutor(readers, "transom-reader")
@@ -93,6 +101,14 @@ class Database:
         self._readers.shutdown()
         self._reading.dispose()
         self._writing.dispose()
+
+
+def _try(engine: Engine) -> None:
+    """Connect once: on SQLite, the file is in write-ahead mode before the first reader comes."""
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        raise StorageError(f"The database cannot be opened: {error.orig}") from error
 
 
 def _damage(connection: Connection) -> list[str]:

@@ -12,6 +12,12 @@ from transom.errors import ConfigurationError
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a connection waits for another process, such as the command line beside the server."""
+STATEMENT_TIMEOUT_MS = 60_000
+"""How long PostgreSQL works on one statement; a migration has none that takes so long."""
+SILENCE_MS = 10_000
+"""How long PostgreSQL may leave what was sent to it unacknowledged, before it is taken for lost."""
+
+_WRITERS_LOCK = 0x7472616E736F6D  # "transom"
 
 _DURABLE = {
     "journal_mode": "WAL",
@@ -23,15 +29,24 @@ _DURABLE = {
 }
 _READING = {"query_only": "ON", "foreign_keys": "ON", "busy_timeout": str(BUSY_TIMEOUT_MS)}
 
+_SESSION = {
+    "timezone": "UTC",
+    "synchronous_commit": "on",
+    "lock_timeout": str(BUSY_TIMEOUT_MS),
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    # A gateway that stops in the middle of a transaction must not hold the writers' lock for ever.
+    "idle_in_transaction_session_timeout": str(BUSY_TIMEOUT_MS),
+}
+
 
 def writing_engine(url: URL) -> Engine:
-    """The engine of the writer thread: a single connection, kept.
+    """The engine of the writer thread: a single connection, kept, and opened again once it was lost.
 
     Raises:
-        ConfigurationError: the URL is not that of a file.
+        ConfigurationError: the URL is neither that of a file nor of PostgreSQL by psycopg.
     """
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=1, max_overflow=0)
+    if _is_postgresql(url):
+        return _postgresql_writer(url)
     _create_private(_file_of(url))
     # IMMEDIATE takes the write lock at once: a transaction that reads first and then finds the lock taken
     # could not be saved by waiting.
@@ -39,10 +54,60 @@ def writing_engine(url: URL) -> Engine:
 
 
 def reading_engine(url: URL, connections: int) -> Engine:
-    """The engine of the readers; on SQLite it refuses to write."""
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=connections)
+    """The engine of the readers; it refuses to write."""
+    if _is_postgresql(url):
+        return create_engine(
+            url,
+            connect_args=_connect_args(default_transaction_read_only="on"),
+            isolation_level="REPEATABLE READ",
+            pool_size=connections,
+            max_overflow=0,
+            # A reader has no batch to fail and begin again with.
+            pool_pre_ping=True,
+        )
     return _sqlite(url, _READING, "BEGIN", pool_size=connections)
+
+
+def _is_postgresql(url: URL) -> bool:
+    if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise ConfigurationError(
+            f"{url.drivername} is not served: use sqlite:///FILE, or postgresql+psycopg://USER@HOST/NAME."
+        )
+    return url.get_backend_name() == "postgresql"
+
+
+def _postgresql_writer(url: URL) -> Engine:
+    """Its transactions begin with one lock for all writers of the database.
+
+    A batch holds writes of many callers, so two gateways could lock the same rows in opposite orders, and
+    what one write reads another gateway could change. With the lock neither can happen, as on SQLite.
+    """
+    engine = create_engine(
+        url,
+        connect_args=_connect_args(),
+        isolation_level="READ COMMITTED",
+        pool_size=1,
+        max_overflow=0,
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
+
+    return engine
+
+
+def _connect_args(**more: str) -> dict[str, Any]:
+    options = " ".join(f"-c {name}={value}" for name, value in {**_SESSION, **more}.items())
+    return {
+        "options": options,
+        "application_name": "transom",
+        "connect_timeout": 5,
+        "tcp_user_timeout": SILENCE_MS,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }
 
 
 def _file_of(url: URL) -> Path:

@@ -16,6 +16,8 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 def migrate(database: Database) -> None:
     """Run every migration that is missing, all or none of them; does nothing when none is.
 
+    Servers that start together wait for each other: the first one migrates.
+
     Raises:
         SQLAlchemyError: a migration failed; the schema is as it was.
         StorageError: the database is closed, or could not commit.

@@ -1,0 +1,55 @@
+"""Accounts, the columns that name them, and limits that make sense."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transom.access.quotas import Charged, Limit
+from transom.access.quotas.accounts import KINDS, Cell, kind_of, values_of
+
+IDS = st.text(st.characters(codec="utf-8", exclude_characters=":", min_codepoint=33), min_size=1, max_size=8)
+NAMES = st.text(st.characters(codec="utf-8", min_codepoint=33), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("account", "budget", "limit", "message"),
+    [
+        ("planet:earth", "tokens_total", 5, "is no account"),
+        ("project", "words_per_hour", 5, "is no budget"),
+        ("project:p", "words_per_hour", 5, "is no budget"),
+        ("project:p", "tokens_total", -1, "less than nothing"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused(account, budget, limit, message):
+    with pytest.raises(ValueError, match=message):
+        Limit(account, budget, limit)
+
+
+@given(key=IDS, person=IDS, project=IDS, tier=NAMES, model=NAMES)
+def test_every_account_leads_back_to_the_columns_that_name_it(key, person, project, tier, model):
+    charged = Charged(key_id=key, person_id=person, project_id=project, tier=tier, model=model)
+    accounts = charged.accounts()
+    assert [kind_of(account) for account in accounts] == list(KINDS)
+    for account in accounts:
+        assert values_of(account).items() <= charged.columns().items()
+        assert tuple(values_of(account)) == KINDS[kind_of(account)]
+
+
+def test_what_is_unknown_is_not_charged():
+    assert Charged(project_id="anonymous", model="tiny").accounts() == (
+        "project:anonymous",
+        "project_model:anonymous:tiny",
+        "model:tiny",
+    )
+    assert Charged().accounts() == ()
+
+
+def test_rows_are_locked_from_the_key_to_the_pool():
+    accounts = Charged(key_id="z", person_id="y", project_id="x", tier="b", model="a").accounts()
+    cells = [Cell(account, budget, 0) for account in accounts for budget in ("a", "b")]
+    assert sorted(cells[::-1], key=lambda cell: cell.order) == cells
+
+
+def test_seconds_of_a_limit_are_microseconds_of_its_resource():
+    assert Limit("project:p", "engine_seconds", 3).most == 3_000_000
+    assert Limit("project:p", "tokens_total", 3).most == 3
