@@ -109,7 +109,7 @@ class MailFolder:
     def list_mails(self) -> list[KeptMail]:
         """What lies in the folder, oldest first."""
         files = self._folder.glob("*.eml") if self._folder.is_dir() else ()
-        return sorted((_read(path) for path in files), key=lambda mail: (mail.written, mail.id))
+        return [_read(path) for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]
 
     def get(self, mail_id: str) -> KeptMail:
         """One mail.

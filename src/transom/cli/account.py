@@ -35,7 +35,7 @@ def login(
     ] = None,
     base_url: BaseUrl = None,
 ) -> None:
-    """Sign in: by a code that is mailed to you, or by a token that you have. Whoever is new gets an account."""
+    """Sign in: by a code that is mailed to you, or by a token that you have. Who is new gets an account."""
     if (email is None) == (token is None):
         raise InvalidRequest("Give either an address or --token.", param="email")
     with Client(base_url, api_key="") as client:
