@@ -55,7 +55,7 @@ class Guest:
     async def sign_in(self, email: str = ADA) -> dict[str, Any]:
         """By a link; a program sends its session from then on."""
         assert (await self.ask(email)).status_code == 202
-        reply = await self.redeem(token=token_in(await self.street.last_mail(email)))
+        reply = await self.redeem(token=token_in(await self.street.last_mail(email.strip().lower())))
         assert reply.status_code == 200, reply.text
         if self.carrier == "token":
             self.client.headers["authorization"] = f"Bearer {reply.json()['token']}"

@@ -249,8 +249,7 @@ class TestForgery:
                     assert any(m == method.upper() and pattern.fullmatch(p) for m, p in tried), path
 
     @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
-    @pytest.mark.parametrize(("method", "path", "body"), CHANGES, ids=[f"{m} {p}" for m, p, _ in CHANGES])
-    async def test_a_cookie_is_not_enough_to_change_anything(self, street, forged, method, path, body):
+    async def test_a_cookie_is_not_enough_to_change_anything(self, street, forged):
         browser = street.browser()
         before = (await browser.sign_in())["person"]
         for name, value in forged.items():
@@ -260,8 +259,9 @@ class TestForgery:
                 browser.client.headers[name] = value
         if "origin" not in forged and "sec-fetch-site" in forged:
             del browser.client.headers["origin"]
-        reply = await browser.client.request(method, path, json=body)
-        assert error_of(reply, 403)["code"] == "cross_site_request"
+        for method, path, body in CHANGES:
+            reply = await browser.client.request(method, path, json=body)
+            assert error_of(reply, 403)["code"] == "cross_site_request", path
         assert (await browser.me()) == before
 
     async def test_a_bearer_token_is_sent_by_nobody_unasked_and_needs_no_proof(self, street):
@@ -314,15 +314,14 @@ class TestSecretsInAddresses:
     )
 
     @pytest.mark.parametrize("kind", ["key", "session", "link"])
-    @pytest.mark.parametrize("place", PLACES)
     @pytest.mark.parametrize("spell", [str, lambda text: text.replace("_", "%5F").replace("t", "%74", 1)])
-    async def test_they_are_refused_even_if_they_are_good(self, street, kind, place, spell):
+    async def test_they_are_refused_even_if_they_are_good(self, street, kind, spell):
         program = street.program()
         secret = await self.secret(street, program, kind)
-        reply = await program.get(place.format(spell(secret)))
-        error = error_of(reply, 400)
-        assert error["code"] == "secret_in_url"
-        assert secret not in reply.text
+        for place in self.PLACES:
+            reply = await program.get(place.format(spell(secret)))
+            assert error_of(reply, 400)["code"] == "secret_in_url", place
+            assert secret not in reply.text
 
     async def secret(self, street, program, kind):
         if kind == "key":

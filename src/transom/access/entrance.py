@@ -146,7 +146,7 @@ class Entrance:
             QuotaExceeded: too many were asked for from this network.
         """
         options = self.passkeys.request_options()
-        return await self._challenge(SIGN_IN, options, visitor, None), options
+        return await self._ask(SIGN_IN, {"challenge": options["challenge"]}, visitor), options
 
     async def by_passkey(self, challenge_id: str, credential: Credential, visitor: Visitor) -> NewSession:
         """Sign in whoever has the passkey.
@@ -167,7 +167,8 @@ class Entrance:
     async def passkey_creation(self, person: Person, visitor: Visitor) -> tuple[str, dict[str, Any]]:
         """A challenge to make a passkey: its id, and options for the browser."""
         options = await self.passkeys.creation_options(person)
-        return await self._challenge(REGISTER, options, visitor, person.id), options
+        data = {"challenge": options["challenge"]}
+        return await self._ask(REGISTER, data, visitor, person_id=person.id), options
 
     async def take_creation(self, challenge_id: str, person_id: str) -> Challenge:
         """Use up a challenge to make a passkey.
@@ -199,7 +200,14 @@ class Entrance:
         assert visitor.browser is not None  # noqa: S101  # providers are for browsers
         self.providers.get(provider_id)
         data = {"provider": provider_id, "next": next_path}
-        state = await self._challenge_row(PURPOSE, data, visitor, person_id, STATE_LIFETIME, visitor.browser)
+        state = await self._ask(
+            PURPOSE,
+            data,
+            visitor,
+            lifetime=STATE_LIFETIME,
+            person_id=person_id,
+            browser=visitor.browser,
+        )
         return await self.providers.authorization_url(provider_id, state, visitor.browser)
 
     async def provider_answer(
@@ -261,21 +269,18 @@ class Entrance:
             connection, person.id, carrier=visitor.carrier, method=method, agent=visitor.agent
         )
 
-    async def _challenge(
-        self, purpose: str, options: dict[str, Any], visitor: Visitor, person_id: str | None
-    ) -> str:
-        data = {"challenge": options["challenge"]}
-        return await self._challenge_row(purpose, data, visitor, person_id, CHALLENGE_LIFETIME, None)
-
-    async def _challenge_row(
+    async def _ask(
         self,
         purpose: str,
         data: dict[str, Any],
         visitor: Visitor,
-        person_id: str | None,
-        lifetime: timedelta,
-        browser: str | None,
+        *,
+        lifetime: timedelta = CHALLENGE_LIFETIME,
+        person_id: str | None = None,
+        browser: str | None = None,
     ) -> str:
+        """A new challenge's id, if this network has not asked for too many."""
+
         def write(connection: Connection) -> str:
             self._throttle.step(connection, [(ATTEMPTS, network_of(visitor.address))])
             return self._challenges.make(

@@ -27,7 +27,7 @@ from webauthn.helpers.structs import (
 from transom.access.challenges import Challenge
 from transom.access.keys import random_id
 from transom.access.origin import Origin
-from transom.access.people import Person, refuse_locked_out
+from transom.access.people import Person, refuse_locked_out, retried
 from transom.errors import Conflict, NotFound, Unauthenticated
 from transom.storage.database import Database
 from transom.storage.tables import passkeys
@@ -181,7 +181,7 @@ class PasskeyStore:
             assert stored is not None  # noqa: S101  # inserted a line ago
             return _passkey(stored)
 
-        return await self._database.write(write)
+        return await retried(self._database, write)
 
     async def verify(self, challenge: Challenge, credential: Credential) -> Verified:
         """Whose passkey answers `challenge`, which has been used up.

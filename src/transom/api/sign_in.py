@@ -103,8 +103,8 @@ async def start_provider(
 ) -> ProviderUrl:
     """Where the browser goes to sign in with a provider, or to add an identity to the account it is in."""
     visitor = bound_visitor(request, response, house.entrance, "cookie")
-    signed_in = await signed_in_of(request, house.entrance) if body.link else None
-    return ProviderUrl(url=await sign_in.start_provider(house, provider, body, visitor, signed_in))
+    linking = await signed_in_of(request, house.entrance) if body.link else None
+    return ProviderUrl(url=await sign_in.start_provider(house, provider, body, visitor, linking))
 
 
 @callback.get(

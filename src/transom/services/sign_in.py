@@ -76,16 +76,23 @@ def providers(house: House) -> list[ProviderView]:
 
 
 async def start_provider(
-    house: House, provider: str, start: ProviderStart, visitor: Visitor, signed_in: SignedIn | None
+    house: House, provider: str, start: ProviderStart, visitor: Visitor, linking: SignedIn | None
 ) -> str:
-    """Where to send a browser that wants to sign in with a provider, or add an identity to its account.
+    """Where to send a browser that wants to sign in with a provider, or to add an identity to an account.
+
+    Args:
+        house: what it stands on.
+        provider: which.
+        start: what was asked.
+        visitor: from where.
+        linking: the account that the identity is to be added to; None for signing in.
 
     Raises:
         Forbidden: an identity is to be added, and the sign-in was not a moment ago.
     """
-    if start.link and signed_in is not None:
-        house.entrance.sessions.refuse_old(signed_in.session)
-    person_id = signed_in.person.id if start.link and signed_in is not None else None
+    if linking is not None:
+        house.entrance.sessions.refuse_old(linking.session)
+    person_id = None if linking is None else linking.person.id
     return await house.entrance.provider_url(provider, visitor, next_path=start.next, person_id=person_id)
 
 
