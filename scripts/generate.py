@@ -36,11 +36,24 @@ REFERENCE = ROOT / "docs" / "reference"
 NOTE = "<!-- Made by `python -m scripts.generate`; do not edit. -->"
 
 REASONS = {
+    "asked_elsewhere": (401, "a sign-in link was opened where it was not asked for"),
     "context_length_exceeded": (400, "prompt and `max_tokens` together are longer than the model's context"),
+    "cross_site_request": (
+        403,
+        "a session in a cookie, and no proof that a page of this server sent the request",
+    ),
     "invalid_json": (400, "the body is empty, or not JSON in UTF-8"),
+    "invalid_link": (401, "a sign-in link or its code is wrong, used or too old"),
+    "invalid_passkey": (401, "a passkey is unknown, or its answer is not good"),
+    "invalid_session": (401, "nobody is signed in, or the session has ended"),
     "method_not_allowed": (405, "the path exists, and not with this method"),
     "missing_parameter": (400, "a field that is required is absent or null"),
     "model_not_found": (404, "no model of that name is served here"),
+    "recent_sign_in_needed": (403, "this needs a sign-in of the last ten minutes"),
+    "role_needed": (403, "this is for people with a role that the person has not"),
+    "secret_in_url": (400, "a key, a session or a link's token stands in the address"),
+    "sign_in_failed": (401, "a provider refused, or what it said does not hold"),
+    "stale_challenge": (401, "an answer to something that was not asked, or was answered, or asked long ago"),
     "unknown_parameter": (400, "a field that this endpoint does not know"),
     "unsupported_media_type": (415, "the content type is not `application/json`"),
 }
@@ -92,6 +105,10 @@ def settings() -> Iterator[str]:
 CLIENT_VARIABLES = (
     ("`TRANSOM_BASE_URL`", "address of the server; `http://127.0.0.1:8600` where none is given"),
     ("`TRANSOM_API_KEY`", "the key to send; empty for none"),
+    (
+        "`TRANSOM_SESSION_FILE`",
+        "where `transom login` keeps sessions; else `transom/sessions.json` in `~/.config`",
+    ),
     ("`OPENAI_BASE_URL`", "the address, where `TRANSOM_BASE_URL` is not set; a trailing `/v1` is taken off"),
     (
         "`OPENAI_API_KEY`",

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
 
-from transom.access import peppers
+from transom.access import peppers, providers
 from transom.access.callers import KeyStore
+from transom.access.entrance import Entrance
+from transom.access.mail import Mailer, MailFolder, SmtpMailer, SmtpServer
+from transom.access.origin import Origin
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
@@ -21,7 +25,7 @@ from transom.config import Settings
 from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused
 from transom.records.store import RecordStore
-from transom.services.house import House
+from transom.services.house import House, utc_now
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 
@@ -33,6 +37,7 @@ def create_app(
     *,
     backends: Mapping[str, Backend] | None = None,
     on_refusal: Callable[[ModelRefused], None] = lambda _: None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> FastAPI:
     """The ASGI application.
 
@@ -40,16 +45,25 @@ def create_app(
         settings: see `transom.config`.
         backends: what to serve instead of the library's models, for tests.
         on_refusal: told when a model cannot be served; the rest goes on.
+        clock: the time, in UTC.
 
     Raises:
-        OperatorError: there is no model to serve, or one that is named is not in the library.
+        OperatorError: there is no model to serve, one that is named is not in the library, or a setting is
+            wrong.
     """
     serving = local_backends(settings) if backends is None else backends
+    open_entrance = entrance_maker(settings, clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
-        app.state.house = house = House(serving, RecordStore(database), key_store(settings, database))
+        app.state.house = house = House(
+            serving,
+            RecordStore(database),
+            key_store(settings, database),
+            open_entrance(database),
+            now=clock,
+        )
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -84,6 +98,36 @@ def open_database(settings: Settings) -> Database:
 def key_store(settings: Settings, database: Database) -> KeyStore:
     """The keys, with the peppers of this home."""
     return KeyStore(database, peppers.load(settings.peppers), allow_anonymous=settings.allow_anonymous)
+
+
+def entrance_maker(
+    settings: Settings, clock: Callable[[], datetime] = utc_now
+) -> Callable[[Database], Entrance]:
+    """What makes the entrance once there is a database; the settings are checked now.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the file of the providers.
+    """
+    origin, mailer, known = (
+        Origin.parse(settings.origin),
+        _mailer(settings),
+        providers.load(settings.providers),
+    )
+
+    def make(database: Database) -> Entrance:
+        return Entrance(database, peppers.load(settings.peppers), origin, mailer, known, clock=clock)
+
+    return make
+
+
+def _mailer(settings: Settings) -> Mailer:
+    if settings.smtp_url is None:
+        return MailFolder(settings.mails)
+    if settings.mail_from is None:
+        raise ConfigurationError(
+            "TRANSOM_SMTP_URL needs TRANSOM_MAIL_FROM, the address that mails come from."
+        )
+    return SmtpMailer(SmtpServer.parse(settings.smtp_url.get_secret_value()), settings.mail_from)
 
 
 def local_backends(settings: Settings) -> dict[str, Backend]:

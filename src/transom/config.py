@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,6 +23,19 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(default=False, description="Whether requests without a key are answered")
     database_url: str | None = Field(
         default=None, description="SQLAlchemy URL; left out, SQLite in the home folder"
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="Scheme and host by which people reach the server, such as https://transom.example.org; "
+        "left out, http://localhost and the port",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server, as smtps://user:password@host; left out, mails go into the home folder",
+    )
+    mail_from: str | None = Field(default=None, description="Address that mails come from; needed with SMTP")
+    providers_file: Path | None = Field(
+        default=None, description="File of the providers to sign in with; left out, in the home folder"
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
@@ -76,3 +89,18 @@ class Settings(BaseSettings):
     def peppers(self) -> Path:
         """File of the peppers under which keys are hashed."""
         return self.home / "peppers.json"
+
+    @property
+    def origin(self) -> str:
+        """Address that people's browsers know the server by."""
+        return self.public_url or f"http://localhost:{self.port}"
+
+    @property
+    def mails(self) -> Path:
+        """Folder of the mails of a server that does not send any."""
+        return self.home / "mail"
+
+    @property
+    def providers(self) -> Path:
+        """File of the providers of identity."""
+        return self.providers_file or self.home / "providers.toml"

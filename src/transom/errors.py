@@ -18,6 +18,7 @@
     │   ├── EngineUnavailable        it may a moment later
     │   │   └── EngineBusy           it may when others have finished
     │   └── GenerationFailed         this request failed, the engine goes on
+    ├── SignInUnavailable            a provider of identity cannot be asked
     ├── QuotaUnavailable             nobody can say whether a limit is kept, so nothing is let through
     ├── StorageError                 something is not on disk
     └── OperatorError                only an operator can mend it
@@ -140,6 +141,17 @@ class QuotaExceeded(RequestError):
         super().__init__(message, code=code or (None if retry_after is not None else "insufficient_quota"))
         self.retry_after = retry_after
         """Whole seconds, rounded up; None where waiting does not help."""
+
+
+class SignInUnavailable(TransomError):
+    """A provider of identity cannot be reached, or says nothing usable; another way in may be open."""
+
+    code = "sign_in_unavailable"
+    layer = "access"
+
+    def __init__(self, message: str, *, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class QuotaUnavailable(TransomError):

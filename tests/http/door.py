@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.fakes import FakeBackend
 from transom.app import create_app
 from transom.backends.tokenizer import LocalTokenizer
 from transom.config import Settings
-from transom.services.house import House
+from transom.services.house import House, utc_now
 
 MODEL = "fake"
 
@@ -95,9 +96,11 @@ def settings(home: Path, **more: Any) -> Settings:
 
 
 @asynccontextmanager
-async def open_door(home: Path, tokenizer: LocalTokenizer, **more: Any) -> AsyncIterator[Door]:
+async def open_door(
+    home: Path, tokenizer: LocalTokenizer, clock: Callable[[], datetime] = utc_now, **more: Any
+) -> AsyncIterator[Door]:
     backend = FakeBackend(MODEL, tokenizer)
-    app = create_app(settings(home, **more), backends={MODEL: backend})
+    app = create_app(settings(home, **more), backends={MODEL: backend}, clock=clock)
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(backend.started.wait(), 10)
         key = (await app.state.house.keys.create(name="tests")).text

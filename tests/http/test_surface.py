@@ -187,6 +187,10 @@ def operations(description):
             yield f"{method.upper()} {path}", operation
 
 
+def went_well(status):
+    return status[0] in "23"
+
+
 def test_the_description_names_every_path_once(description):
     assert {name for name, _ in operations(description)} == {
         "GET /health",
@@ -201,15 +205,39 @@ def test_the_description_names_every_path_once(description):
         "GET /v1/records",
         "GET /v1/records/{id}",
         "POST /v1/records/{id}/replay",
+        "POST /v1/auth/links",
+        "POST /v1/auth/links/redeem",
+        "POST /v1/auth/passkeys/challenge",
+        "POST /v1/auth/passkeys",
+        "GET /v1/auth/providers",
+        "POST /v1/auth/providers/{provider}",
+        "GET /v1/auth/providers/{provider}/callback",
+        "POST /v1/auth/sign-out",
+        "GET /v1/account",
+        "PATCH /v1/account",
+        "DELETE /v1/account",
+        "GET /v1/account/export",
+        "POST /v1/account/email",
+        "POST /v1/account/email/confirm",
+        "GET /v1/account/sessions",
+        "POST /v1/account/sessions",
+        "DELETE /v1/account/sessions",
+        "DELETE /v1/account/sessions/{id}",
+        "GET /v1/account/passkeys",
+        "POST /v1/account/passkeys/challenge",
+        "POST /v1/account/passkeys",
+        "DELETE /v1/account/passkeys/{id}",
+        "GET /v1/account/identities",
+        "DELETE /v1/account/identities/{id}",
     }
 
 
 def test_every_operation_documents_the_errors_it_can_give_and_no_others(description):
     for name, operation in operations(description):
         statuses = set(operation["responses"])
-        assert "200" in statuses
+        assert any(went_well(status) for status in statuses)
         assert "422" not in statuses, name
-        if name not in ("GET /health", "GET /ready"):
+        if name not in ("GET /health", "GET /ready", "GET /v1/auth/providers"):
             assert "401" in statuses, name
         if "requestBody" in operation:
             assert {"400", "404", "413", "415", "503"} <= statuses, name
@@ -219,7 +247,7 @@ def test_every_operation_documents_the_errors_it_can_give_and_no_others(descript
 def test_every_error_is_documented_in_the_one_shape(description):
     for name, operation in operations(description):
         for status, response in operation["responses"].items():
-            if status != "200" and name != "GET /ready":
+            if not went_well(status) and name != "GET /ready":
                 schema = response["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (name, status)
 

@@ -43,6 +43,18 @@ class Peppers:
         """
         return hmac.digest(self.versions[version], _PURPOSE + body.encode(), hashlib.sha256)
 
+    def proves(self, body: str, mac: bytes | None, version: int | None) -> bool:
+        """Whether `mac` is that of `body`, in constant time.
+
+        Args:
+            body: what was sent.
+            mac: what was stored; None where there is nothing of that id, which costs the same work.
+            version: of the pepper that `mac` was made with.
+        """
+        usable = version if version is not None and version in self.versions else self.current
+        right = hmac.compare_digest(self.mac(body, usable), mac or bytes(32))
+        return right and mac is not None
+
 
 def generate() -> Peppers:
     """One fresh pepper, version 1."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar
 
 import pydantic_core
 from fastapi import Request, Response
@@ -20,16 +20,16 @@ _JSON = "application/json"
 class JsonRequest(Request):
     """A request whose body is JSON as RFC 8259 has it: UTF-8, no NaN, and not deeper than the stack."""
 
+    most_bytes: int = MAX_BODY_BYTES
+
     async def body(self) -> bytes:
-        """The whole body, up to `MAX_BODY_BYTES`; a longer one is not read to its end."""
+        """The whole body, up to `most_bytes`; a longer one is not read to its end."""
         if not hasattr(self, "_body"):
             chunks, size = [], 0
             async for chunk in self.stream():
                 size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    raise PayloadTooLarge(
-                        f"The body is larger than {MAX_BODY_BYTES} bytes; send less at once."
-                    )
+                if size > self.most_bytes:
+                    raise _too_large(self.most_bytes)
                 chunks.append(chunk)
             self._body = b"".join(chunks)
         return self._body
@@ -45,7 +45,12 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route that reads its body as a `JsonRequest`."""
+    """A route that reads its body as a `JsonRequest`, once whoever sends it has been let in."""
+
+    most_bytes: ClassVar[int] = MAX_BODY_BYTES
+
+    admit: ClassVar[Callable[[Request], Awaitable[object]]] = staticmethod(caller_of)
+    """Raises for those whose body is not even read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, behind the checks of the body."""
@@ -54,19 +59,24 @@ class JsonRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             strict = JsonRequest(request.scope, request.receive)
+            strict.most_bytes = self.most_bytes
             if takes_body:
                 # Nobody's body is read before their key is.
-                await caller_of(strict)
+                await self.admit(strict)
                 await _check_body(strict)
             return await inner(strict)
 
         return handle
 
 
+def _too_large(most_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {most_bytes} bytes; send less at once.")
+
+
 async def _check_body(request: JsonRequest) -> None:
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise PayloadTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes; send less at once.")
+    if declared.isdigit() and int(declared) > request.most_bytes:
+        raise _too_large(request.most_bytes)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON:
         raise InvalidRequest(

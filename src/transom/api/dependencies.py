@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 
 from transom.access.callers import Caller
-from transom.errors import InvalidRequest, Unauthenticated
+from transom.access.people import Person, Role
+from transom.access.sessions import SignedIn
+from transom.api import visitor
+from transom.errors import Forbidden, InvalidRequest, Unauthenticated
 from transom.schema.wire import Body
 from transom.services.house import House
 
 _bearer = HTTPBearer(auto_error=False, description="A Transom key: `tr_…`")
+_session = HTTPBearer(auto_error=False, scheme_name="Session", description="A session of a person: `ts_…`")
+_cookie = APIKeyCookie(
+    auto_error=False,
+    scheme_name="SessionCookie",
+    name="__Host-transom_session",
+    description="A session in a browser; whatever changes something needs the header `x-transom-csrf` too",
+)
 
 B = TypeVar("B", bound=Body)
 
@@ -38,6 +49,41 @@ async def caller_of(request: Request) -> Caller:
 async def get_caller(request: Request, _documented: Annotated[object, Depends(_bearer)]) -> Caller:
     """`caller_of`, for routes."""
     return await caller_of(request)
+
+
+async def signed_in_of(request: Request) -> SignedIn:
+    """The person behind the session of a request, and the session; looked up once for each request."""
+    return await visitor.signed_in_of(request, get_house(request).entrance)
+
+
+async def get_signed_in(
+    request: Request,
+    _token: Annotated[object, Depends(_session)],
+    _documented: Annotated[object, Depends(_cookie)],
+) -> SignedIn:
+    """`signed_in_of`, for routes."""
+    return await signed_in_of(request)
+
+
+def get_person(signed_in: Annotated[SignedIn, Depends(get_signed_in)]) -> Person:
+    """The person who is signed in."""
+    return signed_in.person
+
+
+def require_role(role: Role) -> Callable[[Person], Awaitable[Person]]:
+    """A dependency: the person who is signed in, if they may act as `role`."""
+
+    async def get_person_with_role(person: Annotated[Person, Depends(get_person)]) -> Person:
+        if role not in person.roles:
+            raise Forbidden(f"This is for people with the role {role}.", code="role_needed")
+        return person
+
+    return get_person_with_role
+
+
+def no_store(response: Response) -> None:
+    """Keep what is somebody's own out of every cache."""
+    response.headers["cache-control"] = "no-store"
 
 
 def refuse_unknown_query(request: Request) -> None:
@@ -97,6 +143,8 @@ async def check_path(
 
 TheHouse = Annotated[House, Depends(get_house)]
 TheCaller = Annotated[Caller, Depends(get_caller)]
+TheSignedIn = Annotated[SignedIn, Depends(get_signed_in)]
+ThePerson = Annotated[Person, Depends(get_person)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]
 RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]

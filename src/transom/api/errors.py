@@ -25,6 +25,7 @@ from transom.errors import (
     QuotaExceeded,
     QuotaUnavailable,
     RequestError,
+    SignInUnavailable,
     TransomError,
     Unauthenticated,
 )
@@ -38,6 +39,7 @@ _STATUS: dict[type[TransomError], int] = {
     Conflict: 409,
     QuotaExceeded: 429,
     QuotaUnavailable: 503,
+    SignInUnavailable: 503,
     PayloadTooLarge: 413,
     RequestError: 400,
     EngineUnavailable: 503,

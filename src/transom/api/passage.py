@@ -1,13 +1,20 @@
-"""What happens to every request on its way: it is counted, and turned away while the server drains."""
+"""What happens to every request on its way: it is counted, and some are turned away before they are read.
+
+That is, all but a few while the server drains; and any that carries a secret in its address, which proxies,
+logs and browsers' histories keep.
+"""
 
 from __future__ import annotations
+
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from transom.access.keys import holds_secret
 from transom.api.errors import response_of
 from transom.api.metrics import Metrics
-from transom.errors import EngineUnavailable
+from transom.errors import EngineUnavailable, InvalidRequest, TransomError
 from transom.services.house import House
 
 _BELOW_A_MODEL = "/models/{name}"
@@ -52,11 +59,24 @@ class Passage:
             self._metrics.answered(_endpoint(scope), status)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._draining and scope["path"] not in _STILL_ANSWERED:
-            refusal = response_of(EngineUnavailable("The server is shutting down; ask again in a moment."))
-            await refusal(scope, receive, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await response_of(refusal)(scope, receive, send)
         else:
             await self._inner(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> TransomError | None:
+        if self._draining and scope["path"] not in _STILL_ANSWERED:
+            return EngineUnavailable("The server is shutting down; ask again in a moment.")
+        if holds_secret(scope["path"].encode(errors="replace")) or holds_secret(
+            unquote_to_bytes(scope["query_string"])
+        ):
+            return InvalidRequest(
+                "There is a key, a session or a link's token in this address. Send it as "
+                "`Authorization: Bearer …`, or in the body; this one is compromised now: revoke it.",
+                code="secret_in_url",
+            )
+        return None
 
     @property
     def _draining(self) -> bool:

@@ -6,7 +6,20 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from transom.api import chat, completions, errors, metrics, models, openapi, records, service, tokens
+from transom.api import (
+    account,
+    chat,
+    completions,
+    errors,
+    metrics,
+    models,
+    openapi,
+    records,
+    service,
+    sign_in,
+    sign_in_page,
+    tokens,
+)
 from transom.api.dependencies import check_path, refuse_unknown_query
 from transom.api.metrics import Metrics
 from transom.api.passage import Passage
@@ -22,6 +35,10 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
     app.include_router(service.router)
     app.include_router(metrics.router)
     app.include_router(_surface())
+    # People are not below a model.
+    app.include_router(sign_in_page.router)
+    for router in (sign_in.router, sign_in.callback, account.router):
+        app.include_router(router, prefix="/v1")
     # Clients that cannot name a model name it in their base URL.
     app.include_router(
         _surface(), prefix="/models/{name}", include_in_schema=False, dependencies=[Depends(check_path)]

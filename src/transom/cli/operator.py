@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the operator's commands."""
     app.add_typer(models, name="model")
     app.add_typer(keys, name="key")
+    app.command()(mail)
     app.command()(serve)
     app.command()(check)
 
@@ -117,6 +118,21 @@ def revoke_key(key_id: str) -> None:
     """Refuse a key from now on, everywhere within two seconds."""
     info = _with_keys(lambda store: store.revoke(key_id))
     out.print(f"Key {info.id} was revoked at {info.revoked:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+@exit_on_error
+def mail(
+    mail_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which; else all are listed.")] = None,
+) -> None:
+    """Show the mails that this server wrote into its folder, for want of a mail server."""
+    from transom.access.mail import MailFolder
+
+    folder = MailFolder(Settings().mails)
+    if mail_id is not None:
+        write(folder.get(mail_id).text, end="")
+        return
+    rows = [(each.id, _moment(each.written), each.to, each.subject) for each in folder.list_mails()]
+    write_rows(("id", "written", "to", "subject"), rows)
 
 
 @exit_on_error

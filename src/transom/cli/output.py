@@ -144,8 +144,21 @@ def exit_code(error: TransomError) -> ExitCode:
             return ExitCode.NO
 
 
+_REMEDIES = {
+    "invalid_session": "Run transom login EMAIL.",
+    "recent_sign_in_needed": "Run transom login EMAIL.",
+    "invalid_link": "",
+    "asked_elsewhere": "",
+    "role_needed": "",
+    "cross_site_request": "",
+}
+"""By code, where a session was refused and no key is wanted."""
+
+
 def remedy(error: TransomError) -> str:
     """What to do about it, where the message itself does not say."""
+    if isinstance(error, AccessDenied) and error.reason in _REMEDIES:
+        return _REMEDIES[error.reason]
     match error:
         case Unauthenticated():
             return "Set TRANSOM_API_KEY, or pass --api-key."
