@@ -10,9 +10,11 @@ from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy import Connection
 
-from transom.access import peppers
 from transom.access.callers import KeyStore
+from transom.access.issuing import no_grants
+from transom.access.peppers import PepperFile
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
@@ -22,6 +24,7 @@ from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused
 from transom.records.store import RecordStore
 from transom.services.house import House
+from transom.services.office import Office
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 
@@ -49,7 +52,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
-        app.state.house = house = House(serving, RecordStore(database), key_store(settings, database))
+        office = open_office(settings, database)
+        app.state.house = house = House(serving, office.records, office.keys, office)
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -83,7 +87,33 @@ def open_database(settings: Settings) -> Database:
 
 def key_store(settings: Settings, database: Database) -> KeyStore:
     """The keys, with the peppers of this home."""
-    return KeyStore(database, peppers.load(settings.peppers), allow_anonymous=settings.allow_anonymous)
+    return KeyStore(database, PepperFile(settings.peppers), allow_anonymous=settings.allow_anonymous)
+
+
+def open_office(settings: Settings, database: Database) -> Office:
+    """What the use cases around people and projects work with."""
+    return Office(
+        database=database,
+        records=RecordStore(database),
+        keys=key_store(settings, database),
+        peppers=PepperFile(settings.peppers),
+        mailer=NoMailer(),
+        email_of=no_address,
+        grant_scopes=no_grants,
+    )
+
+
+class NoMailer:
+    """For a server that was told of no way to send letters."""
+
+    async def send(self, to: str, subject: str, text: str) -> None:  # noqa: ARG002
+        """Say so."""
+        raise ConfigurationError("This server has no way to send letters.")
+
+
+def no_address(_connection: Connection, _person_id: str) -> str | None:
+    """For a server that knows nobody's address."""
+    return None
 
 
 def local_backends(settings: Settings) -> dict[str, Backend]:

@@ -9,11 +9,14 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from transom.access.callers import Caller
+from transom.access.persons import PersonCaller
 from transom.errors import InvalidRequest, Unauthenticated
 from transom.schema.wire import Body
 from transom.services.house import House
+from transom.services.office import Office
 
 _bearer = HTTPBearer(auto_error=False, description="A Transom key: `tr_…`")
+_session = HTTPBearer(auto_error=False, scheme_name="Session", description="A session: `ts_…`")
 
 B = TypeVar("B", bound=Body)
 
@@ -38,6 +41,21 @@ async def caller_of(request: Request) -> Caller:
 async def get_caller(request: Request, _documented: Annotated[object, Depends(_bearer)]) -> Caller:
     """`caller_of`, for routes."""
     return await caller_of(request)
+
+
+def get_office(request: Request) -> Office:
+    """The office that `transom.app` put together."""
+    return get_house(request).office
+
+
+async def person_of(request: Request) -> PersonCaller:
+    """The person behind the session that the request came with; looked up once for each request."""
+    raise Unauthenticated(f"{request.url.path} is for people who signed in, and this server has no sign-in.")
+
+
+async def get_person(request: Request, _documented: Annotated[object, Depends(_session)]) -> PersonCaller:
+    """`person_of`, for routes."""
+    return await person_of(request)
 
 
 def refuse_unknown_query(request: Request) -> None:
@@ -96,7 +114,11 @@ async def check_path(
 
 
 TheHouse = Annotated[House, Depends(get_house)]
+TheOffice = Annotated[Office, Depends(get_office)]
+ThePerson = Annotated[PersonCaller, Depends(get_person)]
 TheCaller = Annotated[Caller, Depends(get_caller)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]
 RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]
+ProjectId = Annotated[str, Path(alias="id", max_length=64, description="A project's id, `prj_…`")]
+KeyId = Annotated[str, Path(alias="id", max_length=64, description="A key's id: the middle of its text")]

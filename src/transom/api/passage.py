@@ -1,13 +1,23 @@
-"""What happens to every request on its way: it is counted, and turned away while the server drains."""
+"""What happens to every request on its way: it is counted, and some are turned away before they are read.
+
+That is, all but a few while the server drains; and any that carries a secret in its address, which proxies,
+logs and browsers' histories keep.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from transom.access.callers import Caller
+from transom.access.keys import holds_secret
 from transom.api.errors import response_of
 from transom.api.metrics import Metrics
-from transom.errors import EngineUnavailable
+from transom.errors import EngineUnavailable, InvalidRequest, TransomError
+from transom.schema.record import rfc3339
 from transom.services.house import House
 
 _BELOW_A_MODEL = "/models/{name}"
@@ -38,8 +48,7 @@ class Passage:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if self._draining:
-                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                message["headers"] = [*message.get("headers", ()), *self._added(scope)]
             await send(message)
 
         try:
@@ -52,11 +61,32 @@ class Passage:
             self._metrics.answered(_endpoint(scope), status)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._draining and scope["path"] not in _STILL_ANSWERED:
-            refusal = response_of(EngineUnavailable("The server is shutting down; ask again in a moment."))
-            await refusal(scope, receive, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await response_of(refusal)(scope, receive, send)
         else:
             await self._inner(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> TransomError | None:
+        if self._draining and scope["path"] not in _STILL_ANSWERED:
+            return EngineUnavailable("The server is shutting down; ask again in a moment.")
+        if holds_secret(scope["path"].encode(errors="replace")) or holds_secret(
+            unquote_to_bytes(scope["query_string"])
+        ):
+            return InvalidRequest(
+                "There is a key, a session or a link's token in this address. Send it as "
+                "`Authorization: Bearer …`, or in the body; this one is compromised now: revoke it.",
+                code="secret_in_url",
+            )
+        return None
+
+    def _added(self, scope: Scope) -> Iterator[tuple[bytes, bytes]]:
+        """Headers that have nothing to do with the answer."""
+        if self._draining:
+            yield b"connection", b"close"
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        if caller is not None and caller.retires is not None:
+            yield b"x-transom-key-retires", rfc3339(caller.retires).encode()
 
     @property
     def _draining(self) -> bool:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import researcher, top
+from transom.cli import keys, projects, researcher, rights, top
 
 app = typer.Typer(
     name="transom",
@@ -17,6 +17,9 @@ app = typer.Typer(
     add_completion=False,
 )
 researcher.register(app)
+app.add_typer(projects.app, name="project")
+app.add_typer(keys.app, name="key")
+rights.register(app)
 top.register(app)
 
 if find_spec("fastapi") is not None:

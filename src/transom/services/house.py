@@ -14,6 +14,7 @@ from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
 from transom.schema.deployment import ServedModel
+from transom.services.office import Office
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ class House:
     backends: Mapping[str, Backend]
     records: RecordStore
     keys: KeyStore
+    office: Office
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""
