@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+from tests import postgres
 from tests.tiny import make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,3 +45,20 @@ def home() -> Path:
     if not (folder / "models" / REAL_MODEL).exists():
         pytest.fail(f"{REAL_MODEL} is not in {folder}; run scripts/test, which prepares it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster():
+    """A PostgreSQL server of this run's own."""
+    if postgres.programs() is None:
+        pytest.fail("PostgreSQL is not installed; run scripts/test, or scripts/install-services")
+    with postgres.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """URL of an empty database, of each dialect."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/transom.db"
+    return request.getfixturevalue("postgres_cluster").create()

@@ -11,6 +11,7 @@ from transom.cli.output import exit_on_error, out, write_rows, write_sections
 from transom.cli.researcher import BaseUrl
 from transom.cli.session import signed_in
 from transom.client import administration
+from transom.errors import InvalidRequest
 from transom.schema.projects import MemberList, ProjectView
 
 app = typer.Typer(help="Your projects.", no_args_is_help=True)
@@ -95,9 +96,12 @@ def export_project(
     base_url: BaseUrl = None,
 ) -> None:
     """Take all that is kept of a project along, prompts and answers included, as lines of JSON."""
+    try:
+        file.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be made: {error.strerror}.", param="file") from error
     with signed_in(base_url) as client:
         text = client.send(administration.export_project(project))
-    file.touch(mode=0o600, exist_ok=False)
     file.write_text(text, encoding="utf-8")
     out.print(f"{text.count(chr(10))} lines are in {file}.")
 
