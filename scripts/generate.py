@@ -41,6 +41,7 @@ REASONS = {
     "method_not_allowed": (405, "the path exists, and not with this method"),
     "missing_parameter": (400, "a field that is required is absent or null"),
     "model_not_found": (404, "no model of that name is served here"),
+    "secret_in_url": (400, "a key, a session or a one-time secret stands in the address; revoke it"),
     "unknown_parameter": (400, "a field that this endpoint does not know"),
     "unsupported_media_type": (415, "the content type is not `application/json`"),
 }

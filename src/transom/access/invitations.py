@@ -22,7 +22,7 @@ from transom.access.suspensions import refuse_suspended
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from transom.storage.tables import invitations, projects
 
-INVITATION = Kind(prefix="ti", name="invitation", code="invalid_invitation")
+INVITATION = Kind(prefix="ti", name="invitation", code="not_found")
 
 LIFETIME = timedelta(days=14)
 MAX_OPEN = 100

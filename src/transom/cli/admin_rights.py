@@ -114,7 +114,7 @@ def list_terms() -> None:
 def show_record(
     record_id: Annotated[str, typer.Argument(metavar="ID", help="A record's id, rec_….")], reason: Reason
 ) -> None:
-    """Read a researcher's record, prompts and answers included; in the trail they read that you did, and why."""
+    """Read a researcher's record, prompts and answers included. They read in the trail that you did."""
     from transom.services.rights import read_record
 
     view = in_office(lambda office, caller: read_record(office, caller, record_id, reason))

@@ -96,12 +96,11 @@ def export_project(
     base_url: BaseUrl = None,
 ) -> None:
     """Take all that is kept of a project along, prompts and answers included, as lines of JSON."""
-    try:
-        file.touch(mode=0o600, exist_ok=False)
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be made: {error.strerror}.", param="file") from error
+    if file.exists():
+        raise InvalidRequest(f"{file} exists; name a new file.", param="file")
     with signed_in(base_url) as client:
         text = client.send(administration.export_project(project))
+    file.touch(mode=0o600, exist_ok=False)
     file.write_text(text, encoding="utf-8")
     out.print(f"{text.count(chr(10))} lines are in {file}.")
 
