@@ -68,7 +68,8 @@ def _lines(
     shown = [column for column in table.c if column.name not in _HIDDEN]
     query = select(*shown).where(where).order_by(*table.primary_key.columns)
     for row in connection.execute(query).mappings():
-        line = {column.name: _plain(column, row[column.name]) for column in shown}
+        # Plain text: the names of columns are a kind of it that JSON writers refuse.
+        line = {str(column.name): _plain(column, row[column.name]) for column in shown}
         yield line if kind is None else {"kind": kind} | line
 
 

@@ -83,7 +83,7 @@ def invite(
         "id": secret.id,
         "project_id": project_id,
         "email": address,
-        "role": role,
+        "role": role.value,
         "mac": peppers.mac(secret.body, peppers.current),
         "pepper_version": peppers.current,
         "invited_by": by,

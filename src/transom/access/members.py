@@ -38,7 +38,7 @@ def add(connection: Connection, project_id: str, person_id: str, role: Role, *, 
     """
     if role_of(connection, project_id, person_id) is not None:
         raise Conflict("You are a member of this project already.")
-    row = {"project_id": project_id, "person_id": person_id, "role": role, "joined": now}
+    row = {"project_id": project_id, "person_id": person_id, "role": role.value, "joined": now}
     connection.execute(insert(members).values(row))
 
 
@@ -126,7 +126,7 @@ def _member(connection: Connection, project_id: str, person_id: str) -> Role:
 
 def _set_role(connection: Connection, project_id: str, person_id: str, role: Role) -> None:
     this = (members.c.project_id == project_id, members.c.person_id == person_id)
-    connection.execute(update(members).where(*this).values(role=role))
+    connection.execute(update(members).where(*this).values(role=role.value))
 
 
 def _refuse_ownerless(connection: Connection, project_id: str) -> None:
@@ -135,5 +135,5 @@ def _refuse_ownerless(connection: Connection, project_id: str) -> None:
 
 
 def _owners(connection: Connection, project_id: str) -> int:
-    query = select(func.count()).where(members.c.project_id == project_id, members.c.role == Role.OWNER)
+    query = select(func.count()).where(members.c.project_id == project_id, members.c.role == Role.OWNER.value)
     return int(connection.execute(query).scalar_one())

@@ -175,7 +175,7 @@ def noted(
     entry = Entry(
         at=now,
         actor=by,
-        action=action,
+        action=str(action),
         subject=subject or project_id,
         project_id=project_id,
         person_id=person_id,
@@ -185,7 +185,7 @@ def noted(
 
 
 def _membership(project_id: str, person_id: str, role: Role, now: datetime) -> dict[str, Any]:
-    return {"project_id": project_id, "person_id": person_id, "role": role, "joined": now}
+    return {"project_id": project_id, "person_id": person_id, "role": role.value, "joined": now}
 
 
 def _row(connection: Connection, project_id: str) -> Row[Any]:

@@ -139,8 +139,8 @@ def _check(kind: str, text: str) -> None:
         raise InvalidRequest(
             "kind: write one word in lower case, up to 16 letters, such as terms or privacy.", param="kind"
         )
-    if not text.strip() or len(text) > MAX_TEXT:
-        raise InvalidRequest(f"text: write 1 to {MAX_TEXT} characters.", param="text")
+    if not text.strip() or len(text) > MAX_TEXT or "\0" in text:
+        raise InvalidRequest(f"text: write 1 to {MAX_TEXT} characters, none of them NUL.", param="text")
 
 
 def _terms(row: Row[Any]) -> Terms:

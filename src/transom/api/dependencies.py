@@ -11,6 +11,7 @@ from fastapi.security import HTTPBearer
 from transom.access.callers import Caller
 from transom.access.persons import PersonCaller
 from transom.errors import InvalidRequest, Unauthenticated
+from transom.schema.projects import Id
 from transom.schema.wire import Body
 from transom.services.house import House
 from transom.services.office import Office
@@ -120,5 +121,5 @@ TheCaller = Annotated[Caller, Depends(get_caller)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]
 RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]
-ProjectId = Annotated[str, Path(alias="id", max_length=64, description="A project's id, `prj_…`")]
-KeyId = Annotated[str, Path(alias="id", max_length=64, description="A key's id: the middle of its text")]
+ProjectId = Annotated[Id, Path(alias="id", description="A project's id, `prj_…`")]
+KeyId = Annotated[Id, Path(alias="id", description="A key's id: the middle of its text")]

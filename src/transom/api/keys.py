@@ -11,6 +11,7 @@ from transom.api.body import PersonRoute
 from transom.api.dependencies import KeyId, TheOffice, ThePerson
 from transom.api.errors import documented
 from transom.schema.keys import KeyList, KeyView, NewKeyBody, NewKeyView, Rotation
+from transom.schema.projects import Id
 from transom.services import keys
 
 router = APIRouter(prefix="/keys", tags=["Keys"], route_class=PersonRoute)
@@ -32,7 +33,7 @@ async def list_keys(
     office: TheOffice,
     person: ThePerson,
     project: Annotated[
-        str | None, Query(max_length=64, description="Only this project's; all of them, if you lead it")
+        Id | None, Query(description="Only this project's; all of them, if you lead it")
     ] = None,
 ) -> KeyList:
     """Your keys, those that have ended too."""

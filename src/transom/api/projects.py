@@ -13,6 +13,7 @@ from transom.api.dependencies import ProjectId, TheOffice, ThePerson
 from transom.api.errors import documented
 from transom.schema.projects import (
     Deleted,
+    Id,
     InvitationList,
     InvitationSecret,
     InvitationView,
@@ -30,8 +31,8 @@ from transom.services import projects, rights
 router = APIRouter(prefix="/projects", tags=["Projects"], route_class=PersonRoute)
 invitations = APIRouter(prefix="/invitations", tags=["Projects"], route_class=PersonRoute)
 
-PersonId = Annotated[str, Path(max_length=40, description="A person's id, `per_…`")]
-InvitationId = Annotated[str, Path(max_length=40, description="An invitation's id")]
+PersonId = Annotated[Id, Path(description="A person's id, `per_…`")]
+InvitationId = Annotated[Id, Path(description="An invitation's id")]
 Confirm = Annotated[str, Query(max_length=200, description="The project's name, to be sure")]
 
 _READ = documented(400, 401, 404)

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Path
 
 from transom.api.dependencies import TheOffice, ThePerson
 from transom.api.errors import documented
+from transom.schema.projects import Id
 from transom.schema.terms import AcceptanceView, Standing, TermsList, TermsView
 from transom.services import terms
 
 router = APIRouter(prefix="/terms", tags=["Terms"])
 
-Version = Annotated[str, Path(max_length=40, description="Such as `privacy-2`")]
+Version = Annotated[Id, Path(description="Such as `privacy-2`")]
 
 
 @router.get("", responses=documented(400))

@@ -7,15 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from transom.schema.budgets import Quotas
-from transom.schema.projects import Moment, View
+from transom.schema.projects import Id, Moment, ShortText, View
 from transom.schema.wire import Body
 
 
 class NewKeyBody(Body):
     """Body of `POST /v1/keys`."""
 
-    project: str = Field(max_length=64, description="Id of the project, `prj_…`")
-    name: str = Field(default="", max_length=200, description="What the key is for")
+    project: Id = Field(description="Id of the project, `prj_…`")
+    name: ShortText = Field(default="", description="What the key is for")
     scopes: list[Annotated[str, Field(max_length=64)]] | None = Field(
         default=None, max_length=64, description="Narrow the key to these; left out, all of the grant's"
     )

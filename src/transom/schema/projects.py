@@ -19,7 +19,16 @@ Line: TypeAlias = Annotated[
 ]
 """Text on one line, with something on it."""
 
-Paragraphs: TypeAlias = Annotated[str, Field(max_length=4000)]
+Paragraphs: TypeAlias = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
+"""Text; the one character that PostgreSQL cannot keep is refused."""
+
+ShortText: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Text on one line, or none."""
+
+ID_PATTERN = r"^[0-9A-Za-z_-]+$"
+
+Id: TypeAlias = Annotated[str, Field(max_length=64, pattern=ID_PATTERN)]
+"""What could name something here."""
 
 
 def _as_text(value: object) -> object:
@@ -41,7 +50,7 @@ class NewProject(Body):
 
     name: Line
     description: Paragraphs = ""
-    institution: Annotated[str, Field(max_length=200)] = ""
+    institution: ShortText = ""
     embargo_months: EmbargoMonths = Field(
         default=0, description="Months after which the project's records open; it can be changed later."
     )
@@ -52,7 +61,7 @@ class ProjectChange(Body):
 
     name: Line | None = None
     description: Paragraphs | None = None
-    institution: Annotated[str, Field(max_length=200)] | None = None
+    institution: ShortText | None = None
     embargo_months: EmbargoMonths | None = Field(
         default=None, description="Records that are open already stay open."
     )
@@ -112,7 +121,7 @@ class RoleChange(Body):
 class Transfer(Body):
     """Body of `POST /v1/projects/{id}/transfer`."""
 
-    person_id: str = Field(max_length=40, description="The member who is to own the project")
+    person_id: Id = Field(description="The member who is to own the project")
 
 
 class NewInvitation(Body):

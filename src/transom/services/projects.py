@@ -35,8 +35,10 @@ async def create(office: Office, caller: PersonCaller, body: NewProject) -> Proj
 
 async def list_own(office: Office, caller: PersonCaller) -> list[ProjectView]:
     """The caller's projects, oldest first."""
-    found = await office.database.read(lambda connection: projects.list_of(connection, caller.person_id))
-    return [_view(project) for project in found]
+    by = caller.person_id
+    return await office.database.read(
+        lambda connection: [_shown(connection, each.id, by) for each in projects.list_of(connection, by)]
+    )
 
 
 async def show(office: Office, caller: PersonCaller, project_id: str) -> ProjectView:
