@@ -12,11 +12,14 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 
-from transom.access import peppers, providers
+from transom.access import providers
 from transom.access.callers import KeyStore
 from transom.access.entrance import Entrance
-from transom.access.mail import Mailer, MailFolder, SmtpMailer, SmtpServer
+from transom.access.issuing import no_grants
+from transom.access.mail import Letters, Mailer, MailFolder, SmtpMailer, SmtpServer
 from transom.access.origin import Origin
+from transom.access.people import email_of
+from transom.access.peppers import PepperFile
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
@@ -26,6 +29,7 @@ from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused
 from transom.records.store import RecordStore
 from transom.services.house import House, utc_now
+from transom.services.office import Office
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 
@@ -57,11 +61,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
+        office = open_office(settings, database, clock)
         app.state.house = house = House(
             serving,
-            RecordStore(database),
-            key_store(settings, database),
+            office.records,
+            office.keys,
             open_entrance(database),
+            office,
             now=clock,
         )
         starting = asyncio.create_task(_start(serving, on_refusal))
@@ -97,7 +103,21 @@ def open_database(settings: Settings) -> Database:
 
 def key_store(settings: Settings, database: Database) -> KeyStore:
     """The keys, with the peppers of this home."""
-    return KeyStore(database, peppers.load(settings.peppers), allow_anonymous=settings.allow_anonymous)
+    return KeyStore(database, PepperFile(settings.peppers), allow_anonymous=settings.allow_anonymous)
+
+
+def open_office(settings: Settings, database: Database, clock: Callable[[], datetime] = utc_now) -> Office:
+    """What the use cases around people and projects work with."""
+    return Office(
+        database=database,
+        records=RecordStore(database),
+        keys=key_store(settings, database),
+        peppers=PepperFile(settings.peppers),
+        mailer=Letters(_mailer(settings)),
+        email_of=email_of,
+        grant_scopes=no_grants,
+        now=clock,
+    )
 
 
 def entrance_maker(
@@ -115,7 +135,7 @@ def entrance_maker(
     )
 
     def make(database: Database) -> Entrance:
-        return Entrance(database, peppers.load(settings.peppers), origin, mailer, known, clock=clock)
+        return Entrance(database, PepperFile(settings.peppers), origin, mailer, known, clock=clock)
 
     return make
 

@@ -26,7 +26,7 @@ def server(home, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def key(server) -> str:
-    return server.command("key", "create", "--name", "tests")
+    return server.command("admin", "key", "create", "--name", "tests")
 
 
 @pytest.fixture

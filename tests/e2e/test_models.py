@@ -65,7 +65,7 @@ def test_a_library_tells_what_it_holds(two_models):
         (("model", "add", "somebody/something"), "the hub must be reachable"),
         (("model", "verify", "absent"), "absent"),
         (("serve", "--model", "absent"), "absent"),
-        (("key", "revoke", "absent"), "absent"),
+        (("admin", "key", "revoke", "absent"), "absent"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

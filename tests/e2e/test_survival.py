@@ -76,7 +76,7 @@ class Crowd:
 def test_no_acknowledged_record_is_lost_when_the_server_is_killed(mortal):
     chance = random.Random(0)
     mortal.start()
-    key = mortal.command("key", "create")
+    key = mortal.command("admin", "key", "create")
     model = next(iter((mortal.home / "models").iterdir())).name
     crowd = Crowd(mortal, key, model)
     for _ in range(KILLS):

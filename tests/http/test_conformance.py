@@ -80,6 +80,9 @@ BEYOND_REACH = {
 }
 
 
+OF_PEOPLE = {"Projects", "Keys", "Terms", "Rights"}
+
+
 @pytest.fixture(scope="module")
 def server(tokenizer, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
@@ -104,8 +107,10 @@ async def sign_in_many(entrance, number):
 
 
 def headers_for(server, operation):
-    """A key; below `/v1/account` and to sign out, a session that no other test has."""
-    if "/v1/account" in operation or "sign-out" in operation:
+    """A key; for what people do, a session that no other test has."""
+    method, path = operation.lower().split()
+    wanted = DESCRIPTION["paths"][path][method].get("security", ())
+    if any("Session" in each for each in wanted):
         return {"authorization": f"Bearer {server.sessions.pop()}"}
     return server.headers | {"x-transom-csrf": "1"}
 
@@ -131,7 +136,7 @@ def steer(case, server, mode):
         case.query["model"] = MODEL
     if positive and case.path_parameters:
         known = {"id": server.made, "model": MODEL, "provider": "nobody"}
-        case.path_parameters = {name: known[name] for name in case.path_parameters}
+        case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
 
 
 def test_the_description_is_valid_openapi(api):
@@ -151,4 +156,7 @@ def test_an_operation_answers_as_it_is_described(server, api, operation, mode):
         seen.add(case.call_and_validate(checks=CHECKS, headers=headers).status_code)
 
     check()
-    assert mode == GenerationMode.NEGATIVE or operation in BEYOND_REACH or seen & {200, 202, 204}
+    # What people do is about projects and keys that a strategy cannot know; those are tested by hand.
+    of_people = bool(OF_PEOPLE & set(described.definition.raw["tags"]))
+    beyond = of_people or operation in BEYOND_REACH
+    assert mode == GenerationMode.NEGATIVE or beyond or seen & {200, 202, 204}

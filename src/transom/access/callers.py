@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, or_, select, update
 
-from transom.access.keys import NO_KEY, Key, mint, parse
-from transom.access.peppers import Peppers
+from transom.access import issuing
+from transom.access.issuing import KeyInfo, NewKey, Wish, quotas_of, scopes_of
+from transom.access.keys import NO_KEY, Key, parse
+from transom.access.peppers import PepperSource
 from transom.access.projects import ANONYMOUS, LOCAL, ensure_project
-from transom.errors import NotFound, Unauthenticated
+from transom.access.suspensions import refusal
+from transom.access.terms import first_unaccepted
+from transom.errors import Conflict, TermsNotAccepted, Unauthenticated
 from transom.storage.database import Database
-from transom.storage.tables import keys
+from transom.storage.tables import keys, members, projects, suspensions
 
 CACHE_SECONDS = 1.0
 """How long a verified key is believed without a look at the database. A revoked key must be refused
@@ -32,33 +36,39 @@ class Caller:
     project_id: str
     key_id: str | None
     """None for the anonymous tier."""
+    person_id: str | None = None
+    """None for the operator's own keys, and for the anonymous tier."""
+    scopes: frozenset[str] | None = None
+    """Those that the key was narrowed to; None for all of the grant."""
+    key_quotas: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Limits of the key's own, by budget, beside those of the grant."""
+    retires: datetime | None = None
+    """When the key stops working, having been rotated."""
+    unaccepted: str | None = None
+    """A version of the terms that the person has yet to accept."""
+    archived: bool = False
+    """Whether the project takes nothing new."""
 
     @property
     def anonymous(self) -> bool:
         """Whether no key was sent."""
         return self.key_id is None
 
+    def require_open(self) -> None:
+        """Pass who may ask for something new; reading what was asked before needs less.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyInfo:
-    """What may be shown of a key, again and again."""
-
-    id: str
-    project_id: str
-    name: str
-    created: datetime
-    expires: datetime | None
-    revoked: datetime | None
-    last_used: datetime | None
-    """To the minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key just made: the only moment at which its text exists on the server."""
-
-    info: KeyInfo
-    text: str = field(repr=False)
+        Raises:
+            TermsNotAccepted: the message says which, and how.
+            Conflict: the project is archived.
+        """
+        if self.unaccepted is not None:
+            raise TermsNotAccepted(
+                f"Before you ask anything new, read and accept {self.unaccepted}: "
+                f"GET /v1/terms/{self.unaccepted}, then POST /v1/terms/{self.unaccepted}/accept, "
+                f"or `transom terms accept {self.unaccepted}`."
+            )
+        if self.archived:
+            raise Conflict("The project is archived; its owner can open it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class _Verified:
     caller: Caller
     until: float
     """Monotonic seconds."""
-    expires: datetime | None
+    ends: datetime | None
 
 
 def _now() -> datetime:
@@ -87,7 +97,7 @@ class KeyStore:
     def __init__(
         self,
         database: Database,
-        peppers: Peppers,
+        peppers: PepperSource,
         *,
         allow_anonymous: bool = False,
         clock: Callable[[], datetime] = _now,
@@ -105,30 +115,16 @@ class KeyStore:
     async def create(
         self, project_id: str = LOCAL, name: str = "", expires_at: datetime | None = None
     ) -> NewKey:
-        """Make a key, and the project with its first one."""
-        key, version = mint(), self._peppers.current
-        row = {
-            "id": key.id,
-            "project_id": project_id,
-            "name": name,
-            "created": self._clock(),
-            "expires": expires_at,
-            "mac": self._peppers.mac(key.body, version),
-            "pepper_version": version,
-        }
-
-        def write(connection: Connection) -> KeyInfo:
-            ensure_project(connection, project_id)
-            connection.execute(insert(keys).values(row))
-            return _info(_one(connection, key.id))
-
-        return NewKey(await self._database.write(write), key.text)
+        """Make a key of the operator's own, and the project with its first one."""
+        wish = Wish(project_id=project_id, name=name, expires=expires_at)
+        peppers, now = self._peppers.latest(), self._clock()
+        return await self._database.write(
+            lambda connection: issuing.issue(connection, peppers, wish, now=now)
+        )
 
     async def list_keys(self, project_id: str = LOCAL) -> list[KeyInfo]:
         """A project's keys, revoked and expired ones too, oldest first."""
-        query = select(keys).where(keys.c.project_id == project_id).order_by(keys.c.created, keys.c.id)
-        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
-        return [_info(row) for row in rows]
+        return await self._database.read(lambda connection: issuing.list_of_project(connection, project_id))
 
     async def revoke(self, key_id: str) -> KeyInfo:
         """Refuse the key from now on: here at once, in other processes within `CACHE_SECONDS`.
@@ -138,15 +134,14 @@ class KeyStore:
         Raises:
             NotFound: there is no such key.
         """
-        mark = update(keys).where(keys.c.id == key_id, keys.c.revoked.is_(None)).values(revoked=self._clock())
-
-        def write(connection: Connection) -> KeyInfo:
-            connection.execute(mark)
-            return _info(_one(connection, key_id))
-
-        info = await self._database.write(write)
-        self._verified.clear()
+        now = self._clock()
+        info = await self._database.write(lambda connection: issuing.revoke(connection, key_id, now=now))
+        self.forget()
         return info
+
+    def forget(self) -> None:
+        """Believe no key that was verified before: something changed about one."""
+        self._verified.clear()
 
     async def authenticate(self, text: str | None) -> Caller:
         """The caller behind a key.
@@ -155,8 +150,10 @@ class KeyStore:
             text: what the request carried; None, or one of `NO_KEY`, where it carried none.
 
         Raises:
-            Unauthenticated: no key and no anonymous tier, or a key that is malformed, unknown, expired or
-                revoked. Whether an id exists is not told to those who lack its secret.
+            Unauthenticated: no key and no anonymous tier, or a key that is malformed, unknown, expired,
+                revoked, replaced, or whose person left the project. Whether an id exists is not told to
+                those who lack its secret.
+            Suspended: the key, its person or its project is; the message gives the reason.
         """
         if text is None or text in NO_KEY:
             return await self._nobody()
@@ -174,7 +171,7 @@ class KeyStore:
 
     def _remembered(self, name: bytes) -> Caller | None:
         entry = self._verified.get(name)
-        if entry is None or self._ticks() >= entry.until or _is_past(entry.expires, self._clock()):
+        if entry is None or self._ticks() >= entry.until or _is_past(entry.ends, self._clock()):
             return None
         return entry.caller
 
@@ -185,18 +182,16 @@ class KeyStore:
         row = self._proven(key, row)
         now = self._clock()
         _refuse_ended(row, now)
-        caller = Caller(row["project_id"], key.id)
+        _refuse_outcast(row)
         await self._note_use(key.id, row["last_used"], now)
-        self._remember(name, _Verified(caller, until, row["expires"]))
+        caller = _caller(row)
+        self._remember(name, _Verified(caller, until, _end(row)))
         return caller
 
     def _proven(self, key: Key, row: RowMapping | None) -> RowMapping:
         """`row`, if the secret is right. An unknown id costs the same work as a wrong secret."""
-        current = self._peppers.current
-        version: int = current if row is None else row["pepper_version"]
-        usable = version if version in self._peppers.versions else current
-        stored = bytes(32) if row is None else row["mac"]
-        right = hmac.compare_digest(self._peppers.mac(key.body, usable), stored)
+        mac, version = (None, None) if row is None else (row["mac"], row["pepper_version"])
+        right = self._peppers.latest().proves(key.body, mac, version)
         if row is None or not right:
             raise Unauthenticated("The API key is unknown, or its secret is wrong.")
         return row
@@ -216,27 +211,53 @@ class KeyStore:
         await self._database.write(lambda connection: connection.execute(mark).rowcount)
 
 
-def _find(connection: Connection, key_id: str) -> RowMapping | None:
-    return connection.execute(select(keys).where(keys.c.id == key_id)).mappings().one_or_none()
-
-
-def _one(connection: Connection, key_id: str) -> RowMapping:
-    row = _find(connection, key_id)
-    if row is None:
-        raise NotFound(f"There is no key {key_id!r}.")
-    return row
-
-
-def _info(row: RowMapping) -> KeyInfo:
-    return KeyInfo(
-        id=row["id"],
-        project_id=row["project_id"],
-        name=row["name"],
-        created=row["created"],
-        expires=row["expires"],
-        revoked=row["revoked"],
-        last_used=row["last_used"],
+def _lookup() -> Select[Any]:
+    """A key with all that stands against it, in one round trip."""
+    subjects = ("key:" + keys.c.id, "person:" + keys.c.person_id, "project:" + keys.c.project_id)
+    return (
+        select(
+            keys,
+            projects.c.archived,
+            members.c.role,
+            suspensions.c.subject.label("suspended"),
+            suspensions.c.reason,
+            first_unaccepted(keys.c.person_id).label("unaccepted"),
+        )
+        .join(projects, projects.c.id == keys.c.project_id)
+        .outerjoin(
+            members,
+            (members.c.project_id == keys.c.project_id) & (members.c.person_id == keys.c.person_id),
+        )
+        .outerjoin(suspensions, suspensions.c.subject.in_(subjects))
+        .where(keys.c.id == bindparam("key_id"))
+        # Where several are in force, the nearest one is told.
+        .order_by(suspensions.c.subject)
+        .limit(1)
     )
+
+
+_LOOKUP = _lookup()
+
+
+def _find(connection: Connection, key_id: str) -> RowMapping | None:
+    return connection.execute(_LOOKUP, {"key_id": key_id}).mappings().one_or_none()
+
+
+def _caller(row: RowMapping) -> Caller:
+    return Caller(
+        project_id=row["project_id"],
+        key_id=row["id"],
+        person_id=row["person_id"],
+        scopes=scopes_of(row),
+        key_quotas=quotas_of(row),
+        retires=row["retires"],
+        unaccepted=row["unaccepted"],
+        archived=row["archived"] is not None,
+    )
+
+
+def _end(row: RowMapping) -> datetime | None:
+    return min((end for end in (row["expires"], row["retires"]) if end is not None), default=None)
 
 
 def _is_past(moment: datetime | None, now: datetime) -> bool:
@@ -248,3 +269,14 @@ def _refuse_ended(row: RowMapping, now: datetime) -> None:
         raise Unauthenticated(f"The API key was revoked on {row['revoked']:%Y-%m-%d}.")
     if _is_past(row["expires"], now):
         raise Unauthenticated(f"The API key expired on {row['expires']:%Y-%m-%d}.")
+    if _is_past(row["retires"], now):
+        raise Unauthenticated(
+            f"The API key was replaced by the key {row['successor']}, and ended on {row['retires']:%Y-%m-%d}."
+        )
+
+
+def _refuse_outcast(row: RowMapping) -> None:
+    if row["person_id"] is not None and row["role"] is None:
+        raise Unauthenticated("The person whose API key this is left the project.")
+    if row["suspended"] is not None:
+        raise refusal(row["suspended"], row["reason"])

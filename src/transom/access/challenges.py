@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from transom.access.keys import random_id
 from transom.access.links import browser_body
-from transom.access.peppers import Peppers
+from transom.access.peppers import PepperSource
 from transom.errors import Unauthenticated
 from transom.storage.tables import sign_in_challenges as challenges
 
@@ -34,7 +34,7 @@ def _now() -> datetime:
 class ChallengeStore:
     """The challenges that are out. Its methods are steps of a write that somebody else began."""
 
-    def __init__(self, peppers: Peppers, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, peppers: PepperSource, *, clock: Callable[[], datetime] = _now) -> None:
         self._peppers = peppers
         self._clock = clock
 
@@ -49,12 +49,14 @@ class ChallengeStore:
         browser: str | None = None,
     ) -> str:
         """A new challenge's id; bound to a browser by the secret in its cookie, where one is given."""
-        now, version = self._clock(), self._peppers.current
+        now, version = self._clock(), self._peppers.latest().current
         row = {
             "id": random_id(),
             "purpose": purpose,
             "person_id": person_id,
-            "browser_mac": None if browser is None else self._peppers.mac(browser_body(browser), version),
+            "browser_mac": None
+            if browser is None
+            else self._peppers.latest().mac(browser_body(browser), version),
             "pepper_version": version,
             "data": json.dumps(data),
             "expires": now + lifetime,
@@ -78,7 +80,7 @@ class ChallengeStore:
             .one_or_none()
         )
         mac, version = (None, None) if row is None else (row["browser_mac"], row["pepper_version"])
-        same = self._peppers.proves(browser_body(browser or ""), mac, version)
+        same = self._peppers.latest().proves(browser_body(browser or ""), mac, version)
         good = row is not None and row["purpose"] == purpose and self._clock() < row["expires"]
         if row is None or not good or not (same or mac is None):
             raise _stale()

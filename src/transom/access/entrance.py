@@ -18,7 +18,7 @@ from transom.access.origin import Origin
 from transom.access.own_data import OwnData
 from transom.access.passkeys import CHALLENGE_LIFETIME, REGISTER, SIGN_IN, Credential, PasskeyStore
 from transom.access.people import PeopleStore, Person, one, retried
-from transom.access.peppers import Peppers
+from transom.access.peppers import PepperSource
 from transom.access.providers import Provider
 from transom.access.sessions import Carrier, Method, NewSession, SessionStore
 from transom.access.throttle import Pace, Throttle, network_of
@@ -66,7 +66,7 @@ class Entrance:
     def __init__(
         self,
         database: Database,
-        peppers: Peppers,
+        peppers: PepperSource,
         origin: Origin,
         mailer: Mailer,
         providers: dict[str, Provider],

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
 
 from transom.access.keys import LINK, mint, parse
-from transom.access.peppers import Peppers
+from transom.access.peppers import PepperSource
 from transom.access.sessions import Carrier
 from transom.errors import Unauthenticated
 from transom.storage.tables import sign_in_links as links
@@ -94,7 +94,7 @@ class LinkStore:
         clock: the time, in UTC.
     """
 
-    def __init__(self, peppers: Peppers, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, peppers: PepperSource, *, clock: Callable[[], datetime] = _now) -> None:
         self._peppers = peppers
         self._clock = clock
 
@@ -119,22 +119,24 @@ class LinkStore:
             next_path: where to go afterwards, on this site.
         """
         key, code = mint(LINK), "".join(secrets.choice(_CODE_LETTERS) for _ in range(_CODE_LENGTH))
-        version, now = self._peppers.current, self._clock()
+        version, now = self._peppers.latest().current, self._clock()
         row = {
             "id": key.id,
             "email": email,
-            "mac": self._peppers.mac(key.body, version),
-            "code_mac": self._peppers.mac(_code_body(key.id, code), version),
-            "browser_mac": None if browser is None else self._peppers.mac(browser_body(browser), version),
+            "mac": self._peppers.latest().mac(key.body, version),
+            "code_mac": self._peppers.latest().mac(_code_body(key.id, code), version),
+            "browser_mac": None
+            if browser is None
+            else self._peppers.latest().mac(browser_body(browser), version),
             "pepper_version": version,
             "person_id": person_id,
             "next": next_path,
             "wrong_codes": 0,
-            "expires": now + LIFETIME,
+            "expires": (expires := now + LIFETIME),
         }
         connection.execute(delete(links).where(links.c.expires <= now))
         connection.execute(insert(links).values(row))
-        return NewLink(id=key.id, token=key.text, code=f"{code[:4]}-{code[4:]}", expires=row["expires"])
+        return NewLink(id=key.id, token=key.text, code=f"{code[:4]}-{code[4:]}", expires=expires)
 
     def redeem(
         self,
@@ -197,7 +199,7 @@ class LinkStore:
 
     def _proves(self, row: RowMapping | None, column: str, body: str) -> bool:
         mac, version = (None, None) if row is None else (row[column], row["pepper_version"])
-        return self._peppers.proves(body, mac, version)
+        return self._peppers.latest().proves(body, mac, version)
 
     def _is_here(self, row: RowMapping | None, carrier: Carrier, browser: str | None) -> bool:
         """Whether the link was asked for by this browser, or by a command line and this is one."""

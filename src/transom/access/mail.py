@@ -30,7 +30,7 @@ _TIMEOUT_SECONDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail: plain text in ASCII, to one address."""
+    """One mail: plain text, to one address."""
 
     to: str
     subject: str
@@ -59,8 +59,27 @@ class Mailer(Protocol):
         """
 
 
-class MailNotSent(Exception):
+class MailNotSent(OSError):
     """A mail was not taken; it may be, another time."""
+
+
+class Letters:
+    """A mailer for those who have the parts of a mail in their hands.
+
+    Args:
+        mailer: takes the mails.
+    """
+
+    def __init__(self, mailer: Mailer) -> None:
+        self._mailer = mailer
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Hand a mail on.
+
+        Raises:
+            MailNotSent: it was not taken.
+        """
+        await self._mailer.send(Mail(to, subject, text))
 
 
 def _now() -> datetime:
@@ -71,7 +90,7 @@ def compose(mail: Mail, sender: str, when: datetime) -> EmailMessage:
     """The mail as RFC 5322 has it.
 
     Raises:
-        ValueError: a header would hold a line end, or the text is not ASCII.
+        ValueError: a header would hold a line end.
     """
     message = EmailMessage(policy=_POLICY)
     message["From"] = Address("Transom", addr_spec=sender)
@@ -81,7 +100,9 @@ def compose(mail: Mail, sender: str, when: datetime) -> EmailMessage:
     message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
     # No answering machine answers, and no list takes part (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(mail.text, charset="us-ascii", cte="7bit")
+    # ASCII goes as it is, so that a folder of mails can be read by eye.
+    charset, encoding = ("us-ascii", "7bit") if mail.text.isascii() else ("utf-8", "quoted-printable")
+    message.set_content(mail.text, charset=charset, cte=encoding)
     return message
 
 

@@ -161,9 +161,10 @@ class PeopleStore:
 
     def new(self, connection: Connection, *, email: str | None, name: str = "") -> Person:
         """A person who was not here before."""
-        row = {"id": "per_" + random_id(), "email": email, "name": name, "created": self._clock()}
+        person_id = "per_" + random_id()
+        row = {"id": person_id, "email": email, "name": name, "created": self._clock()}
         connection.execute(insert(people).values(row))
-        return one(connection, row["id"])
+        return one(connection, person_id)
 
 
 async def retried(database: Database, write: Callable[[Connection], T]) -> T:
@@ -185,6 +186,14 @@ def one(connection: Connection, person_id: str) -> Person:
     if row is None:
         raise NotFound(f"There is no person {person_id[:40]!r}.")
     return person_of(connection, row)
+
+
+def email_of(connection: Connection, person_id: str) -> str | None:
+    """The address of a person; None for those who have none, or left."""
+    found: str | None = connection.execute(
+        select(people.c.email).where(people.c.id == person_id, people.c.deleted.is_(None))
+    ).scalar_one_or_none()
+    return found
 
 
 def person_of(connection: Connection, row: RowMapping) -> Person:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from transom.errors import ConfigurationError
+from transom.storage.secret_file import create_secret, read_secret, replace_secret
 
 PEPPER_BYTES = 32
 _PURPOSE = b"transom-api-key-v1\0"
@@ -55,6 +55,76 @@ class Peppers:
         right = hmac.compare_digest(self.mac(body, usable), mac or bytes(32))
         return right and mac is not None
 
+    def latest(self) -> Peppers:
+        """Itself: these do not change."""
+        return self
+
+    def rotated(self) -> Peppers:
+        """These and a fresh one, which is the current one from now on."""
+        version = max(self.versions) + 1
+        return Peppers({**self.versions, version: secrets.token_bytes(PEPPER_BYTES)}, version)
+
+    def without(self, version: int) -> Peppers:
+        """These but for one.
+
+        Raises:
+            ConfigurationError: it is the current one, or there is none of that number.
+        """
+        if version == self.current:
+            raise ConfigurationError(f"Pepper {version} is the current one: rotate first.")
+        if version not in self.versions:
+            known = ", ".join(map(str, sorted(self.versions)))
+            raise ConfigurationError(f"There is no pepper {version}; there are: {known}.")
+        return Peppers({each: it for each, it in self.versions.items() if each != version}, self.current)
+
+
+class PepperSource(Protocol):
+    """Where peppers come from."""
+
+    def latest(self) -> Peppers:
+        """The peppers as they are now."""
+        ...
+
+
+class PepperFile:
+    """The peppers in a file, read again once it changed: the command line rotates them under a server.
+
+    Args:
+        path: the file; created where there is none, as `load` does.
+
+    Raises:
+        ConfigurationError: see `load`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = load(path)
+        self._seen = _mark(path)
+
+    def latest(self) -> Peppers:
+        """The peppers as they are now. A file that is gone leaves those that were known.
+
+        Raises:
+            ConfigurationError: what the file holds now is no set of peppers.
+        """
+        try:
+            mark = _mark(self._path)
+        except FileNotFoundError:
+            return self._known
+        if mark != self._seen:
+            self._known, self._seen = _read(self._path), mark
+        return self._known
+
+    def replace(self, peppers: Peppers) -> None:
+        """Put `peppers` in the place of those in the file, all of them or none."""
+        replace_secret(self._path, _document(peppers))
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Differs once the file is another one: it is only ever replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
 
 def generate() -> Peppers:
     """One fresh pepper, version 1."""
@@ -68,15 +138,12 @@ def load(path: Path) -> Peppers:
         ConfigurationError: others can read the file, or it does not hold peppers.
     """
     if not path.exists():
-        _create(path, generate())
+        create_secret(path, _document(generate()))
     return _read(path)
 
 
 def _read(path: Path) -> Peppers:
-    with path.open("rb") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise ConfigurationError(f"{path} can be read by others: chmod 600 it, and consider new keys.")
-        content = file.read()
+    content = read_secret(path)
     try:
         document = json.loads(content)
         versions = {int(version): bytes.fromhex(pepper) for version, pepper in document["peppers"].items()}
@@ -85,28 +152,6 @@ def _read(path: Path) -> Peppers:
         raise ConfigurationError(f"{path} does not hold peppers; restore it from a backup.") from error
 
 
-def _create(path: Path, peppers: Peppers) -> None:
-    """Write it under a name of its own, then link it: nobody sees half a file, and the first one wins."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def _document(peppers: Peppers) -> bytes:
     versions = {str(version): pepper.hex() for version, pepper in peppers.versions.items()}
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"current": peppers.current, "peppers": versions}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        _link(draft, path)
-    finally:
-        draft.unlink()
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except FileExistsError:
-        return  # another process was first; its peppers are the ones in use
-    folder = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return json.dumps({"current": peppers.current, "peppers": versions}).encode()

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 
 from transom.access.keys import SESSION, mint, parse
 from transom.access.people import Person, one
-from transom.access.peppers import Peppers
+from transom.access.peppers import PepperSource
 from transom.errors import Forbidden, NotFound, Unauthenticated
 from transom.storage.database import Database
 from transom.storage.tables import sessions
@@ -83,7 +83,9 @@ class SessionStore:
         clock: the time, in UTC.
     """
 
-    def __init__(self, database: Database, peppers: Peppers, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self, database: Database, peppers: PepperSource, *, clock: Callable[[], datetime] = _now
+    ) -> None:
         self._database = database
         self._peppers = peppers
         self._clock = clock
@@ -92,11 +94,11 @@ class SessionStore:
         self, connection: Connection, person_id: str, *, carrier: Carrier, method: Method, agent: str
     ) -> NewSession:
         """Begin a session, as a step of the write that the sign-in is."""
-        key, version, now = mint(SESSION), self._peppers.current, self._clock()
+        key, version, now = mint(SESSION), self._peppers.latest().current, self._clock()
         row = {
             "id": key.id,
             "person_id": person_id,
-            "mac": self._peppers.mac(key.body, version),
+            "mac": self._peppers.latest().mac(key.body, version),
             "pepper_version": version,
             "carrier": carrier,
             "method": method,
@@ -180,7 +182,7 @@ class SessionStore:
     def _proven(self, row: RowMapping | None, body: str) -> RowMapping | None:
         """`row`, if the secret is right and it has not ended. An unknown id costs the same work."""
         mac, version = (None, None) if row is None else (row["mac"], row["pepper_version"])
-        right = self._peppers.proves(body, mac, version)
+        right = self._peppers.latest().proves(body, mac, version)
         now = self._clock()
         if not right or row is None or now >= row["expires"] or now >= row["last_seen"] + IDLE:
             return None

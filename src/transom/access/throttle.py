@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from transom.access.peppers import Peppers
+from transom.access.peppers import PepperSource
 from transom.errors import QuotaExceeded
 from transom.storage.tables import sign_in_paces as paces
 
@@ -63,7 +63,7 @@ class Throttle:
 
     def __init__(
         self,
-        peppers: Peppers,
+        peppers: PepperSource,
         *,
         clock: Callable[[], datetime] = _now,
         most_subjects: int = MOST_SUBJECTS,
@@ -89,7 +89,7 @@ class Throttle:
             self._advance(connection, pace, name, now)
 
     def _name(self, pace: Pace, subject: str) -> str:
-        return self._peppers.mac(f"pace {pace.name} {subject}", self._peppers.current).hex()
+        return self._peppers.latest().mac(f"pace {pace.name} {subject}", self._peppers.latest().current).hex()
 
     def _advance(self, connection: Connection, pace: Pace, name: str, now: datetime) -> None:
         """One step; the guard stands in the update, since another process may take one beside us."""

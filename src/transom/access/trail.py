@@ -2,7 +2,9 @@
 
 Entries are appended in the transaction of the act that they tell of, so that there is no act without its
 entry. The database refuses to change or delete one (by triggers), and each entry's digest covers the one
-before it, so that whoever goes around the database breaks a chain which `broken` finds.
+before it, so that whoever goes around the database breaks a chain which `broken` finds. A head beside the
+entries knows how many there are: the newest are missed too. Whoever can write the database and takes the
+trouble can make the whole chain anew; until the log publishes its digests, only a copy tells.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select
+from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
 from transom.schema.canonical import CanonicalJson, canonical_bytes, digest
-from transom.storage.tables import trail
+from transom.storage.tables import trail, trail_head
 
 SYSTEM = "system"
 """The actor of what nobody did: reminders, expiry."""
@@ -57,17 +59,17 @@ class Noted:
 
 def note(connection: Connection, entry: Entry) -> Noted:
     """Append an entry, in the transaction of the act."""
-    last = connection.execute(
-        select(trail.c.number, trail.c.digest).order_by(trail.c.number.desc()).limit(1)
-    ).one_or_none()
-    number, before = (1, _GENESIS) if last is None else (last.number + 1, last.digest)
-    noted = Noted(number, entry, _digest(number, entry, before))
+    # Locked until the transaction ends, where a database has locks for rows.
+    head = connection.execute(select(trail_head).with_for_update()).one()
+    number = head.number + 1
+    noted = Noted(number, entry, _digest(number, entry, head.digest))
     row = asdict(entry) | {
         "number": number,
         "details": canonical_bytes(entry.details).decode(),
         "digest": noted.digest,
     }
     connection.execute(insert(trail).values(row))
+    connection.execute(update(trail_head).values(number=number, digest=noted.digest))
     return noted
 
 
@@ -101,13 +103,31 @@ def broken(connection: Connection) -> Iterator[str]:
     number, before = 0, _GENESIS
     for row in connection.execute(select(trail).order_by(trail.c.number)).mappings():
         number += 1
-        noted = _noted(row)
-        if noted.number != number:
+        if row["number"] != number:
             yield f"entry {number} of the trail is missing"
-            number = noted.number
-        elif noted.digest != _digest(number, noted.entry, before):
+            number = row["number"]
+        elif row["digest"] != _digest_of(row, before):
             yield f"entry {number} of the trail was changed"
-        before = noted.digest
+        before = row["digest"]
+    yield from _head_differs(connection, number, before)
+
+
+def _head_differs(connection: Connection, number: int, digest: str) -> Iterator[str]:
+    head = connection.execute(select(trail_head)).one_or_none()
+    if head is None:
+        yield "the head of the trail is missing"
+    elif head.number > number:
+        yield f"the trail ends with entry {number}, and had {head.number}"
+    elif (head.number, head.digest) != (number, digest):
+        yield "the head of the trail is not that of its latest entry"
+
+
+def _digest_of(row: RowMapping, before: str) -> str | None:
+    """The digest that a row should have; None where what it holds is no entry."""
+    try:
+        return _digest(row["number"], _noted(row).entry, before)
+    except (ValueError, TypeError):
+        return None
 
 
 def _digest(number: int, entry: Entry, before: str) -> str:

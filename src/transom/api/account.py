@@ -6,14 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from transom.api.body import JsonRoute
+from transom.api.body import PersonRoute
 from transom.api.dependencies import (
     TheHouse,
-    ThePerson,
     TheSignedIn,
     no_store,
     refuse_unknown_query,
-    signed_in_of,
 )
 from transom.api.errors import documented
 from transom.api.visitor import take_session, visitor_of
@@ -33,14 +31,6 @@ from transom.schema.account import (
 from transom.services import account
 from transom.services.sign_in import view, welcome
 
-
-class PersonRoute(JsonRoute):
-    """A route for people who are signed in."""
-
-    most_bytes = 1 << 20
-    admit = staticmethod(signed_in_of)
-
-
 router = APIRouter(
     prefix="/account",
     tags=["Account"],
@@ -56,9 +46,9 @@ Id = Annotated[str, Path(alias="id", max_length=100)]
 
 
 @router.get("", responses=_READ)
-async def me(person: ThePerson) -> PersonView:
+async def me(signed_in: TheSignedIn) -> PersonView:
     """Who is signed in."""
-    return view(person)
+    return view(signed_in.person)
 
 
 @router.patch("", responses=_BODY)

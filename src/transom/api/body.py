@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 import pydantic_core
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from transom.api.dependencies import caller_of
+from transom.api import dependencies
 from transom.errors import InvalidRequest, PayloadTooLarge
 
 MAX_BODY_BYTES = 8 << 20
@@ -49,8 +49,9 @@ class JsonRoute(APIRoute):
 
     most_bytes: ClassVar[int] = MAX_BODY_BYTES
 
-    admit: ClassVar[Callable[[Request], Awaitable[object]]] = staticmethod(caller_of)
-    """Raises for those whose body is not even read."""
+    async def admit(self, request: Request) -> object:
+        """Raises for those whose body is not even read."""
+        return await dependencies.caller_of(request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, behind the checks of the body."""
@@ -67,6 +68,16 @@ class JsonRoute(APIRoute):
             return await inner(strict)
 
         return handle
+
+
+class PersonRoute(JsonRoute):
+    """The same, for people who are signed in, and not for keys."""
+
+    most_bytes = 1 << 20
+
+    async def admit(self, request: Request) -> object:
+        """Refuse who has not signed in."""
+        return await dependencies.person_of(request)
 
 
 def _too_large(most_bytes: int) -> PayloadTooLarge:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request, Response
@@ -10,12 +9,14 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from transom.access.callers import Caller
-from transom.access.people import Person, Role
+from transom.access.persons import PersonCaller
 from transom.access.sessions import SignedIn
 from transom.api import visitor
-from transom.errors import Forbidden, InvalidRequest, Unauthenticated
+from transom.errors import InvalidRequest, Unauthenticated
+from transom.schema.projects import Id
 from transom.schema.wire import Body
 from transom.services.house import House
+from transom.services.office import Office
 
 _bearer = HTTPBearer(auto_error=False, description="A Transom key: `tr_…`")
 _session = HTTPBearer(auto_error=False, scheme_name="Session", description="A session of a person: `ts_…`")
@@ -65,20 +66,24 @@ async def get_signed_in(
     return await signed_in_of(request)
 
 
-def get_person(signed_in: Annotated[SignedIn, Depends(get_signed_in)]) -> Person:
-    """The person who is signed in."""
-    return signed_in.person
+async def person_of(request: Request) -> PersonCaller:
+    """The person who is signed in, as the rest of the server knows them."""
+    person = (await signed_in_of(request)).person
+    return PersonCaller(person.id, frozenset(person.roles))
 
 
-def require_role(role: Role) -> Callable[[Person], Awaitable[Person]]:
-    """A dependency: the person who is signed in, if they may act as `role`."""
+async def get_person(
+    request: Request,
+    _token: Annotated[object, Depends(_session)],
+    _documented: Annotated[object, Depends(_cookie)],
+) -> PersonCaller:
+    """`person_of`, for routes."""
+    return await person_of(request)
 
-    async def get_person_with_role(person: Annotated[Person, Depends(get_person)]) -> Person:
-        if role not in person.roles:
-            raise Forbidden(f"This is for people with the role {role}.", code="role_needed")
-        return person
 
-    return get_person_with_role
+def get_office(request: Request) -> Office:
+    """The office that `transom.app` put together."""
+    return get_house(request).office
 
 
 def no_store(response: Response) -> None:
@@ -142,9 +147,12 @@ async def check_path(
 
 
 TheHouse = Annotated[House, Depends(get_house)]
+TheOffice = Annotated[Office, Depends(get_office)]
+ThePerson = Annotated[PersonCaller, Depends(get_person)]
 TheCaller = Annotated[Caller, Depends(get_caller)]
 TheSignedIn = Annotated[SignedIn, Depends(get_signed_in)]
-ThePerson = Annotated[Person, Depends(get_person)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]
 RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]
+ProjectId = Annotated[Id, Path(alias="id", description="A project's id, `prj_…`")]
+KeyId = Annotated[Id, Path(alias="id", description="A key's id: the middle of its text")]

@@ -6,15 +6,18 @@ logs and browsers' histories keep.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from transom.access.callers import Caller
 from transom.access.keys import holds_secret
 from transom.api.errors import response_of
 from transom.api.metrics import Metrics
 from transom.errors import EngineUnavailable, InvalidRequest, TransomError
+from transom.schema.record import rfc3339
 from transom.services.house import House
 
 _BELOW_A_MODEL = "/models/{name}"
@@ -45,8 +48,7 @@ class Passage:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if self._draining:
-                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                message["headers"] = [*message.get("headers", ()), *self._added(scope)]
             await send(message)
 
         try:
@@ -77,6 +79,14 @@ class Passage:
                 code="secret_in_url",
             )
         return None
+
+    def _added(self, scope: Scope) -> Iterator[tuple[bytes, bytes]]:
+        """Headers that have nothing to do with the answer."""
+        if self._draining:
+            yield b"connection", b"close"
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        if caller is not None and caller.retires is not None:
+            yield b"x-transom-key-retires", rfc3339(caller.retires).encode()
 
     @property
     def _draining(self) -> bool:

@@ -11,14 +11,18 @@ from transom.api import (
     chat,
     completions,
     errors,
+    keys,
     metrics,
     models,
     openapi,
+    projects,
     records,
     service,
     sign_in,
     sign_in_page,
+    terms,
     tokens,
+    trail,
 )
 from transom.api.dependencies import check_path, refuse_unknown_query
 from transom.api.metrics import Metrics
@@ -39,6 +43,7 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
     app.include_router(sign_in_page.router)
     for router in (sign_in.router, sign_in.callback, account.router):
         app.include_router(router, prefix="/v1")
+    app.include_router(_management(), prefix="/v1")
     # Clients that cannot name a model name it in their base URL.
     app.include_router(
         _surface(), prefix="/models/{name}", include_in_schema=False, dependencies=[Depends(check_path)]
@@ -51,3 +56,11 @@ def _surface() -> APIRouter:
     for router in (completions.router, chat.router, models.router, records.router):
         surface.include_router(router, prefix="/v1")
     return surface
+
+
+def _management() -> APIRouter:
+    """What people do with a session; no model has a part in it."""
+    management = APIRouter(dependencies=[Depends(refuse_unknown_query)])
+    for router in (projects.router, projects.invitations, keys.router, terms.router, trail.router):
+        management.include_router(router)
+    return management

@@ -1,34 +1,29 @@
-"""Commands of the operator: models, keys, and the server.
+"""Commands of the operator: models, administration, and the server.
 
-Server and engine are imported by the commands that need them: `transom key list` should not load torch.
+Server and engine are imported by the commands that need them: `transom admin key list` should not load torch.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from transom.cli import admin
 from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
 from transom.errors import OperatorError
 
-T = TypeVar("T")
-
 models = typer.Typer(help="Models in the library.", no_args_is_help=True)
-keys = typer.Typer(help="Keys of the local project.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the operator's commands."""
     app.add_typer(models, name="model")
-    app.add_typer(keys, name="key")
     app.command()(mail)
+    app.add_typer(admin.commands, name="admin")
     app.command()(serve)
     app.command()(check)
 
@@ -88,38 +83,6 @@ def verify_model(name: str) -> None:
     out.print(f"{name} is unchanged: {manifest.digest}")
 
 
-@keys.command("create")
-@exit_on_error
-def create_key(
-    name: Annotated[str, typer.Option(help="What it is for.")] = "",
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires.")] = None,
-) -> None:
-    """Make a key and print it, once and never again."""
-    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    new = _with_keys(lambda store: store.create(name=name, expires_at=expires))
-    err.print(f"Key {new.info.id} of project {new.info.project_id}. It is shown this once:", style="dim")
-    write(new.text)
-
-
-@keys.command("list")
-@exit_on_error
-def list_keys() -> None:
-    """Every key, without its secret."""
-    rows = [
-        (info.id, info.name, *map(_moment, (info.created, info.expires, info.revoked, info.last_used)))
-        for info in _with_keys(lambda store: store.list_keys())
-    ]
-    write_rows(("id", "name", "created", "expires", "revoked", "last used"), rows)
-
-
-@keys.command("revoke")
-@exit_on_error
-def revoke_key(key_id: str) -> None:
-    """Refuse a key from now on, everywhere within two seconds."""
-    info = _with_keys(lambda store: store.revoke(key_id))
-    out.print(f"Key {info.id} was revoked at {info.revoked:%Y-%m-%d %H:%M:%S} UTC.")
-
-
 @exit_on_error
 def mail(
     mail_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which; else all are listed.")] = None,
@@ -131,18 +94,22 @@ def mail(
     if mail_id is not None:
         write(folder.get(mail_id).text, end="")
         return
-    rows = [(each.id, _moment(each.written), each.to, each.subject) for each in folder.list_mails()]
+    rows = [
+        (each.id, f"{each.written:%Y-%m-%d %H:%M}", each.to, each.subject) for each in folder.list_mails()
+    ]
     write_rows(("id", "written", "to", "subject"), rows)
 
 
 @exit_on_error
 def check() -> None:
-    """Check the database: its integrity, and that no project's records have a gap."""
+    """Check the database: its integrity, that no project's records have a gap, and the chain of the trail."""
+    from transom.access import trail
     from transom.app import open_database
     from transom.records.audit import find_gaps
 
     database = open_database(Settings())
     problems = [*database.check(), *database.read_sync(find_gaps)]
+    problems += database.read_sync(lambda connection: list(trail.broken(connection)))
     database.close()
     if problems:
         raise OperatorError("The database is damaged: " + "; ".join(problems))
@@ -170,23 +137,3 @@ def serve(
     if anonymous:
         changes["allow_anonymous"] = True
     run(Settings(**changes), welcome=welcome or env_file is not None, env_file=env_file)  # type: ignore[arg-type]
-
-
-def _with_keys(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Open the key store of this home, do `work` with it, and close it again."""
-    from transom.app import key_store, open_database
-
-    settings = Settings()
-    database = open_database(settings)
-    try:
-        return asyncio.run(_await(work(key_store(settings, database))))
-    finally:
-        database.close()
-
-
-def _moment(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}" if moment else "-"
-
-
-async def _await(work: Awaitable[T]) -> T:
-    return await work

@@ -47,7 +47,7 @@ class StoredRecord:
     statement: bytes
     """Canonical bytes."""
     openings: bytes
-    """JSON; private."""
+    """JSON; private. Empty once its project was deleted."""
 
     def summary(self) -> RecordSummary:
         """The record in a list."""
@@ -59,7 +59,7 @@ class StoredRecord:
             **_summary_fields(self),
             envelope=Envelope(payload=base64.b64encode(self.statement).decode()),
             statement=orjson.loads(self.statement),
-            openings=orjson.loads(self.openings),
+            openings=orjson.loads(self.openings or b"{}"),
         )
 
 
@@ -87,12 +87,12 @@ class RecordStore:
         """
         return await self._database.write(_append(answer, draft(answer)))
 
-    async def get(self, record_id: str, project_id: str | None = None) -> StoredRecord:
-        """One record.
+    async def get(self, record_id: str, project_id: str) -> StoredRecord:
+        """One record, for its project. For the operator, see `services.rights`: there is no other way.
 
         Args:
             record_id: its name.
-            project_id: the project that asks; None asks for the operator.
+            project_id: the project that asks.
 
         Raises:
             NotFound: there is none, or it is another project's.
@@ -103,7 +103,7 @@ class RecordStore:
             row = await self._database.read(
                 lambda connection: connection.execute(query).mappings().one_or_none()
             )
-        if row is None or project_id not in (None, row["project_id"]):
+        if row is None or row["project_id"] != project_id:
             raise NotFound(f"There is no record {record_id!r} in this project.", param="id")
         return StoredRecord(**row)
 
@@ -125,6 +125,39 @@ class RecordStore:
         data = tuple(RecordSummary(**_summary_fields(row)) for row in rows[:limit])
         return RecordPage(data=data, after=cursor_after(data[-1].sequence) if len(rows) > limit else None)
 
+    async def batch(self, project_id: str, after: int = 0, limit: int = MAX_PAGE) -> list[StoredRecord]:
+        """Whole records of a project, oldest first: those with a number above `after`."""
+        query = (
+            select(records)
+            .where(records.c.project_id == project_id, records.c.sequence > after)
+            .order_by(records.c.sequence)
+            .limit(limit)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [StoredRecord(**row) for row in rows]
+
+    async def shred(self, project_id: str) -> int:
+        """Delete the openings of all the project's records, for ever; how many there were.
+
+        Their statements stay, so that the numbering keeps no gap.
+        """
+        theirs = (records.c.project_id == project_id, records.c.openings != b"")
+        gone = update(records).where(*theirs).values(openings=b"")
+        return await self._database.write(lambda connection: connection.execute(gone).rowcount)
+
+
+def owner_of(connection: Connection, record_id: str) -> tuple[str, str | None]:
+    """Project and key of a record, without a look at what is in it.
+
+    Raises:
+        NotFound: there is no such record.
+    """
+    query = select(records.c.project_id, records.c.key_id).where(records.c.id == record_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no record {record_id[:40]!r}.", param="id")
+    return row.project_id, row.key_id
+
 
 def _append(answer: Answer, prepared: Draft) -> Callable[[Connection], StoredRecord]:
     def write(connection: Connection) -> StoredRecord:
@@ -139,7 +172,9 @@ def _append(answer: Answer, prepared: Draft) -> Callable[[Connection], StoredRec
 
 def _next_sequence(connection: Connection, project_id: str) -> int:
     project = projects.c
-    advance = update(projects).where(project.id == project_id).values(last_sequence=project.last_sequence + 1)
+    # What was asked before a project was deleted must not leave a prompt in it afterwards.
+    living = (project.id == project_id, project.deleted.is_(None))
+    advance = update(projects).where(*living).values(last_sequence=project.last_sequence + 1)
     advanced = connection.execute(advance.returning(project.last_sequence))
     sequence: int | None = advanced.scalar_one_or_none()
     if sequence is None:

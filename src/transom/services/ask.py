@@ -27,11 +27,13 @@ def complete(
     """Continue a prompt, or several.
 
     Raises:
+        TermsNotAccepted, Conflict: the caller may ask nothing new.
         InvalidRequest: a field is wrong in a way that only the model at hand can tell.
         NotFound: the model is not served here.
         EngineUnavailable: it is, but not at this moment.
         EngineBusy: too many sequences wait there; nothing was taken.
     """
+    caller.require_open()
     received = house.now()
     backend = house.backend(body.model)
     prompts = encode_prompts(backend, body)
@@ -61,6 +63,7 @@ def complete(
 
 def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], endpoint: str) -> Generation:
     """Continue a conversation; raises as `complete` does."""
+    caller.require_open()
     received = house.now()
     backend = house.backend(body.model)
     messages = [message.plain() for message in body.messages]

@@ -15,6 +15,7 @@ from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
 from transom.schema.deployment import ServedModel
+from transom.services.office import Office
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class House:
     records: RecordStore
     keys: KeyStore
     entrance: Entrance
+    office: Office
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

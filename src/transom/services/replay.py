@@ -49,9 +49,11 @@ async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
     """Run a record again.
 
     Raises:
+        TermsNotAccepted, Conflict: the caller may ask nothing new.
         NotFound: there is no such record in the caller's project.
         EngineError: the engine could not answer now; this says nothing about the record.
     """
+    caller.require_open()
     view = (await house.records.get(record_id, caller.project_id)).view()
     began = time.perf_counter()
     with house.occupied():

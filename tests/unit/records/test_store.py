@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, update
 
 from transom.errors import InvalidRequest, NotFound, StorageError
+from transom.records.audit import find_gaps
 from transom.records.identifiers import cursor_after, is_record_id, new_record_id, sequence_of
 from transom.records.openings import verify_openings
-from transom.records.store import RecordStore
+from transom.records.store import RecordStore, owner_of
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.record import Answer
@@ -121,7 +122,7 @@ async def test_200_appends_at_once_are_numbered_without_a_gap_in_each_project(st
     for project in ("local", "other"):
         assert await sequences(store, project) == list(range(1, 101))
     for record in stored:
-        statement = json.loads((await store.get(record.id)).statement)
+        statement = json.loads((await store.get(record.id, record.project_id)).statement)
         assert statement["predicate"]["project"] == {"id": record.project_id, "sequence": record.sequence}
 
 
@@ -132,7 +133,7 @@ async def test_a_cancelled_caller_still_leaves_a_record(store, database):
     with pytest.raises(asyncio.CancelledError):
         await task
     await store.append(answer())
-    assert (await store.get(interrupted.record_id)).status == "aborted"
+    assert (await store.get(interrupted.record_id, "local")).status == "aborted"
     assert await sequences(store) == [1, 2]
 
 
@@ -155,12 +156,49 @@ async def test_what_was_appended_reads_back_and_verifies(store):
     assert (await store.page("local")).data == (stored.summary(),)
 
 
+async def test_a_projects_openings_are_shredded_and_its_statements_and_others_stay(store, database):
+    mine = [await store.append(answer()) for _ in range(3)]
+    other = await store.append(answer("other"))
+    assert await store.shred("local") == 3
+    assert await store.shred("local") == 0
+    for record in mine:
+        kept = await store.get(record.id, "local")
+        assert (kept.statement, kept.openings) == (record.statement, b"")
+        assert kept.view().openings == {}
+    assert await store.get(other.id, "other") == other
+    assert await sequences(store) == [1, 2, 3]
+    assert database.read_sync(find_gaps) == []
+
+
+async def test_what_was_asked_before_a_project_was_deleted_leaves_nothing_in_it(store, database):
+    gone = update(projects).where(projects.c.id == "other").values(deleted=datetime.now(UTC))
+    await database.write(lambda connection: connection.execute(gone).rowcount)
+    with pytest.raises(NotFound):
+        await store.append(answer("other"))
+    assert database.read_sync(find_gaps) == []
+
+
+async def test_whole_records_come_in_batches_oldest_first(store):
+    stored = [await store.append(answer()) for _ in range(5)]
+    await store.append(answer("other"))
+    assert await store.batch("local", 0, 3) == stored[:3]
+    assert await store.batch("local", 3, 3) == stored[3:]
+    assert await store.batch("local", 5, 3) == []
+
+
+async def test_whose_a_record_is_can_be_told_without_reading_it(store, database):
+    record = await store.append(answer("other"))
+    assert database.read_sync(lambda c: owner_of(c, record.id)) == ("other", None)
+    with pytest.raises(NotFound):
+        database.read_sync(lambda c: owner_of(c, "rec_nothing"))
+
+
 @pytest.mark.parametrize(
     "name", ["", "rec_", "rec_" + "u" * 26, "rec_" + "0" * 26, "\ud800", "rec_\0", "x" * 9999]
 )
 async def test_a_record_that_does_not_exist_is_not_found(store, name):
     with pytest.raises(NotFound):
-        await store.get(name)
+        await store.get(name, "local")
 
 
 async def test_a_record_of_another_project_looks_like_none(store):
@@ -250,7 +288,7 @@ def test_a_server_killed_while_recording_keeps_every_acknowledged_record_and_the
 
 async def everything_is_there(store, acknowledged):
     for name, sequence, digest in acknowledged:
-        record = await store.get(name)
+        record = await store.get(name, "local")
         assert (
             (str(record.sequence), record.digest)
             == (sequence, digest)

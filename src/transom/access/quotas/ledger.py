@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
     bindparam,
@@ -54,7 +55,7 @@ class DayUsage:
 
 
 _COLUMNS = tuple(column.name for column in quota_ledger.c)
-_ROW = {name: bindparam(name) for name in _COLUMNS}
+_ROW: dict[str, BindParameter[Any]] = {name: bindparam(name) for name in _COLUMNS}
 # The two dialects spell it alike, and share no name for it. Of an insert, the number of rows is not kept
 # unless that is asked for.
 _ENTER: Mapping[str, Any] = {

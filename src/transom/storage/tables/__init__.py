@@ -1,18 +1,30 @@
 """The tables, as the code sees them. `migrations/` brings a database there; a test compares the two."""
 
-from transom.storage.tables.base import UtcTime,metadata
-from transom.storage.tables.core import keys,projects,records
-from transom.storage.tables.programme import members,trail
-from transom.storage.tables.quotas import ======= from transom.storage.tables.base import UtcTime,>>>>>>> h-people,metadata from transom.storage.tables.core import keys,passkeys,people,person_roles,projects,quota_counters,quota_gateways,quota_leases,quota_ledger,records from transom.storage.tables.people import (     identities,sessions,sign_in_challenges,sign_in_links,sign_in_paces
+from transom.storage.tables.base import UtcTime, metadata
+from transom.storage.tables.core import keys, projects, records
+from transom.storage.tables.people import (
+    identities,
+    passkeys,
+    people,
+    person_roles,
+    sessions,
+    sign_in_challenges,
+    sign_in_links,
+    sign_in_paces,
+)
+from transom.storage.tables.programme import members, trail
+from transom.storage.tables.quotas import quota_counters, quota_gateways, quota_leases, quota_ledger
+from transom.storage.tables.rights import acceptances, embargoes, invitations, suspensions, terms, trail_head
 
 __all__ = [
-    "======= from transom.storage.tables.base import UtcTime",
-    ">>>>>>> h-people",
     "UtcTime",
+    "acceptances",
+    "embargoes",
+    "identities",
+    "invitations",
     "keys",
     "members",
     "metadata",
-    "metadata from transom.storage.tables.core import keys",
     "passkeys",
     "people",
     "person_roles",
@@ -22,10 +34,12 @@ __all__ = [
     "quota_leases",
     "quota_ledger",
     "records",
-    "records from transom.storage.tables.people import (     identities",
     "sessions",
     "sign_in_challenges",
     "sign_in_links",
     "sign_in_paces",
+    "suspensions",
+    "terms",
     "trail",
+    "trail_head",
 ]

@@ -26,6 +26,12 @@ projects = Table(
     # The number of the project's latest record. Counted here and not by max() over records, so that a
     # record which somebody removed leaves a gap.
     Column("last_sequence", BigInteger, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("institution", Text, nullable=False, server_default=""),
+    # While this is set, nothing new is asked in the project.
+    Column("archived", UtcTime),
+    # The row stays, without its texts: the project's records keep their numbers.
+    Column("deleted", UtcTime),
 )
 
 keys = Table(
@@ -40,7 +46,17 @@ keys = Table(
     Column("expires", UtcTime),
     Column("revoked", UtcTime),
     Column("last_used", UtcTime),
+    # Whose key it is; null for the operator's own, in the project `local`. No foreign key: as in members.
+    Column("person_id", String(32)),
+    # JSON list of scopes; null for all that the grant has.
+    Column("scopes", Text),
+    # JSON object of limits by budget; null for none beyond the grant's.
+    Column("quotas", Text),
+    # A key that was rotated: the id of the one that replaces it, and until when this one still works.
+    Column("successor", String(22)),
+    Column("retires", UtcTime),
     Index(None, "project_id"),
+    Index(None, "person_id"),
 )
 
 records = Table(

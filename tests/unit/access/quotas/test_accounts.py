@@ -47,7 +47,8 @@ def test_what_is_unknown_is_not_charged():
 def test_rows_are_locked_from_the_key_to_the_pool():
     accounts = Charged(key_id="z", person_id="y", project_id="x", tier="b", model="a").accounts()
     cells = [Cell(account, budget, 0) for account in accounts for budget in ("a", "b")]
-    assert sorted(cells[::-1], key=lambda cell: cell.order) == cells
+    backwards = list(reversed(cells))
+    assert sorted(backwards, key=lambda cell: cell.order) == cells
 
 
 def test_seconds_of_a_limit_are_microseconds_of_its_resource():

@@ -1,0 +1,45 @@
+"""What the use cases around people and projects work with; they need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from transom.access.callers import KeyStore
+from transom.access.invitations import EmailOf
+from transom.access.issuing import GrantScopes
+from transom.access.peppers import PepperSource
+from transom.records.store import RecordStore
+from transom.storage.database import Database
+
+
+class Mailer(Protocol):
+    """What sends letters."""
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Send a letter; on return it is on its way.
+
+        Raises:
+            TransomError, OSError: it is not.
+        """
+        ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(kw_only=True)
+class Office:
+    """Put together by `transom.app`, for the server and for the commands on its machine."""
+
+    database: Database
+    records: RecordStore
+    keys: KeyStore
+    peppers: PepperSource
+    mailer: Mailer
+    email_of: EmailOf
+    grant_scopes: GrantScopes
+    now: Callable[[], datetime] = _now
