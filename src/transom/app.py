@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 
-from transom.access import peppers
+from transom.access import clockwork, peppers, programme
 from transom.access.callers import KeyStore
+from transom.access.office import Office
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
@@ -26,6 +27,9 @@ from transom.storage.database import Database
 from transom.storage.migrate import migrate
 
 log = structlog.get_logger()
+
+TICK_SECONDS = 60
+"""How often the programme's clock strikes."""
 
 
 def create_app(
@@ -42,19 +46,30 @@ def create_app(
         on_refusal: told when a model cannot be served; the rest goes on.
 
     Raises:
-        OperatorError: there is no model to serve, or one that is named is not in the library.
+        OperatorError: there is no model to serve, or one that is named is not in the library; or the
+            programme's file is no programme.
     """
     serving = local_backends(settings) if backends is None else backends
+    rules = programme.load(settings.programme_file)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
-        app.state.house = house = House(serving, RecordStore(database), key_store(settings, database))
+        house = House(
+            serving,
+            RecordStore(database),
+            key_store(settings, database),
+            Office(database, rules, served=serving.keys()),
+        )
+        app.state.house = house
+        await asyncio.to_thread(house.office.open)
+        ticking = asyncio.create_task(_keep_time(house.office))
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
         finally:
             starting.cancel()
+            ticking.cancel()
             await asyncio.gather(*(backend.stop() for backend in serving.values()))
             await house.settle()
             await asyncio.to_thread(database.close)
@@ -71,6 +86,18 @@ def create_app(
     )
     routes.install(app, serving, metrics_public=settings.metrics_public)
     return app
+
+
+async def _keep_time(office: Office) -> None:
+    """Do once a minute what time does to the programme."""
+    while True:
+        try:
+            done = await office.write(clockwork.tick)
+            if done:
+                log.info("programme moved on by itself", done=done)
+        except Exception as error:  # the clock goes on; what was due is due a minute later
+            log.error("programme clock failed", exc_info=error)
+        await asyncio.sleep(TICK_SECONDS)
 
 
 def open_database(settings: Settings) -> Database:

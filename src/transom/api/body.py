@@ -9,7 +9,7 @@ import pydantic_core
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from transom.api.dependencies import caller_of
+from transom.api import dependencies
 from transom.errors import InvalidRequest, PayloadTooLarge
 
 MAX_BODY_BYTES = 8 << 20
@@ -55,12 +55,23 @@ class JsonRoute(APIRoute):
         async def handle(request: Request) -> Response:
             strict = JsonRequest(request.scope, request.receive)
             if takes_body:
-                # Nobody's body is read before their key is.
-                await caller_of(strict)
+                await self.identify(strict)
                 await _check_body(strict)
             return await inner(strict)
 
         return handle
+
+    async def identify(self, request: Request) -> None:
+        """Refuse who may not be here: nobody's body is read before their key is."""
+        await dependencies.caller_of(request)
+
+
+class PersonRoute(JsonRoute):
+    """The same, for people and not for keys."""
+
+    async def identify(self, request: Request) -> None:
+        """Refuse who has not signed in."""
+        await dependencies.person_of(request)
 
 
 async def _check_body(request: JsonRequest) -> None:

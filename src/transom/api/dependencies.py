@@ -9,11 +9,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from transom.access.callers import Caller
+from transom.access.persons import PersonCaller
 from transom.errors import InvalidRequest, Unauthenticated
 from transom.schema.wire import Body
 from transom.services.house import House
 
 _bearer = HTTPBearer(auto_error=False, description="A Transom key: `tr_…`")
+_session = HTTPBearer(auto_error=False, scheme_name="Session", description="A session: `ts_…`")
 
 B = TypeVar("B", bound=Body)
 
@@ -38,6 +40,16 @@ async def caller_of(request: Request) -> Caller:
 async def get_caller(request: Request, _documented: Annotated[object, Depends(_bearer)]) -> Caller:
     """`caller_of`, for routes."""
     return await caller_of(request)
+
+
+async def person_of(request: Request) -> PersonCaller:
+    """The person behind the session that the request came with; looked up once for each request."""
+    raise Unauthenticated(f"{request.url.path} is for people who signed in, and this server has no sign-in.")
+
+
+async def get_person(request: Request, _documented: Annotated[object, Depends(_session)]) -> PersonCaller:
+    """`person_of`, for routes."""
+    return await person_of(request)
 
 
 def refuse_unknown_query(request: Request) -> None:
@@ -97,6 +109,7 @@ async def check_path(
 
 TheHouse = Annotated[House, Depends(get_house)]
 TheCaller = Annotated[Caller, Depends(get_caller)]
+ThePerson = Annotated[PersonCaller, Depends(get_person)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]
 RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]

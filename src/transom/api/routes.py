@@ -6,7 +6,20 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from transom.api import chat, completions, errors, metrics, models, openapi, records, service, tokens
+from transom.api import (
+    applications,
+    chat,
+    completions,
+    errors,
+    grants,
+    metrics,
+    models,
+    openapi,
+    programme,
+    records,
+    service,
+    tokens,
+)
 from transom.api.dependencies import check_path, refuse_unknown_query
 from transom.api.metrics import Metrics
 from transom.api.passage import Passage
@@ -22,6 +35,7 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
     app.include_router(service.router)
     app.include_router(metrics.router)
     app.include_router(_surface())
+    app.include_router(_programme(), prefix="/v1")
     # Clients that cannot name a model name it in their base URL.
     app.include_router(
         _surface(), prefix="/models/{name}", include_in_schema=False, dependencies=[Depends(check_path)]
@@ -34,3 +48,10 @@ def _surface() -> APIRouter:
     for router in (completions.router, chat.router, models.router, records.router):
         surface.include_router(router, prefix="/v1")
     return surface
+
+
+def _programme() -> APIRouter:
+    offices = APIRouter(dependencies=[Depends(refuse_unknown_query)])
+    for router in (programme.router, applications.router, applications.reviews, grants.router):
+        offices.include_router(router)
+    return offices

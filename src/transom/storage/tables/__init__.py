@@ -2,6 +2,27 @@
 
 from transom.storage.tables.base import UtcTime, metadata
 from transom.storage.tables.core import keys, projects, records
-from transom.storage.tables.programme import members, trail
+from transom.storage.tables.programme import (
+    application_events,
+    applications,
+    grant_changes,
+    grants,
+    members,
+    outbox,
+    trail,
+)
 
-__all__ = ["UtcTime", "keys", "members", "metadata", "projects", "records", "trail"]
+__all__ = [
+    "UtcTime",
+    "application_events",
+    "applications",
+    "grant_changes",
+    "grants",
+    "keys",
+    "members",
+    "metadata",
+    "outbox",
+    "projects",
+    "records",
+    "trail",
+]
