@@ -70,8 +70,9 @@ def _announce_ends(connection: Connection, now: datetime) -> int:
 
 
 def _locked(connection: Connection, *conditions: object) -> Iterable[Application]:
-    """Applications, each kept from others until the end of this transaction; those that others have are left
-    for the next tick. On SQLite there is but one writer at a time.
+    """Applications, each kept from others until the end of this transaction.
+
+    Those that others have are left for the next tick. On SQLite there is but one writer at a time.
     """
     query = select(applications).where(*conditions).with_for_update(skip_locked=True)  # type: ignore[arg-type]
     return [from_row(row) for row in connection.execute(query).mappings().all()]

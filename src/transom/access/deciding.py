@@ -115,11 +115,11 @@ def queue(connection: Connection, occasion: Occasion, *, caller: PersonCaller) -
         raise Forbidden("Only reviewers see the queue; the operator names them.")
     waiting = select(applications).where(applications.c.state.in_(["submitted", "in_review"]))
     rows = connection.execute(waiting.order_by(applications.c.decide_by, applications.c.id)).mappings().all()
-    found = []
-    for application in map(from_row, rows):
-        if "reviewer" in standing_in(connection, application, caller).parties:
-            found.append(summary(connection, application, caller, occasion.now))
-    return found
+    return [
+        summary(connection, application, caller, occasion.now)
+        for application in map(from_row, rows)
+        if "reviewer" in standing_in(connection, application, caller).parties
+    ]
 
 
 def _grant(

@@ -84,7 +84,11 @@ def check_submission(
 def terms_asked(
     connection: Connection, application: Application, programme: Programme, now: datetime
 ) -> Terms:
-    """What an application asks for, with the tier's own where it says nothing; raises as `check_submission`."""
+    """What an application asks for, and the tier's own where it says nothing.
+
+    Raises:
+        InvalidRequest, Conflict: as `check_submission`.
+    """
     tier = programme.tier(application.tier)
     if application.intent == "new":
         _refuse_second(grants_of(connection, [application.project_id]), application, tier, now)

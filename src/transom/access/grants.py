@@ -78,7 +78,8 @@ class Grant:
     @property
     def scheduled_end(self) -> datetime:
         """Until when it lasts, unless somebody ends it; renewals only ever extend it."""
-        return max((change.ends for change in self._of("renewal") if change.ends), default=self.planned_end)
+        renewed = (change.ends for change in self._of("renewal") if change.ends is not None)
+        return max([self.planned_end, *renewed])
 
     @property
     def ended(self) -> GrantChange | None:

@@ -45,10 +45,9 @@ def list_grants(
     """The grants of the caller's projects, past ones too, newest first; the operator may name any project."""
     query = select(members.c.project_id).where(members.c.person_id == caller.person_id)
     mine = connection.execute(query).scalars().all()
-    if project is None:
-        chosen = list(mine)
-    else:
-        chosen = [project] if project in mine or caller.operates else []
+    chosen = [each for each in mine if project in {None, each}]
+    if project is not None and caller.operates:
+        chosen = [project]
     return GrantPage(data=[grant_view(grant, occasion.now) for grant in grants_of(connection, chosen)])
 
 

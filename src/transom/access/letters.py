@@ -1,5 +1,7 @@
-"""What the programme writes to people. Mails say what happened, and where to read it; they carry no reasons
-and no names, since a mail is read by more than its recipient.
+"""What the programme writes to people.
+
+Mails say what happened, and where to read it. They carry no reasons and no names, since a mail is read by
+more than its recipient; and nothing but ASCII, so that it arrives as it was written.
 """
 
 from __future__ import annotations

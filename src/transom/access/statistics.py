@@ -22,7 +22,7 @@ def statistics(connection: Connection, programme: Programme) -> ProgrammeStatist
     grouped = (applications.c.tier, applications.c.state)
     query = select(*grouped, func.count()).where(submitted).group_by(*grouped)
     states: dict[str, Counter[State]] = defaultdict(Counter)
-    for tier, state, count in connection.execute(query).tuples():
+    for tier, state, count in connection.execute(query):
         states[tier][state] = count
     appeals = _appeals(connection)
     waits = _days_to_decide(connection)
@@ -47,7 +47,7 @@ def _counts(tier: str, states: Counter[State], appeals: int, days: list[float]) 
 
 def _appeals(connection: Connection) -> Mapping[str, int]:
     query = select(applications.c.tier, func.count()).where(applications.c.kind == "appeal")
-    return dict(connection.execute(query.group_by(applications.c.tier)).tuples().all())
+    return {tier: count for tier, count in connection.execute(query.group_by(applications.c.tier))}
 
 
 def _days_to_decide(connection: Connection) -> Mapping[str, list[float]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import insert, select
 
@@ -105,11 +107,22 @@ OLI = PersonCaller("per_oli", frozenset({"operator"}))
 PURPOSE = {"purpose": "Why do models stop?", "method": "Ask, and count."}
 
 
+@cache
+def empty_database():
+    """The bytes of a database at the newest schema; migrating each test's own would take most of its time."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "transom.db")
+        database = Database(f"sqlite:///{path}")
+        migrate(database)
+        database.close()
+        return path.read_bytes()
+
+
 class Stage:
     def __init__(self, folder, text=PROGRAMME, served=("small", "large", "other")):
         self.now = START
+        Path(folder, "transom.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder}/transom.db")
-        migrate(self.database)
         self.office = Office(self.database, parse(text), served=served, clock=lambda: self.now)
         self.office.open()
         self.project = self.add_project("prj_first", ADA, BEN)
