@@ -47,7 +47,7 @@ def _counts(tier: str, states: Counter[State], appeals: int, days: list[float]) 
 
 def _appeals(connection: Connection) -> Mapping[str, int]:
     query = select(applications.c.tier, func.count()).where(applications.c.kind == "appeal")
-    return {tier: count for tier, count in connection.execute(query.group_by(applications.c.tier))}
+    return dict(connection.execute(query.group_by(applications.c.tier)).all())
 
 
 def _days_to_decide(connection: Connection) -> Mapping[str, list[float]]:

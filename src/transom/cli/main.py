@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import researcher, top
+from transom.cli import applicant, researcher, top
 
 app = typer.Typer(
     name="transom",
@@ -17,13 +17,16 @@ app = typer.Typer(
     add_completion=False,
 )
 researcher.register(app)
+applicant.register(app)
 top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
     from transom.cli import operator
+    from transom.cli.admin_programme import admin
 
     operator.register(app)
+    app.add_typer(admin, name="admin")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 
 from transom.errors import (
+    Conflict,
     EngineBusy,
     EngineError,
     EngineUnavailable,
@@ -32,6 +33,7 @@ _BY_STATUS: dict[int, type[RequestError]] = {
     401: Unauthenticated,
     403: Forbidden,
     404: NotFound,
+    409: Conflict,
     413: PayloadTooLarge,
     422: InvalidRequest,
 }
@@ -41,6 +43,7 @@ _STATUS_OF_TYPE = {
     "authentication_error": 401,
     "permission_error": 403,
     "not_found_error": 404,
+    "conflict_error": 409,
     "server_error": 500,
 }
 """Inside a stream the status is spent, and the error's type stands in for it."""

@@ -27,7 +27,7 @@ DONE = "[DONE]"
 class Operation(Generic[T]):
     """One request, and how to read its reply."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PATCH"]
     path: str
     parse: Callable[[bytes], T]
     """Reads the body of a reply, or the data of one event of a stream. Raises ValueError."""
