@@ -128,7 +128,7 @@ def test_from_a_file_to_a_decision_at_the_machine(transom, project, tmp_path):
             "tokens_total=7",
             "--reason",
             "a pilot",
-        )  # fmt: skip
+        )
     )
     application, state, grant = decided.split("\t")
     assert (application, state) == (kept, "approved")
