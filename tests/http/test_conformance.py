@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.http.door import HELLO, MODEL, settings
 from tests.http.live import Live
-from tests.http.people import PROJECT, add_project, person_of
+from tests.http.programme_people import PROJECT, add_project, person_of
 from transom.api import dependencies
 from transom.app import create_app, key_store, open_database
 from transom.config import Settings

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.http.people import PROJECT, add_project, person_of, session
+from tests.http.programme_people import PROJECT, add_project, person_of, session
 from transom.access.grants import grant_for
 from transom.access.programme import default_text, parse
 from transom.api import dependencies

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.http.live import Live
-from tests.http.people import PROJECT, add_project, person_of
+from tests.http.programme_people import PROJECT, add_project, person_of
 from transom.access.programme import default_text, parse
 from transom.api import dependencies
 from transom.app import open_database

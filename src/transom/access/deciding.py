@@ -114,7 +114,11 @@ def queue(connection: Connection, occasion: Occasion, *, caller: PersonCaller) -
     if not caller.reviews:
         raise Forbidden("Only reviewers see the queue; the operator names them.")
     waiting = select(applications).where(applications.c.state.in_(["submitted", "in_review"]))
-    rows = connection.execute(waiting.order_by(applications.c.decide_by, applications.c.id)).mappings().all()
+    rows = (
+        connection.execute(waiting.order_by(applications.c.decide_by.nulls_last(), applications.c.id))
+        .mappings()
+        .all()
+    )
     return [
         summary(connection, application, caller, occasion.now)
         for application in map(from_row, rows)
