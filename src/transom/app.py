@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from transom.access import clockwork, peppers, programme
 from transom.access.callers import KeyStore
-from transom.access.office import Office
+from transom.access.desk import Desk
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
@@ -59,11 +59,11 @@ def create_app(
             serving,
             RecordStore(database),
             key_store(settings, database),
-            Office(database, rules, served=serving.keys()),
+            Desk(database, rules, served=serving.keys()),
         )
         app.state.house = house
-        await asyncio.to_thread(house.office.open)
-        ticking = asyncio.create_task(_keep_time(house.office))
+        await asyncio.to_thread(house.desk.open)
+        ticking = asyncio.create_task(_keep_time(house.desk))
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -88,11 +88,11 @@ def create_app(
     return app
 
 
-async def _keep_time(office: Office) -> None:
+async def _keep_time(desk: Desk) -> None:
     """Do once a minute what time does to the programme."""
     while True:
         try:
-            done = await office.write(clockwork.tick)
+            done = await desk.write(clockwork.tick)
             if done:
                 log.info("programme moved on by itself", done=done)
         except Exception as error:  # the clock goes on; what was due is due a minute later

@@ -1,6 +1,6 @@
 """What applicants do: draft, change, submit, withdraw, appeal; and what both sides say on the way.
 
-Each function is one step in the sense of `access.office`, and gives the application as its caller sees it.
+Each function is one step in the sense of `access.desk`, and gives the application as its caller sees it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy import Connection, select
 from transom.access import granting
 from transom.access.applications import Application, add, advance, append, event_by, load, new_id
 from transom.access.deciding import decide_at_once
+from transom.access.desk import Occasion
 from transom.access.grants import load_grant, unknown_grant
 from transom.access.letters import tell_reviewers
-from transom.access.office import Occasion
 from transom.access.persons import PersonCaller
 from transom.access.standing import meet, require_manager, standing_in
 from transom.access.states import step

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from transom.access.applications import Application, advance, event_by, from_row
+from transom.access.desk import Occasion
 from transom.access.grants import unended_grants
 from transom.access.letters import remind_of_end, tell_applicants, tell_overdue
-from transom.access.office import Occasion
 from transom.access.persons import THE_SERVER
 from transom.access.states import step
 from transom.schema.applications import State
@@ -25,7 +25,7 @@ REMINDERS = (1, 7, 30)
 
 
 def tick(connection: Connection, occasion: Occasion) -> int:
-    """Do what is due, as one step in the sense of `access.office`.
+    """Do what is due, as one step in the sense of `access.desk`.
 
     Returns:
         How many things were done.

@@ -1,6 +1,6 @@
 """What reviewers do: take up, ask for changes, approve, decline. And what the server decides by itself.
 
-Each function is one step in the sense of `access.office`, and gives the application as its caller sees it.
+Each function is one step in the sense of `access.desk`, and gives the application as its caller sees it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from sqlalchemy import Connection, select
 
 from transom.access import granting
 from transom.access.applications import Application, advance, event_by, from_row, lock_project
+from transom.access.desk import Occasion
 from transom.access.letters import tell_applicants
-from transom.access.office import Occasion
 from transom.access.persons import THE_SERVER, PersonCaller
 from transom.access.standing import meet, standing_in
 from transom.access.states import Party, step

@@ -1,12 +1,13 @@
 """Having a grant: reading it, reporting on it, and ending it before its time.
 
-Each function is one step in the sense of `access.office`.
+Each function is one step in the sense of `access.desk`.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from transom.access.desk import Occasion
 from transom.access.grants import (
     Grant,
     GrantChange,
@@ -18,7 +19,6 @@ from transom.access.grants import (
     unknown_grant,
 )
 from transom.access.letters import tell_ended
-from transom.access.office import Occasion
 from transom.access.persons import PersonCaller
 from transom.access.standing import MANAGING, role_in
 from transom.errors import Conflict, Forbidden

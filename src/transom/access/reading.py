@@ -1,6 +1,6 @@
 """Reading applications.
 
-Each function is one step in the sense of `access.office`.
+Each function is one step in the sense of `access.desk`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, or_, select
 
 from transom.access.applications import from_row, load
-from transom.access.office import Occasion
+from transom.access.desk import Occasion
 from transom.access.persons import PersonCaller
 from transom.access.views import summary, view
 from transom.errors import InvalidRequest

@@ -51,7 +51,7 @@ def _surface() -> APIRouter:
 
 
 def _programme() -> APIRouter:
-    offices = APIRouter(dependencies=[Depends(refuse_unknown_query)])
+    programmed = APIRouter(dependencies=[Depends(refuse_unknown_query)])
     for router in (programme.router, applications.router, applications.reviews, grants.router):
-        offices.include_router(router)
-    return offices
+        programmed.include_router(router)
+    return programmed

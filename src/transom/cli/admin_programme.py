@@ -120,7 +120,7 @@ def stats() -> None:
     """Show how applications went, tier by tier; anybody may read the same at /v1/programme/statistics."""
     from transom.access.statistics import statistics
 
-    found = _open(lambda office: office.read_sync(lambda c, occasion: statistics(c, occasion.programme)))
+    found = _open(lambda desk: desk.read_sync(lambda c, occasion: statistics(c, occasion.programme)))
     rows = [
         [
             tier.tier,
@@ -157,7 +157,7 @@ def programme_check() -> None:
     from transom.access.programme import adopted
 
     rules = _rules()
-    before = _open(lambda office: office.database.read_sync(adopted))
+    before = _open(lambda desk: desk.database.read_sync(adopted))
     output.write(rules.digest)
     tiers = ", ".join(rules.tiers)
     state = "as in use" if before == rules.digest else "in use from the next start of the server"
@@ -195,22 +195,22 @@ def _do(step: Callable[..., T], **arguments: object) -> T:
 
     caller = at_the_machine(getpass.getuser())
 
-    def work(office: Any) -> T:  # noqa: ANN401  # an Office, whose module is not loaded before it is needed
+    def work(desk: Any) -> T:  # noqa: ANN401  # a Desk, whose module is not loaded before it is needed
         # What is decided under cites the programme, so it is noted first.
-        office.open()
-        return office.write_sync(partial(step, caller=caller, **arguments))  # type: ignore[no-any-return]
+        desk.open()
+        return desk.write_sync(partial(step, caller=caller, **arguments))  # type: ignore[no-any-return]
 
     return _open(work)
 
 
 def _open(work: Callable[[Any], T]) -> T:
-    """Open the office of this home, do `work` in it, and close it again."""
-    from transom.access.office import Office
+    """Open the desk of this home, do `work` in it, and close it again."""
+    from transom.access.desk import Desk
     from transom.app import open_database
 
     settings = Settings()
     database = open_database(settings)
     try:
-        return work(Office(database, _rules()))
+        return work(Desk(database, _rules()))
     finally:
         database.close()

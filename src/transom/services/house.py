@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from transom.access.callers import KeyStore
-from transom.access.office import Office
+from transom.access.desk import Desk
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
@@ -31,7 +31,7 @@ class House:
     backends: Mapping[str, Backend]
     records: RecordStore
     keys: KeyStore
-    office: Office
+    desk: Desk
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

@@ -10,7 +10,7 @@ from transom.services.house import House
 
 def offered(house: House) -> ProgrammeView:
     """The tiers, their criteria and promises."""
-    return ProgrammeView.of(house.office.programme)
+    return ProgrammeView.of(house.desk.programme)
 
 
 def scopes() -> list[ScopeView]:
@@ -20,4 +20,4 @@ def scopes() -> list[ScopeView]:
 
 async def numbers(house: House) -> ProgrammeStatistics:
     """How applications went."""
-    return await house.office.read(lambda connection, occasion: statistics(connection, occasion.programme))
+    return await house.desk.read(lambda connection, occasion: statistics(connection, occasion.programme))

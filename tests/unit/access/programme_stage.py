@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import insert, select
 
 from transom.access import applying, deciding, holding, reading
+from transom.access.desk import Desk
 from transom.access.grants import grant_for
-from transom.access.office import Office
 from transom.access.persons import PersonCaller
 from transom.access.programme import parse
 from transom.schema.applications import (
@@ -123,8 +123,8 @@ class Stage:
         self.now = START
         Path(folder, "transom.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder}/transom.db")
-        self.office = Office(self.database, parse(text), served=served, clock=lambda: self.now)
-        self.office.open()
+        self.desk = Desk(self.database, parse(text), served=served, clock=lambda: self.now)
+        self.desk.open()
         self.project = self.add_project("prj_first", ADA, BEN)
 
     def close(self):
@@ -132,8 +132,8 @@ class Stage:
 
     def under(self, text):
         """The same house, under another programme."""
-        self.office = Office(self.database, parse(text), clock=lambda: self.now)
-        self.office.open()
+        self.desk = Desk(self.database, parse(text), clock=lambda: self.now)
+        self.desk.open()
 
     def add_project(self, project_id, owner, *others):
         def write(connection):
@@ -156,7 +156,7 @@ class Stage:
         self.now += timedelta(**more)
 
     def do(self, step, **arguments):
-        return self.office.write_sync(partial(step, **arguments))
+        return self.desk.write_sync(partial(step, **arguments))
 
     def look(self, query):
         return self.database.read_sync(lambda connection: connection.execute(query).all())

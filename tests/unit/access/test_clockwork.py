@@ -8,7 +8,7 @@ from programme_stage import PROGRAMME
 from sqlalchemy import select
 
 from transom.access.clockwork import tick
-from transom.access.office import Office
+from transom.access.desk import Desk
 from transom.schema.budgets import Quotas
 from transom.storage.database import Database
 from transom.storage.tables import outbox
@@ -108,16 +108,16 @@ def test_several_gateways_at_once_do_each_thing_once(stage):
     stage.submitted(tier="research")
     stage.forward(hours=1)
     gateways = [
-        Office(Database(str(stage.database._writing.url)), stage.office.programme, clock=lambda: stage.now)
+        Desk(Database(str(stage.database._writing.url)), stage.desk.programme, clock=lambda: stage.now)
         for _ in range(4)
     ]
     with ThreadPoolExecutor(4) as pool:
-        first = list(pool.map(lambda office: office.write_sync(tick), gateways))
+        first = list(pool.map(lambda desk: desk.write_sync(tick), gateways))
     stage.forward(hours=4)
     with ThreadPoolExecutor(4) as pool:
-        second = list(pool.map(lambda office: office.write_sync(tick), gateways))
-    for office in gateways:
-        office.database.close()
+        second = list(pool.map(lambda desk: desk.write_sync(tick), gateways))
+    for desk in gateways:
+        desk.database.close()
     # Two grants for two members each; then five drafts.
     assert (sum(first), sum(second)) == (4, 5)
     assert len(ends_announced(stage)) == 4

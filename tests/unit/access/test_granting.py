@@ -35,7 +35,7 @@ def test_an_instant_tier_is_granted_by_the_server_itself_on_submission(stage):
     assert grant.scopes == {"model:sample", "model:logprobs"}
     assert dict(grant.quotas.amounts()) == {"requests_per_minute": 60, "tokens_total": 1000}
     assert (grant.starts, grant.ends) == (START, START + timedelta(days=90))
-    assert grant.programme == stage.office.programme.digest
+    assert grant.programme == stage.desk.programme.digest
 
 
 def test_a_grant_is_in_force_from_its_first_moment_to_before_its_last(stage):

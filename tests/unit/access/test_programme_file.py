@@ -96,8 +96,8 @@ def test_the_order_of_tiers_is_part_of_it():
 
 
 def test_each_version_is_noted_once_whole(stage):
-    programme = stage.office.programme
-    assert not stage.office.open(), "noted when the stage was set"
+    programme = stage.desk.programme
+    assert not stage.desk.open(), "noted when the stage was set"
     changed = parse(PROGRAMME.replace("Test programme", "Another programme"))
     for version, is_new in ((changed, True), (changed, False), (programme, True)):
         assert stage.database.write_sync(lambda c, v=version: adopt(c, v, stage.now)) == is_new
@@ -109,11 +109,11 @@ def test_each_version_is_noted_once_whole(stage):
 
 def test_a_grant_cites_the_version_under_which_it_was_given(stage):
     first = stage.approved(tier="open")
-    digest = stage.office.programme.digest
+    digest = stage.desk.programme.digest
     stage.under(PROGRAMME.replace("Test programme", "Another programme"))
-    assert stage.shown_grant(first.grant).programme == digest != stage.office.programme.digest
+    assert stage.shown_grant(first.grant).programme == digest != stage.desk.programme.digest
     assert stage.approved(tier="research").state == "approved"
-    assert stage.grant().programme == stage.office.programme.digest
+    assert stage.grant().programme == stage.desk.programme.digest
 
 
 def test_what_is_shown_to_everybody_says_how_far_a_tier_goes():

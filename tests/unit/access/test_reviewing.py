@@ -6,7 +6,7 @@ import pytest
 from programme_stage import ADA, BEN, CRITERIA, EVE, OLI, PROGRAMME, PURPOSE, RIA, ROB, Stage
 from sqlalchemy import delete
 
-from transom.access.office import Office
+from transom.access.desk import Desk
 from transom.access.persons import PersonCaller, at_the_machine
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from transom.storage.database import Database
@@ -96,7 +96,7 @@ def test_of_many_who_decide_at_once_one_wins(stage):
         gateway = object.__new__(Stage)
         gateway.now, gateway.project = stage.now, stage.project
         gateway.database = Database(str(stage.database._writing.url))
-        gateway.office = Office(gateway.database, stage.office.programme, clock=lambda: stage.now)
+        gateway.desk = Desk(gateway.database, stage.desk.programme, clock=lambda: stage.now)
         gateways.append((gateway, PersonCaller(f"per_{index}", frozenset({"reviewer"}))))
 
     def decide(index):

@@ -34,7 +34,7 @@ Step = Callable[[Connection, Occasion], T]
 """One thing that somebody does: all of it in one transaction, or none."""
 
 
-class Office:
+class Desk:
     """Where the programme is run.
 
     Args:
