@@ -99,6 +99,9 @@ def test_the_template_is_a_file_that_apply_takes(transom, project, tmp_path):
     assert "in_force" in shown
     assert "tokens_total" in shown
     assert application in well(transom("application", "list"))
+    more = ("--kind", "supplement", "--grant", grant, "--purpose", "More.", "--quota", "tokens_total=1")
+    refused = transom("apply", *more)
+    assert "at most 2,000,000" in refused.stderr, "project and tier are those of the grant"
 
 
 def test_from_a_file_to_a_decision_at_the_machine(transom, project, tmp_path):

@@ -131,6 +131,9 @@ def _read(file: Path | None) -> dict[str, Any]:
 
 
 def _create(client: Client, fields: Mapping[str, Any]) -> ApplicationView:
+    if "grant" in fields and not {"project", "tier"} <= fields.keys():
+        known = client.send(programme.grant(str(fields["grant"])))
+        fields = {"project": known.project, "tier": known.tier} | dict(fields)
     body = checked(NewApplication, fields)
     return client.send(programme.create(body.model_dump(mode="json", exclude_none=True)))
 

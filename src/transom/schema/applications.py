@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from transom.schema.budgets import Quotas
-from transom.schema.programme import Models
+from transom.schema.programme import Models, all_or_names
 from transom.schema.wire import Body
 
 State: TypeAlias = Literal[
@@ -62,7 +62,9 @@ Version = Annotated[
     int, Field(ge=1, lt=2**31, description="The version that this is about; if it has moved on, 409")
 ]
 Reason = Annotated[str, Field(min_length=1, max_length=20_000)]
-Scopes: TypeAlias = Literal["all"] | list[Annotated[str, Field(min_length=1, max_length=64)]]
+Scopes: TypeAlias = Annotated[
+    Literal["all"] | list[Annotated[str, Field(min_length=1, max_length=64)]], BeforeValidator(all_or_names)
+]
 
 
 class Asked(Body):

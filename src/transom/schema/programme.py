@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from transom.errors import InvalidRequest
@@ -13,7 +13,17 @@ from transom.schema.canonical import digest
 from transom.schema.scopes import SCOPES, ScopeView, unknown_scopes
 from transom.schema.wire import Body
 
-Models: TypeAlias = Literal["all"] | list[Annotated[str, Field(min_length=1, max_length=200)]]
+
+def all_or_names(value: object) -> object:
+    """Say at once what such a field takes, instead of reporting one of both misses."""
+    if value != "all" and not isinstance(value, list):
+        raise PydanticCustomError("all_or_names", "must be `all`, or a list of names")
+    return value
+
+
+Models: TypeAlias = Annotated[
+    Literal["all"] | list[Annotated[str, Field(min_length=1, max_length=200)]], BeforeValidator(all_or_names)
+]
 """Names of models, or whichever are served."""
 
 Question: TypeAlias = Literal["purpose", "method", "institution", "funding", "conflicts", "ethics"]

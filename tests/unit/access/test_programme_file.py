@@ -60,7 +60,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         ("[pools.tier.open]", "[pools.tier.vip]", None, "has a pool of a tier that it does not offer: vip"),
         ("[pools.key]", "[pools.secret]", 55, "pools.secret is not known here"),
         ("[tiers.open]", '[tiers."No Good"]', 8, "tiers.No Good"),
-        ('models = ["small", "large"]', "models = 5", 24, "tiers.research.models"),
+        (
+            'models = ["small", "large"]',
+            "models = 5",
+            24,
+            "tiers.research.models must be `all`, or a list of names",
+        ),
         ('terms = "terms-1"', "", None, "terms field required"),
     ],
     ids=str,
