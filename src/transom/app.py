@@ -12,8 +12,9 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 
-from transom.access import providers
+from transom.access import clockwork, outbox, programme, providers
 from transom.access.callers import KeyStore
+from transom.access.desk import Desk
 from transom.access.entrance import Entrance
 from transom.access.issuing import no_grants
 from transom.access.mail import Letters, Mailer, MailFolder, SmtpMailer, SmtpServer
@@ -34,6 +35,9 @@ from transom.storage.database import Database
 from transom.storage.migrate import migrate
 
 log = structlog.get_logger()
+
+TICK_SECONDS = 60
+"""How often the programme's clock strikes."""
 
 
 def create_app(
@@ -57,6 +61,7 @@ def create_app(
     """
     serving = local_backends(settings) if backends is None else backends
     open_entrance = entrance_maker(settings, clock)
+    rules = programme.load(settings.programme_file)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,13 +73,16 @@ def create_app(
             office.keys,
             open_entrance(database),
             office,
+            Desk(database, rules, served=serving.keys(), clock=clock),
             now=clock,
         )
+        await asyncio.to_thread(house.desk.open)
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
         finally:
             starting.cancel()
+            ticking.cancel()
             await asyncio.gather(*(backend.stop() for backend in serving.values()))
             await house.settle()
             await asyncio.to_thread(database.close)
@@ -91,6 +99,18 @@ def create_app(
     )
     routes.install(app, serving, metrics_public=settings.metrics_public)
     return app
+
+
+async def _keep_time(desk: Desk) -> None:
+    """Do once a minute what time does to the programme."""
+    while True:
+        try:
+            done = await desk.write(clockwork.tick)
+            if done:
+                log.info("programme moved on by itself", done=done)
+        except Exception as error:  # the clock goes on; what was due is due a minute later
+            log.error("programme clock failed", exc_info=error)
+        await asyncio.sleep(TICK_SECONDS)
 
 
 def open_database(settings: Settings) -> Database:

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     providers_file: Path | None = Field(
         default=None, description="File of the providers to sign in with; left out, in the home folder"
     )
+    programme: Path | None = Field(
+        default=None, description="File that says what is offered to whom; left out, `programme.toml` there"
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )
@@ -84,6 +87,11 @@ class Settings(BaseSettings):
     def library(self) -> Path:
         """Folder of the model roots."""
         return self.home / "models"
+
+    @property
+    def programme_file(self) -> Path:
+        """File of the programme; it need not exist."""
+        return self.programme or self.home / "programme.toml"
 
     @property
     def peppers(self) -> Path:

@@ -130,17 +130,7 @@ class PeopleStore:
 
     async def with_role(self, role: Role) -> list[Person]:
         """Everybody who may act as `role`, oldest account first."""
-        query = (
-            select(people)
-            .join(person_roles, person_roles.c.person_id == people.c.id)
-            .where(person_roles.c.role == role)
-            .order_by(people.c.created, people.c.id)
-        )
-
-        def read(connection: Connection) -> list[Person]:
-            return [person_of(connection, row) for row in connection.execute(query).mappings().all()]
-
-        return await self._database.read(read)
+        return await self._database.read(lambda connection: with_role(connection, role))
 
     def by_email(self, connection: Connection, email: str) -> Person:
         """The person who has proven that `email` is theirs: known, or new."""
@@ -186,6 +176,17 @@ def one(connection: Connection, person_id: str) -> Person:
     if row is None:
         raise NotFound(f"There is no person {person_id[:40]!r}.")
     return person_of(connection, row)
+
+
+def with_role(connection: Connection, role: Role) -> list[Person]:
+    """Everybody who may act as `role`, oldest account first."""
+    query = (
+        select(people)
+        .join(person_roles, person_roles.c.person_id == people.c.id)
+        .where(person_roles.c.role == role)
+        .order_by(people.c.created, people.c.id)
+    )
+    return [person_of(connection, row) for row in connection.execute(query).mappings().all()]
 
 
 def email_of(connection: Connection, person_id: str) -> str | None:

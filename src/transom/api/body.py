@@ -69,6 +69,18 @@ class JsonRoute(APIRoute):
 
         return handle
 
+    async def identify(self, request: Request) -> None:
+        """Refuse who may not be here: nobody's body is read before their key is."""
+        await dependencies.caller_of(request)
+
+
+class PersonRoute(JsonRoute):
+    """The same, for people and not for keys."""
+
+    async def identify(self, request: Request) -> None:
+        """Refuse who has not signed in."""
+        await dependencies.person_of(request)
+
 
 class PersonRoute(JsonRoute):
     """The same, for people who are signed in, and not for keys."""

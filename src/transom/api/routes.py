@@ -8,13 +8,16 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from transom.api import (
     account,
+    applications,
     chat,
     completions,
     errors,
+    grants,
     keys,
     metrics,
     models,
     openapi,
+    programme,
     projects,
     records,
     service,
@@ -44,6 +47,7 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
     for router in (sign_in.router, sign_in.callback, account.router):
         app.include_router(router, prefix="/v1")
     app.include_router(_management(), prefix="/v1")
+    app.include_router(_programme(), prefix="/v1")
     # Clients that cannot name a model name it in their base URL.
     app.include_router(
         _surface(), prefix="/models/{name}", include_in_schema=False, dependencies=[Depends(check_path)]
@@ -64,3 +68,10 @@ def _management() -> APIRouter:
     for router in (projects.router, projects.invitations, keys.router, terms.router, trail.router):
         management.include_router(router)
     return management
+
+
+def _programme() -> APIRouter:
+    programmed = APIRouter(dependencies=[Depends(refuse_unknown_query)])
+    for router in (programme.router, applications.router, applications.reviews, grants.router):
+        programmed.include_router(router)
+    return programmed

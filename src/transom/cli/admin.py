@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from transom.cli import admin_keys, admin_rights
-
-commands = typer.Typer(help="Administration, on the server's machine.", no_args_is_help=True)
-admin_keys.register(commands)
-admin_rights.register(commands)
+admin = typer.Typer(
+    help="Administer this server, on its own machine; each act is in the trail.", no_args_is_help=True
+)

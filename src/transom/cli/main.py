@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import account, keys, projects, researcher, rights, top
+from transom.cli import account, applicant, keys, projects, researcher, rights, top
 
 app = typer.Typer(
     name="transom",
@@ -21,6 +21,7 @@ account.register(app)
 app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)
+applicant.register(app)
 top.register(app)
 
 if find_spec("fastapi") is not None:

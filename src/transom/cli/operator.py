@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from transom.cli import admin
+from transom.cli import admin_keys, admin_programme, admin_rights
+from transom.cli.admin import admin
 from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
 from transom.errors import OperatorError
@@ -23,7 +24,9 @@ def register(app: typer.Typer) -> None:
     """Add the operator's commands."""
     app.add_typer(models, name="model")
     app.command()(mail)
-    app.add_typer(admin.commands, name="admin")
+    for part in (admin_keys, admin_programme, admin_rights):
+        part.register(admin)
+    app.add_typer(admin, name="admin")
     app.command()(serve)
     app.command()(check)
 

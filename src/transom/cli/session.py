@@ -1,31 +1,50 @@
-"""The session of whoever sits at the command line."""
+"""Who acts on the command line: the session of a person who signed in."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from transom.client import Client
-from transom.errors import Unauthenticated
+from transom.client.kept import KeptSessions
+from transom.errors import AccessDenied, Forbidden, Unauthenticated
 
-SESSION_FILE = Path.home() / ".config" / "transom" / "session"
+
+class NotSignedIn(AccessDenied):
+    """No session, or one that has ended."""
+
+    code = "not_signed_in"
 
 
-def session_token(environ: Mapping[str, str] = os.environ, file: Path = SESSION_FILE) -> str:
-    """`TRANSOM_SESSION`, or what signing in left in a file.
+def session_token(
+    base_url: str, environ: Mapping[str, str] = os.environ, kept: KeptSessions | None = None
+) -> str:
+    """The session at a server: `TRANSOM_SESSION`, else the one that `transom login` keeps for it.
 
     Raises:
-        Unauthenticated: there is neither.
+        NotSignedIn: there is neither.
     """
-    token = environ.get("TRANSOM_SESSION", "").strip()
-    if not token and file.exists():
-        token = file.read_text(encoding="utf-8").strip()
+    token = environ.get("TRANSOM_SESSION", "").strip() or (kept or KeptSessions()).get(base_url)
     if not token:
-        raise Unauthenticated("You are not signed in: sign in first, or set TRANSOM_SESSION.")
+        raise NotSignedIn(f"You are not signed in to {base_url}: run `transom login`, or set TRANSOM_SESSION.")
     return token
 
 
-def signed_in(base_url: str | None) -> Client:
-    """A client that speaks for the person, and not for a key."""
-    return Client(base_url, session_token())
+@contextmanager
+def signed_in(base_url: str | None) -> Iterator[Client]:
+    """A client that acts as the person who signed in, and not as a key.
+
+    Raises:
+        NotSignedIn: nobody did, or the server says that it is over.
+    """
+    with Client(base_url, api_key="") as nobody:
+        address = nobody.base_url
+    try:
+        with Client(address, session_token(address)) as client:
+            yield client
+    except Unauthenticated as error:
+        raise NotSignedIn(f"{error.message} Run `transom login`, or set TRANSOM_SESSION.") from error
+    except Forbidden as error:
+        # What a person may not do, no other key of theirs would allow.
+        raise AccessDenied(error.message, code=error.reason) from error

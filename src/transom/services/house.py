@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from transom.access.callers import KeyStore
 from transom.access.entrance import Entrance
+from transom.access.desk import Desk
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
@@ -34,6 +35,7 @@ class House:
     keys: KeyStore
     entrance: Entrance
     office: Office
+    desk: Desk
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

@@ -1,13 +1,21 @@
-"""An office for each test, on SQLite."""
+"""An office for each test, on SQLite; and a stage for whoever tests the programme."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.offices import open_desk
+from programme_stage import Stage
 
 
 @pytest.fixture
 def desk(tmp_path):
     with open_desk(f"sqlite:///{tmp_path}/transom.db") as desk:
         yield desk
+
+
+@pytest.fixture
+def stage(tmp_path):
+    stage = Stage(tmp_path)
+    yield stage
+    stage.close()

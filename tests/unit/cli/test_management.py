@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from transom.cli import rights, session
 from transom.cli.main import app
 from transom.client import Client
-from transom.errors import Unauthenticated
+from transom.client.kept import KeptSessions
+from transom.errors import AccessDenied
 
 PROJECT = {
     "id": "prj_1",
@@ -87,15 +88,22 @@ def transom(*arguments: str):
 
 
 class TestSession:
-    def test_the_environment_comes_before_the_file(self, tmp_path):
-        file = tmp_path / "session"
-        file.write_text("ts_file\n")
-        assert session.session_token({"TRANSOM_SESSION": "ts_environment"}, file) == "ts_environment"
-        assert session.session_token({"TRANSOM_SESSION": " "}, file) == "ts_file"
+    def test_the_environment_comes_before_what_login_keeps(self, tmp_path):
+        kept = KeptSessions(tmp_path / "sessions.json")
+        kept.keep("http://here", "ts_kept")
+        environ = {"TRANSOM_SESSION": "ts_environment"}
+        assert session.session_token("http://here", environ, kept) == "ts_environment"
+        assert session.session_token("http://here", {"TRANSOM_SESSION": " "}, kept) == "ts_kept"
 
     def test_without_either_one_is_told_to_sign_in(self, tmp_path):
-        with pytest.raises(Unauthenticated, match="sign in"):
-            session.session_token({}, tmp_path / "absent")
+        with pytest.raises(AccessDenied, match="transom login"):
+            session.session_token("http://here", {}, KeptSessions(tmp_path / "absent"))
+
+    def test_what_one_server_gave_is_not_shown_to_another(self, tmp_path):
+        kept = KeptSessions(tmp_path / "sessions.json")
+        kept.keep("http://here", "ts_kept")
+        with pytest.raises(AccessDenied):
+            session.session_token("http://there", {}, kept)
 
     def test_what_is_asked_is_asked_as_the_person_and_never_with_the_key(self, server):
         server.lay("GET /v1/projects", {"data": []})

@@ -12,19 +12,32 @@ from transom.storage.tables.people import (
     sign_in_links,
     sign_in_paces,
 )
-from transom.storage.tables.programme import members, trail
+from transom.storage.tables.programme import (
+    application_events,
+    applications,
+    grant_changes,
+    grants,
+    members,
+    outbox,
+    trail,
+)
 from transom.storage.tables.quotas import quota_counters, quota_gateways, quota_leases, quota_ledger
 from transom.storage.tables.rights import acceptances, embargoes, invitations, suspensions, terms, trail_head
 
 __all__ = [
     "UtcTime",
     "acceptances",
+    "application_events",
+    "applications",
     "embargoes",
+    "grant_changes",
+    "grants",
     "identities",
     "invitations",
     "keys",
     "members",
     "metadata",
+    "outbox",
     "passkeys",
     "people",
     "person_roles",
