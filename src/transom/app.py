@@ -23,7 +23,9 @@ from transom.errors import ConfigurationError, ModelRefused
 from transom.records.store import RecordStore
 from transom.services.house import House
 from transom.storage.database import Database
+from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
 from transom.storage.migrate import migrate
+from transom.storage.vault import Vault
 
 log = structlog.get_logger()
 
@@ -49,7 +51,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
-        app.state.house = house = House(serving, RecordStore(database), key_store(settings, database))
+        records = RecordStore(database, open_vault(settings, database))
+        app.state.house = house = House(serving, records, key_store(settings, database))
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -79,6 +82,27 @@ def open_database(settings: Settings) -> Database:
     database = Database(settings.database)
     migrate(database)
     return database
+
+
+def open_vault(settings: Settings, database: Database) -> Vault:
+    """The vault, with the master keys of this home.
+
+    Raises:
+        ConfigurationError: the master keys are lost, or they are those of another database.
+    """
+    vault = Vault(master_keys(settings))
+    database.read_sync(vault.check)
+    return vault
+
+
+def master_keys(settings: Settings) -> MasterKeySource:
+    """Where the master keys are: in a setting, or in a file.
+
+    Raises:
+        ConfigurationError: the setting is malformed.
+    """
+    given = settings.vault_key
+    return MasterKeyFile(settings.vault) if given is None else GivenMasterKeys(given.get_secret_value())
 
 
 def key_store(settings: Settings, database: Database) -> KeyStore:

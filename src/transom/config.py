@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,6 +23,13 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(default=False, description="Whether requests without a key are answered")
     database_url: str | None = Field(
         default=None, description="SQLAlchemy URL; left out, SQLite in the home folder"
+    )
+    vault_file: Path | None = Field(
+        default=None, description="File of the master keys; left out, `vault.json` in the home folder"
+    )
+    vault_key: SecretStr | None = Field(
+        default=None,
+        description="Master key, 64 hexadecimal digits, instead of the file; or `2:…,1:…`, current first",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
@@ -66,6 +73,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """URL of the database."""
         return self.database_url or f"sqlite:///{self.home / 'transom.db'}"
+
+    @property
+    def vault(self) -> Path:
+        """File of the master keys under which data keys are wrapped."""
+        return self.vault_file or self.home / "vault.json"
 
     @property
     def library(self) -> Path:

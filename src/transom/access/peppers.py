@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transom.errors import ConfigurationError
+from transom.storage.secret_file import create_secret, read_secret
 
 PEPPER_BYTES = 32
 _PURPOSE = b"transom-api-key-v1\0"
@@ -56,15 +55,12 @@ def load(path: Path) -> Peppers:
         ConfigurationError: others can read the file, or it does not hold peppers.
     """
     if not path.exists():
-        _create(path, generate())
+        create_secret(path, _document(generate()))
     return _read(path)
 
 
 def _read(path: Path) -> Peppers:
-    with path.open("rb") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise ConfigurationError(f"{path} can be read by others: chmod 600 it, and consider new keys.")
-        content = file.read()
+    content = read_secret(path)
     try:
         document = json.loads(content)
         versions = {int(version): bytes.fromhex(pepper) for version, pepper in document["peppers"].items()}
@@ -73,28 +69,6 @@ def _read(path: Path) -> Peppers:
         raise ConfigurationError(f"{path} does not hold peppers; restore it from a backup.") from error
 
 
-def _create(path: Path, peppers: Peppers) -> None:
-    """Write it under a name of its own, then link it: nobody sees half a file, and the first one wins."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def _document(peppers: Peppers) -> bytes:
     versions = {str(version): pepper.hex() for version, pepper in peppers.versions.items()}
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"current": peppers.current, "peppers": versions}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        _link(draft, path)
-    finally:
-        draft.unlink()
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except FileExistsError:
-        return  # another process was first; its peppers are the ones in use
-    folder = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return json.dumps({"current": peppers.current, "peppers": versions}).encode()

@@ -2,7 +2,8 @@
 
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 
-The statement holds commitments and digests in the place of prompts and answers. Its subject is the
+The statement holds commitments and digests in the place of prompts and answers, and of the parameters that
+could tell what was asked: stop strings, stop tokens and logit biases. Its subject is the
 answer: the record's id, with the digest of the predicate's `output`.
 
 Commitments are salted, because prompts and short texts could be guessed. Evidence is not, so that two
@@ -22,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from transom.records.openings import committed, logprobs_digest, ranked_digest
+from transom.records.openings import SAMPLING_KINDS, committed, logprobs_digest, ranked_digest
 from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc3339
@@ -36,22 +37,14 @@ class Draft:
 
     record_id: str
     project_id: str
-    predicate: Mapping[str, CanonicalJson]
     openings: bytes
     """JSON, see `transom.records.openings`."""
+    _before: bytes
+    _after: bytes
 
     def statement(self, sequence: int) -> bytes:
         """Canonical bytes of the whole statement."""
-        answer = digest(self.predicate["output"]).removeprefix("sha256:")
-        project: dict[str, CanonicalJson] = {"id": self.project_id, "sequence": sequence}
-        return canonical_bytes(
-            {
-                "_type": STATEMENT_TYPE,
-                "subject": [{"name": self.record_id, "digest": {"sha256": answer}}],
-                "predicateType": PREDICATE_TYPE,
-                "predicate": {**self.predicate, "project": project},
-            }
-        )
+        return b"%b%d%b" % (self._before, sequence, self._after)
 
 
 def draft(answer: Answer) -> Draft:
@@ -62,8 +55,31 @@ def draft(answer: Answer) -> Draft:
         OverflowError: a token id is no uint32.
     """
     openings = _openings(answer)
-    predicate = _predicate(answer, openings)
-    return Draft(answer.record_id, answer.project_id, predicate, orjson.dumps(openings))
+    unnumbered = _unnumbered(answer, _predicate(answer, openings))
+    # Quotes are escaped within text, so this is nowhere but in the object of the project, where the number
+    # is the last field.
+    before, _, after = unnumbered.partition(b'"sequence":0}')
+    return Draft(
+        record_id=answer.record_id,
+        project_id=answer.project_id,
+        openings=orjson.dumps(openings),
+        _before=before + b'"sequence":',
+        _after=b"}" + after,
+    )
+
+
+def _unnumbered(answer: Answer, predicate: Mapping[str, CanonicalJson]) -> bytes:
+    """Canonical bytes of the statement, with 0 for its number: only that is left to the writer thread."""
+    subject = digest(predicate["output"]).removeprefix("sha256:")
+    project: dict[str, CanonicalJson] = {"id": answer.project_id, "sequence": 0}
+    return canonical_bytes(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": answer.record_id, "digest": {"sha256": subject}}],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {**predicate, "project": project},
+        }
+    )
 
 
 def _openings(answer: Answer) -> dict[str, Any]:
@@ -71,8 +87,20 @@ def _openings(answer: Answer) -> dict[str, Any]:
         "request": _opening("json", _json(answer.request)),
         "messages": None if answer.messages is None else _opening("json", _json(answer.messages)),
         "prompts": [_opening("token_ids", list(prompt)) for prompt in answer.prompts],
+        **_sampling_openings(answer.sampling),
         "sequences": [_sequence_openings(answer.sampling, result) for _, _, result in answer.sequences],
         "error": None if answer.error is None else _opening("text", _encodable(answer.error.message)),
+    }
+
+
+def _sampling_openings(params: SamplingParams) -> dict[str, Any]:
+    """The parameters that may say what the request was about."""
+    return {
+        "stop": _opening("json", _json(params.stop)) if params.stop else None,
+        "stop_token_ids": _opening("token_ids", list(params.stop_token_ids))
+        if params.stop_token_ids
+        else None,
+        "logit_bias": _opening("json", _json(params.logit_bias)) if params.logit_bias else None,
     }
 
 
@@ -140,16 +168,21 @@ def _request(answer: Answer, openings: Mapping[str, Any]) -> dict[str, Canonical
     return {
         "endpoint": answer.endpoint,
         "n": answer.n,
-        "sampling": _sampling(answer.sampling),
+        "sampling": _sampling(answer.sampling, openings),
         "body": committed("body", openings["request"]),
         "messages": None if messages is None else committed("messages", messages),
         "prompts": [committed("prompt", prompt) for prompt in openings["prompts"]],
     }
 
 
-def _sampling(params: SamplingParams) -> dict[str, CanonicalJson]:
+def _sampling(params: SamplingParams, openings: Mapping[str, Any]) -> dict[str, CanonicalJson]:
     """Every field but the seed, which stands under `randomness`."""
+    private = {
+        name: None if openings[name] is None else committed(kind, openings[name])
+        for name, kind in SAMPLING_KINDS.items()
+    }
     return {
+        **private,
         "max_tokens": params.max_tokens,
         "temperature": decimal(params.temperature),
         "top_k": params.top_k,
@@ -157,9 +190,6 @@ def _sampling(params: SamplingParams) -> dict[str, CanonicalJson]:
         "min_p": decimal(params.min_p),
         "frequency_penalty": decimal(params.frequency_penalty),
         "presence_penalty": decimal(params.presence_penalty),
-        "logit_bias": [[token_id, decimal(bias)] for token_id, bias in params.logit_bias],
-        "stop": [_encodable(text) for text in params.stop],
-        "stop_token_ids": list(params.stop_token_ids),
         "ignore_eos": params.ignore_eos,
         "logprobs": params.logprobs,
         "prompt_logprobs": params.prompt_logprobs,

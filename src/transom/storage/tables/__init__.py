@@ -2,5 +2,6 @@
 
 from transom.storage.tables.base import UtcTime, metadata
 from transom.storage.tables.core import keys, projects, records
+from transom.storage.tables.sealed import data_keys
 
-__all__ = ["UtcTime", "keys", "metadata", "projects", "records"]
+__all__ = ["UtcTime", "data_keys", "keys", "metadata", "projects", "records"]
