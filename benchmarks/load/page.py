@@ -18,6 +18,13 @@ the same run mean much. A ratio is ours over theirs: above 1 is faster for token
 milliseconds.
 """
 
+_GATEWAYS = """\
+A gateway is one process on one core; upstream and load generator share the other, and connections stay open.
+The upstream answers at once. The pass-through and LiteLLM hand on to it over HTTP; Transom's backend is in
+its process, since a record needs token ids, which this upstream does not tell: so ours saves a hop, and does
+what the others do not: template and tokenizer of a real model, and a sealed record on disk before the answer
+ends. LiteLLM has a master key and no database; the pass-through asks nobody for a key."""
+
 _REPRODUCE = """\
 ## Reproduce it
 
@@ -70,6 +77,8 @@ def _machine(rows: Sequence[Row]) -> Iterator[str]:
     for title, found in sorted(sections.items()):
         yield from (f"### {title}", "")
         yield from _table(list(found.values()))
+        if any(pair.ours.scenario.startswith("gateway") for pair in found.values()):
+            yield from (_GATEWAYS, "")
 
 
 class Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
@@ -18,7 +19,15 @@ _bearer = HTTPBearer(auto_error=False, description="A Transom key: `tr_…`")
 B = TypeVar("B", bound=Body)
 
 
-def get_house(request: Request) -> House:
+# FastAPI sends dependencies that are not coroutines to a thread, which costs more than all that these do.
+
+
+async def get_house(request: Request) -> House:
+    """`house_of`, for routes."""
+    return house_of(request)
+
+
+def house_of(request: Request) -> House:
     """The house that `transom.app` put together."""
     house: House = request.app.state.house
     return house
@@ -30,7 +39,7 @@ async def caller_of(request: Request) -> Caller:
         scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
         if scheme and scheme.lower() != "bearer":
             raise Unauthenticated("The Authorization header is not of the form `Bearer tr_…`.")
-        request.state.caller = await get_house(request).keys.authenticate(key.strip() or None)
+        request.state.caller = await house_of(request).keys.authenticate(key.strip() or None)
     caller: Caller = request.state.caller
     return caller
 
@@ -40,10 +49,15 @@ async def get_caller(request: Request, _documented: Annotated[object, Depends(_b
     return await caller_of(request)
 
 
-def refuse_unknown_query(request: Request) -> None:
-    """A query parameter that the route does not know is refused, as an unknown field of a body is."""
-    route: APIRoute = request.scope["route"]
-    known = {field.alias for field in route.dependant.query_params}
+async def refuse_unknown_query(request: Request) -> None:
+    """`refuse_query` of what the route does not know."""
+    if request.scope["query_string"]:
+        route: APIRoute = request.scope["route"]
+        refuse_query(request, {field.alias for field in route.dependant.query_params})
+
+
+def refuse_query(request: Request, known: Collection[str] = ()) -> None:
+    """A query parameter that is not known is refused, as an unknown field of a body is."""
     for name in request.query_params:
         if name not in known:
             raise InvalidRequest(
@@ -59,6 +73,8 @@ def for_model(body: B, name: str | None) -> B:
     Raises:
         InvalidRequest: body and path name different models.
     """
+    if name is None:
+        return body
     return body.model_copy(update={"model": one_model(name, getattr(body, "model", None))})
 
 
@@ -81,7 +97,12 @@ async def raw_body(request: Request) -> dict[str, Any]:
     return data
 
 
-def path_name(request: Request) -> str | None:
+async def path_name(request: Request) -> str | None:
+    """`model_in_path`, for routes."""
+    return model_in_path(request)
+
+
+def model_in_path(request: Request) -> str | None:
     """The model that the path names, below `/models/{name}`."""
     return request.path_params.get("name")
 

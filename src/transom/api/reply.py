@@ -34,17 +34,26 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:
     """What `work` returns; cancels it, and raises ClientDisconnect, when the client leaves first."""
-    task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request.receive))
+    here = asyncio.current_task()
+    assert here is not None  # noqa: S101  # a coroutine runs in a task
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await _left(request.receive)
+        gone = True
+        here.cancel()
+
+    leaving = asyncio.create_task(watch())
     try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        # Where somebody else cancelled this task too, it goes on to end.
+        if gone and here.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
         leaving.cancel()
-        task.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
 
 
 async def _left(receive: Receive) -> None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from transom.api import chat, completions, errors, metrics, models, openapi, records, service, tokens
 from transom.api.dependencies import check_path, refuse_unknown_query
+from transom.api.express import Express
 from transom.api.metrics import Metrics
 from transom.api.passage import Passage
 from transom.backends.base import Backend
@@ -16,6 +17,7 @@ from transom.backends.base import Backend
 def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bool = False) -> None:
     """Give `app` its routes and its errors, and count what passes through them."""
     app.state.metrics = Metrics(backends, public=metrics_public)
+    app.add_middleware(Express, routers=(completions.router, chat.router), prefix="/v1")
     app.add_middleware(Passage, app=app, metrics=app.state.metrics)
     errors.install(app)
     openapi.install(app)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -103,8 +104,16 @@ def commit(kind: str, salt: bytes, data: bytes) -> str:
     """
     if len(salt) != 32:
         raise ValueError(f"a salt has 32 bytes, not {len(salt)}")
-    parts = (b"transom-commitment-v1", kind.encode(), salt, data)
-    return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts))
+    return sha256(b"".join((_domain(kind), _sized(salt), _sized(data))))
+
+
+@lru_cache(maxsize=64)
+def _domain(kind: str) -> bytes:
+    return _sized(b"transom-commitment-v1") + _sized(kind.encode())
+
+
+def _sized(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "big") + part
 
 
 def token_bytes(token_ids: Iterable[int]) -> bytes:

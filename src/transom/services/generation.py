@@ -105,16 +105,27 @@ class Generation:
                 status, failure = "failed", Failure(code=error.code, message=error.message)
                 raise
             finally:
-                # A client that leaves cancels this coroutine; the record is written all the same.
-                append = self._house.spawn(self._house.records.append(self._answer(status, failure)))
-                self.record = await asyncio.shield(append)
+                # A client that leaves cancels this coroutine; what was queued is written all the same.
+                self.record = await self._house.records.append(self._answer(status, failure))
 
-    async def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
+    def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Deltas of all sequences in the order of their arrival."""
+        requests = self._requests()
+        return self._side_by_side(requests) if len(requests) > 1 else self._only(requests[0])
+
+    async def _only(self, request: SequenceRequest) -> AsyncGenerator[tuple[int, Delta], None]:
+        """One sequence needs no task and no queue on its way."""
+        async with aclosing(self._sequence(request)) as deltas:
+            async for delta in deltas:
+                yield 0, delta
+
+    async def _side_by_side(
+        self, requests: Sequence[SequenceRequest]
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
         arrivals: asyncio.Queue[tuple[int, Delta | TransomError]] = asyncio.Queue()
         tasks = [
             asyncio.create_task(self._pump(index, request, arrivals))
-            for index, request in enumerate(self._requests())
+            for index, request in enumerate(requests)
         ]
         unfinished = len(tasks)
         try:
@@ -132,21 +143,33 @@ class Generation:
     async def _pump(
         self, index: int, request: SequenceRequest, arrivals: asyncio.Queue[tuple[int, Delta | TransomError]]
     ) -> None:
-        ending: TransomError | None = GenerationFailed("The sequence ended without a finish reason.")
+        try:
+            async with aclosing(self._sequence(request)) as deltas:
+                async for delta in deltas:
+                    arrivals.put_nowait((index, delta))
+        except TransomError as error:
+            arrivals.put_nowait((index, error))
+
+    async def _sequence(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
+        """The deltas of one sequence, up to the one that ends it.
+
+        Raises:
+            EngineError: there is no such delta.
+        """
         try:
             async with aclosing(self.order.backend.generate(request)) as deltas:
                 async for delta in deltas:
-                    arrivals.put_nowait((index, delta))
                     if delta.finish_reason is not None:
-                        ending = None
                         self._admission.leave()
-        except TransomError as error:
-            ending = error
+                    yield delta
+                    if delta.finish_reason is not None:
+                        return
+        except TransomError:
+            raise
         except Exception as error:  # whoever waits for this sequence must not wait for ever
             log.error("sequence failed", exc_info=error)
-            ending = GenerationFailed("The engine met an error that it did not expect.")
-        if ending is not None:
-            arrivals.put_nowait((index, ending))
+            raise GenerationFailed("The engine met an error that it did not expect.") from error
+        raise GenerationFailed("The sequence ended without a finish reason.")
 
     def _requests(self) -> list[SequenceRequest]:
         return [
