@@ -48,10 +48,10 @@ def rotate_vault() -> None:
 
     with _opened() as (database, source):
         done = rotate(database, source)
+        began = "Finished a rotation" if done.resumed else "Rotated"
+        out.print(f"{began}: version {done.version} of the master key wraps {done.rewrapped} data keys.")
+        out.print(f"Back up {source.place}, apart from the database.")
         database.scrub()
-    began = "Finished a rotation" if done.resumed else "Rotated"
-    out.print(f"{began}: version {done.version} of the master key wraps {done.rewrapped} data keys.")
-    out.print(f"Back up {source.place}, apart from the database.")
 
 
 @vault.command("forget")
@@ -69,11 +69,11 @@ def forget_masters() -> None:
 @exit_on_error
 def seal_records() -> None:
     """Seal the records from before there was a vault."""
-    from transom.app import open_vault
     from transom.records.sealing import seal_earlier
+    from transom.storage.vault import Vault
 
-    with _opened() as (database, _):
-        sealed = seal_earlier(database, open_vault(Settings(), database))
+    with _opened() as (database, source):
+        sealed = seal_earlier(database, Vault(source))
     out.print(f"Sealed {sealed} records.")
 
 
