@@ -14,8 +14,8 @@ NOTE = "<!-- Made by `python -m scripts.generate`; do not edit. -->"
 _INTRODUCTION = """\
 What a server of Transom and its peers did on the same machine, in turn and with the same prompts: one is
 measured while the other is idle, round after round, and the medians are here. Hosts are noisy; only ratios of
-the same run mean much. A ratio is ours over theirs: above 1 is faster for tokens/s, and below 1 is faster for
-milliseconds.
+the same run mean much. A ratio is ours over theirs: above 1 is faster for tokens and requests a second, and
+below 1 is faster for times.
 """
 
 _GATEWAYS = """\
