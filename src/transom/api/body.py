@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from transom.api.dependencies import caller_of, house_of, model_in_path, refuse_query
+from transom.api.dependencies import caller_of, get_house, model_in_path, refuse_query
 from transom.api.errors import from_validation
 from transom.errors import InvalidRequest, PayloadTooLarge
 
@@ -67,7 +67,7 @@ def asked(endpoint: Asked, model: type[BaseModel]) -> Callable[[Request], Corout
 
     async def handle(request: Request) -> Response:
         strict = JsonRequest(request.scope, request.receive)
-        house, caller, name = house_of(strict), await caller_of(strict), model_in_path(strict)
+        house, caller, name = get_house(strict), await caller_of(strict), model_in_path(strict)
         await _check_body(strict)
         if name is not None:
             house.backend(name)

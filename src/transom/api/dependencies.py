@@ -22,12 +22,12 @@ B = TypeVar("B", bound=Body)
 # FastAPI sends dependencies that are not coroutines to a thread, which costs more than all that these do.
 
 
-async def get_house(request: Request) -> House:
-    """`house_of`, for routes."""
-    return house_of(request)
+async def the_house(request: Request) -> House:
+    """`get_house`, for routes."""
+    return get_house(request)
 
 
-def house_of(request: Request) -> House:
+def get_house(request: Request) -> House:
     """The house that `transom.app` put together."""
     house: House = request.app.state.house
     return house
@@ -39,7 +39,7 @@ async def caller_of(request: Request) -> Caller:
         scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
         if scheme and scheme.lower() != "bearer":
             raise Unauthenticated("The Authorization header is not of the form `Bearer tr_…`.")
-        request.state.caller = await house_of(request).keys.authenticate(key.strip() or None)
+        request.state.caller = await get_house(request).keys.authenticate(key.strip() or None)
     caller: Caller = request.state.caller
     return caller
 
@@ -108,7 +108,7 @@ def model_in_path(request: Request) -> str | None:
 
 
 async def check_path(
-    house: Annotated[House, Depends(get_house)],
+    house: Annotated[House, Depends(the_house)],
     _caller: Annotated[Caller, Depends(get_caller)],
     name: Annotated[str | None, Depends(path_name)],
 ) -> None:
@@ -116,7 +116,7 @@ async def check_path(
     house.backend(name)
 
 
-TheHouse = Annotated[House, Depends(get_house)]
+TheHouse = Annotated[House, Depends(the_house)]
 TheCaller = Annotated[Caller, Depends(get_caller)]
 RawBody = Annotated[dict[str, Any], Depends(raw_body)]
 PathName = Annotated[str | None, Depends(path_name)]

@@ -14,7 +14,6 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from transom.cli import admin
 from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
 from transom.errors import OperatorError
@@ -29,7 +28,6 @@ def register(app: typer.Typer) -> None:
     """Add the operator's commands."""
     app.add_typer(models, name="model")
     app.add_typer(keys, name="key")
-    app.add_typer(admin.commands, name="admin")
     app.command()(serve)
     app.command()(check)
 

@@ -1,9 +1,10 @@
 """New master keys in the place of old ones, while servers run.
 
-Every step holds the database's lock on data keys, so that two rotations, or a rotation and a server that
-makes a data key, come one after the other. Each may be interrupted at any point, and run again: a new
-version of the master key is in its file before the first data key is wrapped by it, and an old one leaves the
-file only once no data key needs it.
+Every step is one write, and writes run alone: two rotations, or a rotation and a server that makes a data
+key, come one after the other, whichever processes they are in. So the file of master keys is read and
+written within them too. Each may be interrupted at any point, and run again: a new version of the master key
+is in its file before the first data key is wrapped by it, and an old one leaves the file only once no data
+key needs it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transom.errors import Conflict
 from transom.storage.database import Database
 from transom.storage.master_keys import MasterKeys, MasterKeySource
 from transom.storage.tables import data_keys
-from transom.storage.vault import lock_data_keys, unwrap, wrap
+from transom.storage.vault import unwrap, wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,6 @@ def rotate(database: Database, source: MasterKeySource) -> Rotation:
     """
 
     def write(connection: Connection) -> Rotation:
-        lock_data_keys(connection)
         master = source.load()
         resumed = _uses_other(connection, master)
         if not resumed:
@@ -85,7 +85,6 @@ def forget(database: Database, source: MasterKeySource) -> int:
     """
 
     def write(connection: Connection) -> int:
-        lock_data_keys(connection)
         master = source.load()
         if _uses_other(connection, master):
             raise Conflict("Some data keys are wrapped by an older master key: rotate first.")

@@ -31,7 +31,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from transom.errors import ConfigurationError, StorageError
 from transom.storage.master_keys import MasterKeys, MasterKeySource
@@ -209,8 +209,7 @@ class Vault:
         return None if row is None or row.wrapped is None else self._unwrap(row)
 
     def _make(self, connection: Connection, project_id: str) -> DataKey:
-        lock_data_keys(connection)
-        # Read again, under the lock: a version that is being retired must wrap nothing new.
+        # Read again, while nobody else writes: a version that is being dropped must wrap nothing new.
         self._master = master = self._source.load()
         latest = _latest(connection, project_id)
         version = 1 if latest is None else latest.version + 1
@@ -283,12 +282,6 @@ def unwrap(master: MasterKeys, row: Row[Any]) -> bytes:
             f"The master key does not open data key {row.version} of project {row.project_id}: it is that "
             "of another database, or the row was changed. Restore the two that belong together."
         ) from error
-
-
-def lock_data_keys(connection: Connection) -> None:
-    """Keep others from changing data keys until the transaction ends. On SQLite every write does that."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("LOCK TABLE data_keys IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _sealing_row(connection: Connection, project_id: str, sealed: bytes) -> Row[Any] | None:
