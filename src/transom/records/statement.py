@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def draft(answer: Answer) -> Draft:
         ValueError: a time has no zone, or an integer parameter is above 2^53 - 1.
         OverflowError: a token id is no uint32.
     """
-    openings = _openings(answer)
+    openings = _openings(answer, _salts(answer))
     unnumbered = _unnumbered(answer, _predicate(answer, openings))
     # Quotes are escaped within text, so this is nowhere but in the object of the project, where the number
     # is the last field.
@@ -82,42 +82,48 @@ def _unnumbered(answer: Answer, predicate: Mapping[str, CanonicalJson]) -> bytes
     )
 
 
-def _openings(answer: Answer) -> dict[str, Any]:
+def _salts(answer: Answer) -> Iterator[str]:
+    """As many salts as the openings of `answer` may need, in hexadecimal.
+
+    Drawn at once: each draw is a call of the operating system, during which another thread may take over.
+    """
+    most = 6 + len(answer.prompts) + 2 * len(answer.sequences)
+    drawn = secrets.token_bytes(SALT_BYTES * most).hex()
+    return (drawn[start : start + 2 * SALT_BYTES] for start in range(0, len(drawn), 2 * SALT_BYTES))
+
+
+def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
+    def opening(form: str, value: object) -> dict[str, Any]:
+        return {"salt": next(salts), form: value}
+
+    params = answer.sampling
+    stop_tokens = list(params.stop_token_ids)
     return {
-        "request": _opening("json", _json(answer.request)),
-        "messages": None if answer.messages is None else _opening("json", _json(answer.messages)),
-        "prompts": [_opening("token_ids", list(prompt)) for prompt in answer.prompts],
-        **_sampling_openings(answer.sampling),
-        "sequences": [_sequence_openings(answer.sampling, result) for _, _, result in answer.sequences],
-        "error": None if answer.error is None else _opening("text", _encodable(answer.error.message)),
+        "request": opening("json", _json(answer.request)),
+        "messages": None if answer.messages is None else opening("json", _json(answer.messages)),
+        "prompts": [opening("token_ids", list(prompt)) for prompt in answer.prompts],
+        "stop": opening("json", _json(params.stop)) if params.stop else None,
+        "stop_token_ids": opening("token_ids", stop_tokens) if stop_tokens else None,
+        "logit_bias": opening("json", _json(params.logit_bias)) if params.logit_bias else None,
+        "sequences": [
+            {
+                "token_ids": opening("token_ids", result.token_ids),
+                "text": opening("text", _encodable(result.text)),
+                **_evidence_openings(params, result),
+            }
+            for _, _, result in answer.sequences
+        ],
+        "error": None if answer.error is None else opening("text", _encodable(answer.error.message)),
     }
 
 
-def _sampling_openings(params: SamplingParams) -> dict[str, Any]:
-    """The parameters that may say what the request was about."""
+def _evidence_openings(params: SamplingParams, result: SequenceResult) -> dict[str, Any]:
+    known = result.prompt_logprobs
     return {
-        "stop": _opening("json", _json(params.stop)) if params.stop else None,
-        "stop_token_ids": _opening("token_ids", list(params.stop_token_ids))
-        if params.stop_token_ids
-        else None,
-        "logit_bias": _opening("json", _json(params.logit_bias)) if params.logit_bias else None,
-    }
-
-
-def _sequence_openings(sampling: SamplingParams, result: SequenceResult) -> dict[str, Any]:
-    return {
-        "token_ids": _opening("token_ids", result.token_ids),
-        "text": _opening("text", _encodable(result.text)),
         "logprobs": [_number(token.logprob) for token in result.tokens],
-        "top": None if sampling.logprobs is None else [_ranked(token.top) for token in result.tokens],
-        "prompt_logprobs": None
-        if result.prompt_logprobs is None
-        else [_actual_first(token) for token in result.prompt_logprobs],
+        "top": None if params.logprobs is None else [_ranked(token.top) for token in result.tokens],
+        "prompt_logprobs": None if known is None else [_actual_first(token) for token in known],
     }
-
-
-def _opening(form: str, value: object) -> dict[str, Any]:
-    return {"salt": secrets.token_hex(SALT_BYTES), form: value}
 
 
 def _actual_first(token: TokenLogprob | None) -> list[Any]:

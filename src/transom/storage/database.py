@@ -59,12 +59,15 @@ class Database:
         self._writing.connect().close()  # in write-ahead mode before the first reader comes
         self._reading = reading_engine(parsed, readers)
         self._writer = Writer(self._writing, capacity=capacity)
+        # Each loop reads and writes its own entry, so that threads need no lock here.
+        self._outboxes: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         self._readers = ThreadPoolExecutor(readers, "transom-reader")
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """What `fn` returned, once its changes are on disk.
 
-        There is no point of suspension before `fn` is queued, unless the queue is full.
+        From the first step on, cancelling the caller does not take `fn` back: it is queued with all that
+        this turn of the event loop writes.
 
         Raises:
             StorageError: the batch could not be committed, or the database is closed.
@@ -92,15 +95,25 @@ class Database:
     def write_sync(self, fn: Callable[[Connection], T]) -> T:
         """`write`, for callers without an event loop; blocks."""
         done: Future[T] = Future()
-        self._writer.submit(Job(alone(fn), None, done))
+        self._writer.submit([Job(alone(fn), None, done)])
         return done.result()
 
     async def _submit(self, fn: Together[Any, Any], item: object) -> Any:  # noqa: ANN401
-        done = asyncio.get_running_loop().create_future()
-        job = Job(fn, item, done)
-        if not self._writer.try_submit(job):
-            await asyncio.to_thread(self._writer.submit, job)
-        return await done
+        loop = asyncio.get_running_loop()
+        job = Job(fn, item, loop.create_future())
+        if loop not in self._outboxes:
+            # All that one turn of the loop writes goes to the writer at once: it would wake for the first
+            # of them, and pay a commit for that alone.
+            self._outboxes[loop] = []
+            loop.call_soon(self._send, loop)
+        self._outboxes[loop].append(job)
+        return await job.done
+
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        jobs = self._outboxes.pop(loop)
+        left = self._writer.take(jobs)
+        if left:
+            loop.run_in_executor(None, self._writer.submit, left)
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """What `fn` returned; it sees one committed state and cannot change it."""

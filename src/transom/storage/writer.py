@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -64,29 +65,27 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="transom-writer", daemon=True)
         self._thread.start()
 
-    def try_submit(self, job: Job) -> bool:
-        """Queue a write without waiting; False when the queue is full.
+    def take(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Queue writes without waiting. After `close` they fail.
 
-        Raises:
-            StorageError: after `close`.
+        Returns:
+            Those for which there is no room now.
         """
         with self._changed:
-            self._refuse_if_closed()
-            if self._full:
-                return False
-            self._enqueue(job)
-            return True
+            if self._closed:
+                _fail(jobs, _closed)
+                _settle(jobs)
+                return ()
+            room = self._capacity - len(self._queue)
+            self._queue.extend(jobs[:room])
+            self._changed.notify_all()
+            return jobs[room:]
 
-    def submit(self, job: Job) -> None:
-        """Queue a write, waiting for room.
-
-        Raises:
-            StorageError: after `close`, or when closed while waiting.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._full)
-            self._refuse_if_closed()
-            self._enqueue(job)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue writes, waiting for room. After `close` they fail."""
+        while jobs := self.take(jobs):
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or len(self._queue) < self._capacity)
 
     def close(self) -> None:
         """Take nothing more, commit what is queued, end the thread."""
@@ -94,18 +93,6 @@ class Writer:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
-
-    @property
-    def _full(self) -> bool:
-        return len(self._queue) >= self._capacity
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise StorageError("The database is closed.")
-
-    def _enqueue(self, job: Job) -> None:
-        self._queue.append(job)
-        self._changed.notify_all()
 
     def _run(self) -> None:
         while batch := self._take():
@@ -127,7 +114,7 @@ class Writer:
                 for run, jobs in _by_function(batch):
                     _attempt(connection, run, jobs)
         except BaseException as error:  # noqa: BLE001 - the thread outlives any one batch
-            _fail(batch, error)
+            _fail(batch, partial(_not_committed, error))
 
 
 def _by_function(batch: Iterable[Job]) -> Iterable[tuple[Together[Any, Any], list[Job]]]:
@@ -158,12 +145,21 @@ def _attempt(connection: Connection, run: Together[Any, Any], jobs: Sequence[Job
             job.value = value
 
 
-def _fail(batch: Iterable[Job], cause: BaseException) -> None:
+def _fail(batch: Iterable[Job], failure: Callable[[], StorageError]) -> None:
     """Each caller gets an exception of their own: one that two threads raise loses its traceback."""
     for job in batch:
         if job.error is None:
-            job.error = StorageError(f"The write was not committed: {cause}")
-            job.error.__cause__ = cause
+            job.error = failure()
+
+
+def _not_committed(cause: BaseException) -> StorageError:
+    failure = StorageError(f"The write was not committed: {cause}")
+    failure.__cause__ = cause
+    return failure
+
+
+def _closed() -> StorageError:
+    return StorageError("The database is closed.")
 
 
 def _settle(batch: Iterable[Job]) -> None:

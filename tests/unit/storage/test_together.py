@@ -68,9 +68,15 @@ class Adder:
         return [item.upper() for item in items]
 
 
+async def two_turns():
+    """In the first turn of the loop writes are asked for, in the second they are queued."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
 async def together(database, held, *writes):
     tasks = [asyncio.create_task(write) for write in writes]
-    await asyncio.sleep(0)
+    await two_turns()
     held.set()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -145,7 +151,7 @@ async def test_who_waits_for_one_write_before_the_next_has_them_in_order(databas
 async def test_a_cancelled_caller_takes_nothing_back(database, held):
     adder = Adder()
     leaving = asyncio.create_task(database.write_together(adder.add, "leaving"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # asked for, and not yet queued
     leaving.cancel()
     [staying] = await together(database, held, database.write_together(adder.add, "staying"))
     assert staying == "STAYING"
