@@ -71,6 +71,8 @@ def create_app(
         # FastAPI's pages load their scripts from elsewhere; a server may have no elsewhere.
         docs_url=None,
         redoc_url=None,
+        # It would look for a configuration at each request; what is counted here is at /metrics.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     routes.install(app, serving, metrics_public=settings.metrics_public)
     return app

@@ -18,6 +18,9 @@ from transom.services.generation import Generation
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]
 
+WATCH_AFTER_SECONDS = 0.02
+"""How long an answer may take before the server looks whether its client is still there."""
+
 
 async def whole(request: Request, generation: Generation, build: Callable[[], dict[str, Any]]) -> Response:
     """Run `generation`, and answer with what `build` makes of it; a client that leaves aborts it."""
@@ -34,9 +37,10 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:
     """What `work` returns; cancels it, and raises ClientDisconnect, when the client leaves first."""
-    here = asyncio.current_task()
+    here, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert here is not None  # noqa: S101  # a coroutine runs in a task
     gone = False
+    watching: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal gone
@@ -44,7 +48,12 @@ async def while_present(request: Request, work: Awaitable[T]) -> T:
         gone = True
         here.cancel()
 
-    leaving = asyncio.create_task(watch())
+    def start() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    # Most answers are there sooner, and need nobody to watch.
+    starting = loop.call_later(WATCH_AFTER_SECONDS, start)
     try:
         return await work
     except asyncio.CancelledError:
@@ -53,7 +62,9 @@ async def while_present(request: Request, work: Awaitable[T]) -> T:
             raise ClientDisconnect from None
         raise
     finally:
-        leaving.cancel()
+        starting.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 async def _left(receive: Receive) -> None:

@@ -111,13 +111,8 @@ class Generation:
     def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Deltas of all sequences in the order of their arrival."""
         requests = self._requests()
-        return self._side_by_side(requests) if len(requests) > 1 else self._only(requests[0])
-
-    async def _only(self, request: SequenceRequest) -> AsyncGenerator[tuple[int, Delta], None]:
-        """One sequence needs no task and no queue on its way."""
-        async with aclosing(self._sequence(request)) as deltas:
-            async for delta in deltas:
-                yield 0, delta
+        # One sequence needs no task and no queue on its way.
+        return self._side_by_side(requests) if len(requests) > 1 else self._sequence(0, requests[0])
 
     async def _side_by_side(
         self, requests: Sequence[SequenceRequest]
@@ -144,14 +139,16 @@ class Generation:
         self, index: int, request: SequenceRequest, arrivals: asyncio.Queue[tuple[int, Delta | TransomError]]
     ) -> None:
         try:
-            async with aclosing(self._sequence(request)) as deltas:
-                async for delta in deltas:
-                    arrivals.put_nowait((index, delta))
+            async with aclosing(self._sequence(index, request)) as arriving:
+                async for arrival in arriving:
+                    arrivals.put_nowait(arrival)
         except TransomError as error:
             arrivals.put_nowait((index, error))
 
-    async def _sequence(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
-        """The deltas of one sequence, up to the one that ends it.
+    async def _sequence(
+        self, index: int, request: SequenceRequest
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
+        """(index, delta) of one sequence, up to the delta that ends it.
 
         Raises:
             EngineError: there is no such delta.
@@ -161,7 +158,7 @@ class Generation:
                 async for delta in deltas:
                     if delta.finish_reason is not None:
                         self._admission.leave()
-                    yield delta
+                    yield index, delta
                     if delta.finish_reason is not None:
                         return
         except TransomError:
