@@ -88,7 +88,9 @@ def settings() -> Iterator[str]:
     yield from ("", "## The server", "")
     rows = []
     for name, field in Settings.model_fields.items():
-        kind = re.sub(r"\b(?:pathlib|typing)\.", "", inspect.formatannotation(field.annotation))
+        kind = re.sub(
+            r"\b(?:pathlib|typing|pydantic\.types)\.", "", inspect.formatannotation(field.annotation)
+        )
         rows.append(
             (f"`TRANSOM_{name.upper()}`", f"`{kind}`", _default(field.default), field.description or "")
         )

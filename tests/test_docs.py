@@ -152,6 +152,9 @@ class TestRecordFormat:
             ("request", "json"),
             ("messages", "json"),
             ("prompts", 0, "token_ids"),
+            ("stop", "json"),
+            ("stop_token_ids", "token_ids"),
+            ("logit_bias", "json"),
             ("sequences", 0, "token_ids", "token_ids"),
             ("sequences", 0, "text", "text"),
             ("sequences", 0, "text", "salt"),
@@ -176,6 +179,11 @@ class TestRecordFormat:
         statement, openings = json.loads(raw), json.loads(made.openings)
         assert program["sha256"](program["canonical"](statement)) == sha256(raw)
         assert program["verify"](statement, openings)
+
+    def test_the_pages_program_verifies_a_record_of_version_1(self, program):
+        path = ROOT / "tests" / "unit" / "records" / "fixtures" / "record-v1.json"
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        assert program["verify"](earlier["statement"], earlier["openings"])
 
     def test_the_example_has_the_fields_of_a_record_of_ours(self, example):
         made = draft(answer())
@@ -223,7 +231,15 @@ def answer(*, failed: bool = False) -> Answer:
         request={"messages": [{"role": "user", "content": "Wo? \U0001f600"}]},
         messages=[{"role": "user", "content": "Wo? \U0001f600"}],
         prompts=[(1, 2, 3)],
-        sampling=SamplingParams(seed=-3, max_tokens=2, temperature=0.7, logprobs=2),
+        sampling=SamplingParams(
+            seed=-3,
+            max_tokens=2,
+            temperature=0.7,
+            logprobs=2,
+            stop=("\u00fc\n",),
+            stop_token_ids=(5,),
+            logit_bias=((3, 1e-05),),
+        ),
         seed_source="server",
         n=1,
         sequences=[(0, 0, SequenceResult(tokens=tokens, text="Dört\n", finish_reason="length"))],
@@ -232,7 +248,7 @@ def answer(*, failed: bool = False) -> Answer:
         return made
     known = (None, TokenLogprob(2, -0.5, 1, ((2, -0.5),)), TokenLogprob(3, -9.5, 8))
     broken = SequenceResult(tokens=tokens[:1], text="D", prompt_logprobs=known)
-    sampling = replace(made.sampling, stop=("\u00fc\n",), logprobs=None, logit_bias=((3, 1e-05),))
+    sampling = replace(made.sampling, stop=(), stop_token_ids=(), logit_bias=(), logprobs=None)
     return replace(
         made,
         status="failed",

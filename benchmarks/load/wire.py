@@ -136,12 +136,22 @@ class Exchange(asyncio.Protocol):
 
 
 def encode_request(
-    address: Address, method: str, path: str, payload: object | None = None, key: str | None = None
+    address: Address,
+    method: str,
+    path: str,
+    payload: object | None = None,
+    key: str | None = None,
+    *,
+    close: bool = True,
 ) -> bytes:
     """The bytes of a request; made before the clock starts."""
     body = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
     lines = [f"{method} {address.prefix}{path} HTTP/1.1", f"Host: {address.host}:{address.port}"]
-    lines += ["Connection: close", "Accept: */*", f"Content-Length: {len(body)}"]
+    lines += [
+        f"Connection: {'close' if close else 'keep-alive'}",
+        "Accept: */*",
+        f"Content-Length: {len(body)}",
+    ]
     if payload is not None:
         lines.append("Content-Type: application/json")
     if key:

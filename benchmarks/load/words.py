@@ -19,10 +19,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "slowdown_p95", "slowdown_p50",
         "idle_p50_ms", "idle_p95_ms", "flood_p50_ms", "flood_p95_ms",
     ),
+    "gateway": ("requests_per_s", "cpu_us_per_request", "latency_p50_ms", "latency_p99_ms"),
+    "gateway_latency": ("added_p50_ms", "latency_p50_ms", "latency_p99_ms"),
+    "gateway_stream": ("cpu_us_per_chunk", "chunks_per_s"),
 }  # fmt: skip
 """Figures of each scenario that are shown, the one that counts first."""
 
-WITHOUT_RATIO = {"determinism", "fairness", "idle_cpu_percent"}
+WITHOUT_RATIO = {"determinism", "fairness", "idle_cpu_percent", "chunks_per_s"}
 """Scenarios and figures whose ratio would say nothing."""
 
 NAMES = {
@@ -37,6 +40,11 @@ NAMES = {
     "idle_cpu_percent": "CPU while idle, % of a core",
     "slowdown_p50": "latency p50, flood over idle",
     "slowdown_p95": "latency p95, flood over idle",
+    "requests_per_s": "requests/s",
+    "cpu_us_per_request": "processor time of a request, µs",
+    "added_p50_ms": "added to the upstream's latency p50, ms",
+    "cpu_us_per_chunk": "processor time of a chunk, µs",
+    "chunks_per_s": "chunks/s, as offered",
 }
 """Names of figures; others are made from their parts."""
 
@@ -48,6 +56,9 @@ _SETTINGS = {
     "determinism": "{requests} seeded requests alone, and beside {beside} others",
     "fairness": "one short request a second beside {flood} long ones of another project",
     "resources": "memory and start",
+    "gateway": "gateway, tiny answers, {at_once}",
+    "gateway_latency": "gateway, tiny answers, {at_once}",
+    "gateway_stream": "gateway, streams of 128 chunks, {at_once}",
 }
 
 _PARTS = {

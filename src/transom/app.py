@@ -32,7 +32,9 @@ from transom.records.store import RecordStore
 from transom.services.house import House, utc_now
 from transom.services.office import Office
 from transom.storage.database import Database
+from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
 from transom.storage.migrate import migrate
+from transom.storage.vault import Vault
 
 log = structlog.get_logger()
 
@@ -96,6 +98,8 @@ def create_app(
         # FastAPI's pages load their scripts from elsewhere; a server may have no elsewhere.
         docs_url=None,
         redoc_url=None,
+        # It would look for a configuration at each request; what is counted here is at /metrics.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     routes.install(app, serving, metrics_public=settings.metrics_public)
     return app
@@ -121,6 +125,27 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
+def open_vault(settings: Settings, database: Database) -> Vault:
+    """The vault, with the master keys of this home.
+
+    Raises:
+        ConfigurationError: the master keys are lost, or they are those of another database.
+    """
+    vault = Vault(master_keys(settings))
+    database.read_sync(vault.check)
+    return vault
+
+
+def master_keys(settings: Settings) -> MasterKeySource:
+    """Where the master keys are: in a setting, or in a file.
+
+    Raises:
+        ConfigurationError: the setting is malformed.
+    """
+    given = settings.vault_key
+    return MasterKeyFile(settings.vault) if given is None else GivenMasterKeys(given.get_secret_value())
+
+
 def key_store(settings: Settings, database: Database) -> KeyStore:
     """The keys, with the peppers of this home."""
     return KeyStore(database, PepperFile(settings.peppers), allow_anonymous=settings.allow_anonymous)
@@ -130,7 +155,7 @@ def open_office(settings: Settings, database: Database, clock: Callable[[], date
     """What the use cases around people and projects work with."""
     return Office(
         database=database,
-        records=RecordStore(database),
+        records=RecordStore(database, open_vault(settings, database)),
         keys=key_store(settings, database),
         peppers=PepperFile(settings.peppers),
         mailer=Letters(_mailer(settings)),

@@ -40,6 +40,13 @@ class Settings(BaseSettings):
     programme: Path | None = Field(
         default=None, description="File that says what is offered to whom; left out, `programme.toml` there"
     )
+    vault_file: Path | None = Field(
+        default=None, description="File of the master keys; left out, `vault.json` in the home folder"
+    )
+    vault_key: SecretStr | None = Field(
+        default=None,
+        description="Master key, 64 hexadecimal digits, instead of the file; or `2:…,1:…`, current first",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )
@@ -82,6 +89,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """URL of the database."""
         return self.database_url or f"sqlite:///{self.home / 'transom.db'}"
+
+    @property
+    def vault(self) -> Path:
+        """File of the master keys under which data keys are wrapped."""
+        return self.vault_file or self.home / "vault.json"
 
     @property
     def library(self) -> Path:

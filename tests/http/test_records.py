@@ -255,10 +255,57 @@ def changed(openings: bytes, *path, value) -> bytes:
 async def test_a_changed_opening_is_named(own_door, path, value, claim):
     answer = await own_door.complete(max_tokens=3, ignore_eos=True)
     openings = (await stored(own_door, answer["id"])).openings
+    # In the clear, as records from before there was a vault: it is the statement that binds them.
     await tamper(own_door, answer["id"], openings=changed(openings, *path, value=value))
     report = await own_door.replay(answer["id"])
     assert report["level"] == "OUTSIDE"
     assert report["reason"] == f"OPENING {claim}"
+
+
+async def test_a_shredded_record_keeps_its_statement_and_cannot_be_replayed(own_door):
+    answer = await own_door.complete(max_tokens=3, stop=["never"], logit_bias={"5": 1})
+    before = await own_door.record(answer["id"])
+    await own_door.house.records.shred("local")
+    after = await own_door.record(answer["id"])
+    assert after == before | {"openings": None}
+    report = await own_door.replay(answer["id"])
+    assert (report["level"], report["reason"], report["tokens"]) == ("UNREPLAYABLE", "SHREDDED", 0)
+    again = await own_door.complete(max_tokens=3)
+    assert (await own_door.replay(again["id"]))["level"] == "EXACT"
+
+
+async def test_openings_that_do_not_open_are_a_500_that_says_so_and_lists_go_on(own_door):
+    answer = await own_door.complete(max_tokens=3)
+    await tamper(own_door, answer["id"], openings=b"\x01" + bytes(60))
+    for method, path in [("GET", ""), ("POST", "/replay")]:
+        reply = await own_door.client.request(method, f"/v1/records/{answer['id']}{path}")
+        assert reply.status_code == 500
+        assert reply.json()["error"]["code"] == "storage_error"
+    listed = (await own_door.client.get("/v1/records")).json()["data"]
+    assert [record["id"] for record in listed] == [answer["id"]]
+
+
+async def test_stop_strings_and_biases_are_not_in_the_statement(own_door):
+    answer = await own_door.complete(
+        max_tokens=3, stop=["whisper"], logit_bias={"5": 31.5}, stop_token_ids=[77]
+    )
+    record = await own_door.record(answer["id"])
+    assert all(text not in json.dumps(record["statement"]) for text in ("whisper", "31.5", "[77]"))
+    assert record["openings"]["stop"]["json"] == '["whisper"]'
+    assert record["openings"]["stop_token_ids"]["token_ids"] == [77]
+    assert record["openings"]["logit_bias"]["json"] == "[[5,31.5]]"
+    assert (await own_door.replay(answer["id"]))["level"] == "EXACT"
+
+
+async def test_what_was_asked_and_answered_is_in_no_file_of_the_database(own_door, tmp_path):
+    text = "a prompt that nobody else may read"
+    body = {"prompt": text, "max_tokens": 9, "echo": True}
+    answer = (await own_door.complete(**body))["choices"][0]["text"].removeprefix(text)
+    files = list(tmp_path.glob("transom.db*"))
+    assert len(files) == 3
+    for secret in (text, answer):
+        assert len(secret) > 5
+        assert [path.name for path in files if secret.encode() in path.read_bytes()] == []
 
 
 async def test_a_changed_statement_does_not_match_its_digest(own_door):

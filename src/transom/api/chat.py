@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from transom.api import reply, shapes, sse
-from transom.api.body import JsonRoute
+from transom.api.body import AskRoute
 from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model
 from transom.api.errors import documented
 from transom.api.openapi import ANSWER
@@ -18,7 +18,7 @@ from transom.schema.generation import Delta, SequenceResult, TokenLogprob
 from transom.services import ask
 from transom.services.generation import Generation
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=AskRoute, tags=["OpenAI"])
 
 
 @router.post("/chat/completions", responses=ANSWER | documented(400, 401, 404, 413, 415, 500, 503))
@@ -41,6 +41,7 @@ class _Answer:
         self._generation = generation
         self._body = body
         self._tokenizer = generation.order.backend.tokenizer
+        self._chunk_envelope = shapes.envelope(generation, "chat.completion.chunk")
 
     def whole(self) -> dict[str, Any]:
         """The body of a reply that is no stream."""
@@ -67,8 +68,7 @@ class _Answer:
         for index, delta in sorted(endings.items()):
             yield self._chunk(index, {}, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason)
         if self._body.wants_usage:
-            envelope = shapes.envelope(self._generation, "chat.completion.chunk")
-            yield sse.event(envelope | {"choices": [], "usage": shapes.usage(self._generation)})
+            yield sse.event(self._chunk_envelope | {"choices": [], "usage": shapes.usage(self._generation)})
 
     def _chunk(
         self,
@@ -79,8 +79,7 @@ class _Answer:
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} | more
         usage = {"usage": None} if self._body.wants_usage else {}
-        envelope = shapes.envelope(self._generation, "chat.completion.chunk")
-        return sse.event(envelope | {"choices": [choice]} | usage | (body or {}))
+        return sse.event(self._chunk_envelope | {"choices": [choice]} | usage | (body or {}))
 
     def _of_prompt(self, known: tuple[TokenLogprob | None, ...] | None) -> dict[str, Any]:
         """What was asked for about the prompt, which all choices share."""

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from transom.api import reply, shapes, sse
-from transom.api.body import JsonRoute
+from transom.api.body import AskRoute
 from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model
 from transom.api.errors import documented
 from transom.api.openapi import ANSWER
@@ -18,7 +18,7 @@ from transom.schema.generation import Delta, SequenceResult, TokenLogprob
 from transom.services import ask
 from transom.services.generation import Generation
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=AskRoute, tags=["OpenAI"])
 
 
 @router.post("/completions", responses=ANSWER | documented(400, 401, 404, 413, 415, 500, 503))

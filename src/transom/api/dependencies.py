@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request, Response
@@ -28,6 +29,14 @@ _cookie = APIKeyCookie(
 )
 
 B = TypeVar("B", bound=Body)
+
+
+# FastAPI sends dependencies that are not coroutines to a thread, which costs more than all that these do.
+
+
+async def the_house(request: Request) -> House:
+    """`get_house`, for routes."""
+    return get_house(request)
 
 
 def get_house(request: Request) -> House:
@@ -81,20 +90,25 @@ async def get_person(
     return await person_of(request)
 
 
-def get_office(request: Request) -> Office:
+async def get_office(request: Request) -> Office:
     """The office that `transom.app` put together."""
     return get_house(request).office
 
 
-def no_store(response: Response) -> None:
+async def no_store(response: Response) -> None:
     """Keep what is somebody's own out of every cache."""
     response.headers["cache-control"] = "no-store"
 
 
-def refuse_unknown_query(request: Request) -> None:
-    """A query parameter that the route does not know is refused, as an unknown field of a body is."""
-    route: APIRoute = request.scope["route"]
-    known = {field.alias for field in route.dependant.query_params}
+async def refuse_unknown_query(request: Request) -> None:
+    """`refuse_query` of what the route does not know."""
+    if request.scope["query_string"]:
+        route: APIRoute = request.scope["route"]
+        refuse_query(request, {field.alias for field in route.dependant.query_params})
+
+
+def refuse_query(request: Request, known: Collection[str] = ()) -> None:
+    """A query parameter that is not known is refused, as an unknown field of a body is."""
     for name in request.query_params:
         if name not in known:
             raise InvalidRequest(
@@ -110,6 +124,8 @@ def for_model(body: B, name: str | None) -> B:
     Raises:
         InvalidRequest: body and path name different models.
     """
+    if name is None:
+        return body
     return body.model_copy(update={"model": one_model(name, getattr(body, "model", None))})
 
 
@@ -132,13 +148,18 @@ async def raw_body(request: Request) -> dict[str, Any]:
     return data
 
 
-def path_name(request: Request) -> str | None:
+async def path_name(request: Request) -> str | None:
+    """`model_in_path`, for routes."""
+    return model_in_path(request)
+
+
+def model_in_path(request: Request) -> str | None:
     """The model that the path names, below `/models/{name}`."""
     return request.path_params.get("name")
 
 
 async def check_path(
-    house: Annotated[House, Depends(get_house)],
+    house: Annotated[House, Depends(the_house)],
     _caller: Annotated[Caller, Depends(get_caller)],
     name: Annotated[str | None, Depends(path_name)],
 ) -> None:
@@ -146,7 +167,7 @@ async def check_path(
     house.backend(name)
 
 
-TheHouse = Annotated[House, Depends(get_house)]
+TheHouse = Annotated[House, Depends(the_house)]
 TheOffice = Annotated[Office, Depends(get_office)]
 ThePerson = Annotated[PersonCaller, Depends(get_person)]
 TheCaller = Annotated[Caller, Depends(get_caller)]

@@ -136,14 +136,22 @@ def _is_union_tag(part: object) -> bool:
     return isinstance(part, str) and ("[" in part or part in {"str", "constrained-str"})
 
 
+def answer_to(error: TransomError | ClientDisconnect) -> Response:
+    """The reply to a request that ended in an error; what is our fault is logged."""
+    if isinstance(error, ClientDisconnect):
+        # Nobody reads this; 499 is what nginx logs when a client has gone.
+        return Response(status_code=499)
+    if status_of(error) == 500:
+        log.error("request failed", code=error.code, message=error.message)
+    return response_of(error)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` in one shape."""
 
-    async def on_transom_error(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, TransomError)  # noqa: S101  # registered for it
-        if status_of(error) == 500:
-            log.error("request failed", code=error.code, message=error.message)
-        return response_of(error)
+    async def on_expected(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, TransomError | ClientDisconnect)  # noqa: S101  # registered for them
+        return answer_to(error)
 
     async def on_validation_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
@@ -161,18 +169,14 @@ def install(app: FastAPI) -> None:
         }
         return _response(error.status_code, {"error": detail}, dict(error.headers or {}))
 
-    async def on_disconnect(_request: Request, _error: Exception) -> Response:
-        # Nobody reads this; 499 is what nginx logs when a client has gone.
-        return Response(status_code=499)
-
     async def on_surprise(_request: Request, error: Exception) -> Response:
         log.error("unexpected error", exc_info=error)
         return response_of(TransomError("The server met an error that it did not expect."))
 
-    app.add_exception_handler(TransomError, on_transom_error)
+    app.add_exception_handler(TransomError, on_expected)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(ClientDisconnect, on_disconnect)
+    app.add_exception_handler(ClientDisconnect, on_expected)
     app.add_exception_handler(Exception, on_surprise)
 
 

@@ -18,6 +18,9 @@ from transom.services.generation import Generation
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]
 
+WATCH_AFTER_SECONDS = 0.02
+"""How long an answer may take before the server looks whether its client is still there."""
+
 
 async def whole(request: Request, generation: Generation, build: Callable[[], dict[str, Any]]) -> Response:
     """Run `generation`, and answer with what `build` makes of it; a client that leaves aborts it."""
@@ -34,17 +37,34 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:
     """What `work` returns; cancels it, and raises ClientDisconnect, when the client leaves first."""
-    task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request.receive))
+    here, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert here is not None  # noqa: S101  # a coroutine runs in a task
+    gone = False
+    watching: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        nonlocal gone
+        await _left(request.receive)
+        gone = True
+        here.cancel()
+
+    def start() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    # Most answers are there sooner, and need nobody to watch.
+    starting = loop.call_later(WATCH_AFTER_SECONDS, start)
     try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        # Where somebody else cancelled this task too, it goes on to end.
+        if gone and here.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        leaving.cancel()
-        task.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
+        starting.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 async def _left(receive: Receive) -> None:

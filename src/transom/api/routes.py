@@ -28,6 +28,7 @@ from transom.api import (
     trail,
 )
 from transom.api.dependencies import check_path, refuse_unknown_query
+from transom.api.express import Express
 from transom.api.metrics import Metrics
 from transom.api.passage import Passage
 from transom.backends.base import Backend
@@ -36,6 +37,7 @@ from transom.backends.base import Backend
 def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bool = False) -> None:
     """Give `app` its routes and its errors, and count what passes through them."""
     app.state.metrics = Metrics(backends, public=metrics_public)
+    app.add_middleware(Express, routers=(completions.router, chat.router), prefix="/v1")
     app.add_middleware(Passage, app=app, metrics=app.state.metrics)
     errors.install(app)
     openapi.install(app)

@@ -26,9 +26,10 @@ top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
-    from transom.cli import operator
+    from transom.cli import admin_vault, operator
 
     operator.register(app)
+    app.add_typer(admin_vault.admin, name="admin")
 
 
 @app.command()

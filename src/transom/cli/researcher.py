@@ -185,14 +185,27 @@ def record_show(
 
 def _sections(view: RecordView) -> list[tuple[str, str]]:
     try:
-        openings, predicate = view.openings, view.statement["predicate"]
-        sections = [("record", _lines(_facts(view))), ("request", _request_text(openings))]
-        sections += [("answer", text) for text in _answer_texts(openings, predicate)]
-        if openings.get("error"):
-            sections.append(("error", openings["error"]["text"]))
-        return [*sections, ("commitments", _lines(_commitments(view.digest, predicate)))]
+        predicate = view.statement["predicate"]
+        return [
+            ("record", _lines(_facts(view))),
+            *_private_sections(view.openings, predicate),
+            ("commitments", _lines(_commitments(view.digest, predicate))),
+        ]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TransomError("This record has a form that this version cannot show; use --json.") from error
+
+
+def _private_sections(
+    openings: dict[str, Any] | None, predicate: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    if openings is None:
+        yield "request and answer", "destroyed, by deleting the key that sealed them; the statement stays"
+        return
+    yield "request", _request_text(openings)
+    for text in _answer_texts(openings, predicate):
+        yield "answer", text
+    if openings.get("error"):
+        yield "error", openings["error"]["text"]
 
 
 def _facts(view: RecordView) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from transom.schema.canonical import canonical_bytes, digest, sha256
-from transom.schema.record import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, RecordView
+from transom.schema.record import PAYLOAD_TYPE, PREDICATE_TYPES, STATEMENT_TYPE, RecordView
 
 
 def verify_record(view: RecordView) -> list[str]:
@@ -25,7 +25,7 @@ def _claims(view: RecordView) -> Iterator[tuple[str, Callable[[], bool]]]:
     yield "digest is not that of the payload", lambda: sha256(_payload(view)) == view.digest
     yield "payload is not the statement", lambda: _payload(view) == canonical_bytes(statement)
     yield "envelope has another payload type", lambda: view.envelope.payloadType == PAYLOAD_TYPE
-    yield "statement has another type", lambda: _types(statement) == (STATEMENT_TYPE, PREDICATE_TYPE)
+    yield "statement has another type", lambda: _is_known(statement)
     yield "subject is not the record's output", lambda: _subject(statement) == _expected_subject(view)
     for name in ("id", "created", "project", "model", "deployment", "endpoint", "status", "sequence"):
         yield f"{name} is not the statement's", partial(_agrees, view, name)
@@ -46,8 +46,8 @@ def _payload(view: RecordView) -> bytes:
     return base64.b64decode(view.envelope.payload, validate=True)
 
 
-def _types(statement: dict[str, Any]) -> tuple[str, str]:
-    return statement["_type"], statement["predicateType"]
+def _is_known(statement: dict[str, Any]) -> bool:
+    return statement["_type"] == STATEMENT_TYPE and statement["predicateType"] in PREDICATE_TYPES
 
 
 def _subject(statement: dict[str, Any]) -> tuple[str, str]:

@@ -7,6 +7,9 @@ and everything in the openings is behind a claim: nothing private can be changed
       request:   {salt, json},                       the body, as JSON text
       messages:  {salt, json} | null,
       prompts:   [{salt, token_ids}],
+      stop:           {salt, json} | null,           a list of texts
+      stop_token_ids: {salt, token_ids} | null,
+      logit_bias:     {salt, json} | null,           [[id, bias], …]
       sequences: [{token_ids: {salt, token_ids},
                    text: {salt, text},
                    logprobs: [x],                    of the generated tokens
@@ -14,6 +17,9 @@ and everything in the openings is behind a claim: nothing private can be changed
                    prompt_logprobs: [[[id, x], …]] | null}],   the actual token first; [] for the first
       error:     {salt, text} | null,
     }
+
+Null stands for what the request did not have. Records of version 1 lack `stop`, `stop_token_ids` and
+`logit_bias`: there they stand in the statement.
 
 Text is committed to as UTF-8, token ids as little-endian uint32. Logprobs are digested as little-endian
 float32, most likely tokens as described at `ranked_bytes`.
@@ -27,6 +33,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from transom.schema.canonical import commit, digest, sha256, token_bytes
+from transom.schema.record import PREDICATE_TYPE_1
 
 Ranked: TypeAlias = "Sequence[Sequence[tuple[int, float]]]"
 """For each position some tokens with their logprobs."""
@@ -111,10 +118,25 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
     yield _Claim("request.prompts", len(request["prompts"]), lambda: len(openings["prompts"]))
     for index, stated in enumerate(request["prompts"]):
         yield _Claim(f"request.prompts[{index}]", stated, _prompt(openings, index))
+    if statement["predicateType"] != PREDICATE_TYPE_1:
+        yield from _sampling_claims(request["sampling"], openings)
     yield _Claim("output", len(output), lambda: len(openings["sequences"]))
     for index, (said, seen) in enumerate(zip(output, predicate["evidence"], strict=True)):
         yield from _sequence_claims(index, said, seen, openings)
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
+
+
+SAMPLING_KINDS = {"stop": "stop", "stop_token_ids": "stop", "logit_bias": "logit-bias"}
+"""Sampling parameters that are private, and the first part of their commitment's kind."""
+
+
+def _sampling_claims(sampling: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterator[_Claim]:
+    for name in SAMPLING_KINDS:
+        yield _Claim(f"request.sampling.{name}", sampling[name], _parameter(openings, name))
+
+
+def _parameter(openings: Mapping[str, Any], name: str) -> Callable[[], object]:
+    return lambda: _optional(openings[name], SAMPLING_KINDS[name])
 
 
 def _prompt(openings: Mapping[str, Any], index: int) -> Callable[[], object]:

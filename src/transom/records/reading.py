@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transom.records.openings import SAMPLING_KINDS
 from transom.schema.generation import SamplingParams
+from transom.schema.record import PREDICATE_TYPE_1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> R
         body=json.loads(openings["request"]["json"]),
         messages=None if messages is None else json.loads(messages["json"]),
         prompts=[tuple(prompt["token_ids"]) for prompt in openings["prompts"]],
-        sampling=_sampling(predicate),
+        sampling=_sampling(statement, openings),
         sequences=[
             RecordedSequence(
                 prompt_index=said["prompt_index"],
@@ -62,8 +64,10 @@ def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> R
     )
 
 
-def _sampling(predicate: Mapping[str, Any]) -> SamplingParams:
+def _sampling(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> SamplingParams:
+    predicate = statement["predicate"]
     said = predicate["request"]["sampling"]
+    private = said if statement["predicateType"] == PREDICATE_TYPE_1 else _private_sampling(openings)
     return SamplingParams(
         seed=int(predicate["randomness"]["seed"]),
         max_tokens=said["max_tokens"],
@@ -73,10 +77,19 @@ def _sampling(predicate: Mapping[str, Any]) -> SamplingParams:
         min_p=float(said["min_p"]),
         frequency_penalty=float(said["frequency_penalty"]),
         presence_penalty=float(said["presence_penalty"]),
-        logit_bias=tuple((token_id, float(bias)) for token_id, bias in said["logit_bias"]),
-        stop=tuple(said["stop"]),
-        stop_token_ids=tuple(said["stop_token_ids"]),
+        logit_bias=tuple((token_id, float(bias)) for token_id, bias in private["logit_bias"]),
+        stop=tuple(private["stop"]),
+        stop_token_ids=tuple(private["stop_token_ids"]),
         ignore_eos=said["ignore_eos"],
         logprobs=said["logprobs"],
         prompt_logprobs=said["prompt_logprobs"],
     )
+
+
+def _private_sampling(openings: Mapping[str, Any]) -> dict[str, list[Any]]:
+    stop, tokens, bias = (openings[name] for name in SAMPLING_KINDS)
+    return {
+        "stop": json.loads(stop["json"]) if stop else [],
+        "stop_token_ids": tokens["token_ids"] if tokens else [],
+        "logit_bias": json.loads(bias["json"]) if bias else [],
+    }

@@ -2,7 +2,8 @@
 
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 
-The statement holds commitments and digests in the place of prompts and answers. Its subject is the
+The statement holds commitments and digests in the place of prompts and answers, and of the parameters that
+could tell what was asked: stop strings, stop tokens and logit biases. Its subject is the
 answer: the record's id, with the digest of the predicate's `output`.
 
 Commitments are salted, because prompts and short texts could be guessed. Evidence is not, so that two
@@ -16,13 +17,13 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from transom.records.openings import committed, logprobs_digest, ranked_digest
+from transom.records.openings import SAMPLING_KINDS, committed, logprobs_digest, ranked_digest
 from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc3339
@@ -36,22 +37,14 @@ class Draft:
 
     record_id: str
     project_id: str
-    predicate: Mapping[str, CanonicalJson]
     openings: bytes
     """JSON, see `transom.records.openings`."""
+    _before: bytes
+    _after: bytes
 
     def statement(self, sequence: int) -> bytes:
         """Canonical bytes of the whole statement."""
-        answer = digest(self.predicate["output"]).removeprefix("sha256:")
-        project: dict[str, CanonicalJson] = {"id": self.project_id, "sequence": sequence}
-        return canonical_bytes(
-            {
-                "_type": STATEMENT_TYPE,
-                "subject": [{"name": self.record_id, "digest": {"sha256": answer}}],
-                "predicateType": PREDICATE_TYPE,
-                "predicate": {**self.predicate, "project": project},
-            }
-        )
+        return b"%b%d%b" % (self._before, sequence, self._after)
 
 
 def draft(answer: Answer) -> Draft:
@@ -61,35 +54,76 @@ def draft(answer: Answer) -> Draft:
         ValueError: a time has no zone, or an integer parameter is above 2^53 - 1.
         OverflowError: a token id is no uint32.
     """
-    openings = _openings(answer)
-    predicate = _predicate(answer, openings)
-    return Draft(answer.record_id, answer.project_id, predicate, orjson.dumps(openings))
+    openings = _openings(answer, _salts(answer))
+    unnumbered = _unnumbered(answer, _predicate(answer, openings))
+    # Quotes are escaped within text, so this is nowhere but in the object of the project, where the number
+    # is the last field.
+    before, _, after = unnumbered.partition(b'"sequence":0}')
+    return Draft(
+        record_id=answer.record_id,
+        project_id=answer.project_id,
+        openings=orjson.dumps(openings),
+        _before=before + b'"sequence":',
+        _after=b"}" + after,
+    )
 
 
-def _openings(answer: Answer) -> dict[str, Any]:
+def _unnumbered(answer: Answer, predicate: Mapping[str, CanonicalJson]) -> bytes:
+    """Canonical bytes of the statement, with 0 for its number: only that is left to the writer thread."""
+    subject = digest(predicate["output"]).removeprefix("sha256:")
+    project: dict[str, CanonicalJson] = {"id": answer.project_id, "sequence": 0}
+    return canonical_bytes(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": answer.record_id, "digest": {"sha256": subject}}],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {**predicate, "project": project},
+        }
+    )
+
+
+def _salts(answer: Answer) -> Iterator[str]:
+    """As many salts as the openings of `answer` may need, in hexadecimal.
+
+    Drawn at once: each draw is a call of the operating system, during which another thread may take over.
+    """
+    most = 6 + len(answer.prompts) + 2 * len(answer.sequences)
+    drawn = secrets.token_bytes(SALT_BYTES * most).hex()
+    return (drawn[start : start + 2 * SALT_BYTES] for start in range(0, len(drawn), 2 * SALT_BYTES))
+
+
+def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
+    def opening(form: str, value: object) -> dict[str, Any]:
+        return {"salt": next(salts), form: value}
+
+    params = answer.sampling
+    stop_tokens = list(params.stop_token_ids)
     return {
-        "request": _opening("json", _json(answer.request)),
-        "messages": None if answer.messages is None else _opening("json", _json(answer.messages)),
-        "prompts": [_opening("token_ids", list(prompt)) for prompt in answer.prompts],
-        "sequences": [_sequence_openings(answer.sampling, result) for _, _, result in answer.sequences],
-        "error": None if answer.error is None else _opening("text", _encodable(answer.error.message)),
+        "request": opening("json", _json(answer.request)),
+        "messages": None if answer.messages is None else opening("json", _json(answer.messages)),
+        "prompts": [opening("token_ids", list(prompt)) for prompt in answer.prompts],
+        "stop": opening("json", _json(params.stop)) if params.stop else None,
+        "stop_token_ids": opening("token_ids", stop_tokens) if stop_tokens else None,
+        "logit_bias": opening("json", _json(params.logit_bias)) if params.logit_bias else None,
+        "sequences": [
+            {
+                "token_ids": opening("token_ids", result.token_ids),
+                "text": opening("text", _encodable(result.text)),
+                **_evidence_openings(params, result),
+            }
+            for _, _, result in answer.sequences
+        ],
+        "error": None if answer.error is None else opening("text", _encodable(answer.error.message)),
     }
 
 
-def _sequence_openings(sampling: SamplingParams, result: SequenceResult) -> dict[str, Any]:
+def _evidence_openings(params: SamplingParams, result: SequenceResult) -> dict[str, Any]:
+    known = result.prompt_logprobs
     return {
-        "token_ids": _opening("token_ids", result.token_ids),
-        "text": _opening("text", _encodable(result.text)),
         "logprobs": [_number(token.logprob) for token in result.tokens],
-        "top": None if sampling.logprobs is None else [_ranked(token.top) for token in result.tokens],
-        "prompt_logprobs": None
-        if result.prompt_logprobs is None
-        else [_actual_first(token) for token in result.prompt_logprobs],
+        "top": None if params.logprobs is None else [_ranked(token.top) for token in result.tokens],
+        "prompt_logprobs": None if known is None else [_actual_first(token) for token in known],
     }
-
-
-def _opening(form: str, value: object) -> dict[str, Any]:
-    return {"salt": secrets.token_hex(SALT_BYTES), form: value}
 
 
 def _actual_first(token: TokenLogprob | None) -> list[Any]:
@@ -140,16 +174,21 @@ def _request(answer: Answer, openings: Mapping[str, Any]) -> dict[str, Canonical
     return {
         "endpoint": answer.endpoint,
         "n": answer.n,
-        "sampling": _sampling(answer.sampling),
+        "sampling": _sampling(answer.sampling, openings),
         "body": committed("body", openings["request"]),
         "messages": None if messages is None else committed("messages", messages),
         "prompts": [committed("prompt", prompt) for prompt in openings["prompts"]],
     }
 
 
-def _sampling(params: SamplingParams) -> dict[str, CanonicalJson]:
+def _sampling(params: SamplingParams, openings: Mapping[str, Any]) -> dict[str, CanonicalJson]:
     """Every field but the seed, which stands under `randomness`."""
+    private = {
+        name: None if openings[name] is None else committed(kind, openings[name])
+        for name, kind in SAMPLING_KINDS.items()
+    }
     return {
+        **private,
         "max_tokens": params.max_tokens,
         "temperature": decimal(params.temperature),
         "top_k": params.top_k,
@@ -157,9 +196,6 @@ def _sampling(params: SamplingParams) -> dict[str, CanonicalJson]:
         "min_p": decimal(params.min_p),
         "frequency_penalty": decimal(params.frequency_penalty),
         "presence_penalty": decimal(params.presence_penalty),
-        "logit_bias": [[token_id, decimal(bias)] for token_id, bias in params.logit_bias],
-        "stop": [_encodable(text) for text in params.stop],
-        "stop_token_ids": list(params.stop_token_ids),
         "ignore_eos": params.ignore_eos,
         "logprobs": params.logprobs,
         "prompt_logprobs": params.prompt_logprobs,

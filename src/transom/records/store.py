@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, Select, bindparam, insert, select, update
 
 from transom.errors import InvalidRequest, NotFound
 from transom.records.identifiers import cursor_after, is_record_id, sequence_of
+from transom.records.sealing import open_openings, seal_openings
 from transom.records.statement import Draft, draft
 from transom.schema.canonical import sha256
 from transom.schema.record import (
@@ -26,8 +28,19 @@ from transom.schema.record import (
 )
 from transom.storage.database import Database
 from transom.storage.tables import projects, records
+from transom.storage.vault import DataKey, Vault
 
 MAX_PAGE = 100
+
+_COLUMNS = tuple(column.name for column in records.c)
+_INSERT = insert(records)
+_ADVANCE = (
+    update(projects)
+    # What was asked before a project was deleted must not leave a prompt in it afterwards.
+    .where(projects.c.id == bindparam("project"), projects.c.deleted.is_(None))
+    .values(last_sequence=projects.c.last_sequence + bindparam("count"))
+    .returning(projects.c.last_sequence)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +59,8 @@ class StoredRecord:
     digest: str
     statement: bytes
     """Canonical bytes."""
-    openings: bytes
-    """JSON; private. Empty once its project was deleted."""
+    openings: bytes | None
+    """JSON; private. None once its project was deleted."""
 
     def summary(self) -> RecordSummary:
         """The record in a list."""
@@ -59,8 +72,25 @@ class StoredRecord:
             **_summary_fields(self),
             envelope=Envelope(payload=base64.b64encode(self.statement).decode()),
             statement=orjson.loads(self.statement),
-            openings=orjson.loads(self.openings or b"{}"),
+            openings=None if self.openings is None else orjson.loads(self.openings),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A record on its way: all but its number is made before the writer thread has it."""
+
+    answer: Answer
+    draft: Draft
+    key: DataKey | None
+    """What `sealed` was sealed by; None where the project's key was not at hand."""
+    sealed: bytes | None
+
+    def sealed_by(self, key: DataKey) -> bytes:
+        """The openings, sealed by that key."""
+        if self.sealed is not None and self.key is key:
+            return self.sealed
+        return seal_openings(key, self.answer.record_id, self.draft.openings)
 
 
 class RecordStore:
@@ -69,10 +99,15 @@ class RecordStore:
     A project's records are numbered 1, 2, 3, … in the order in which they became durable. The number is
     taken in the transaction that stores the record, so there is no gap, whatever fails: a gap means that
     a record was taken away.
+
+    Args:
+        database: where they lie.
+        vault: what seals their openings there.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
+        self._vault = vault
 
     async def append(self, answer: Answer) -> StoredRecord:
         """Make a record of `answer`; it is on disk on return.
@@ -83,9 +118,13 @@ class RecordStore:
         Raises:
             NotFound: there is no such project.
             StorageError: the record is not on disk.
+            ConfigurationError: the master keys do not open the project's data key.
             ValueError: see `draft`.
         """
-        return await self._database.write(_append(answer, draft(answer)))
+        drafted = draft(answer)
+        key = self._vault.at_hand(answer.project_id)
+        sealed = None if key is None else seal_openings(key, answer.record_id, drafted.openings)
+        return await self._database.write_together(self._append, _Entry(answer, drafted, key, sealed))
 
     async def get(self, record_id: str, project_id: str) -> StoredRecord:
         """One record, for its project. For the operator, see `services.rights`: there is no other way.
@@ -96,16 +135,16 @@ class RecordStore:
 
         Raises:
             NotFound: there is none, or it is another project's.
+            StorageError: its openings do not open.
         """
-        row: RowMapping | None = None
+        stored: StoredRecord | None = None
         if is_record_id(record_id):
-            query = select(records).where(records.c.id == record_id)
-            row = await self._database.read(
-                lambda connection: connection.execute(query).mappings().one_or_none()
+            stored = await self._database.read(
+                lambda connection: self._find(connection, record_id, project_id)
             )
-        if row is None or row["project_id"] != project_id:
+        if stored is None:
             raise NotFound(f"There is no record {record_id!r} in this project.", param="id")
-        return StoredRecord(**row)
+        return stored
 
     async def page(self, project_id: str, after: str | None = None, limit: int = 20) -> RecordPage:
         """A project's records, newest first. Records that arrive meanwhile never shift a page.
@@ -133,17 +172,59 @@ class RecordStore:
             .order_by(records.c.sequence)
             .limit(limit)
         )
-        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
-        return [StoredRecord(**row) for row in rows]
+
+        def read(connection: Connection) -> list[StoredRecord]:
+            rows = connection.execute(query).mappings().all()
+            return [self._opened(connection, row) for row in rows]
+
+        return await self._database.read(read)
 
     async def shred(self, project_id: str) -> int:
-        """Delete the openings of all the project's records, for ever; how many there were.
+        """Delete the openings of all the project's records, for ever; their statements stay.
 
-        Their statements stay, so that the numbering keeps no gap.
+        Their data keys are destroyed too, which makes what copies of the database hold unreadable.
+
+
+        Returns:
+            How many openings there were.
+
+        Raises:
+            StorageError: the keys are destroyed, but their bytes are still in the write-ahead log.
         """
         theirs = (records.c.project_id == project_id, records.c.openings != b"")
-        gone = update(records).where(*theirs).values(openings=b"")
-        return await self._database.write(lambda connection: connection.execute(gone).rowcount)
+
+        def write(connection: Connection) -> int:
+            self._vault.destroy(connection, project_id)
+            return connection.execute(update(records).where(*theirs).values(openings=b"")).rowcount
+
+        gone = await self._database.write(write)
+        await asyncio.to_thread(self._database.scrub)
+        return gone
+
+    def _find(self, connection: Connection, record_id: str, project_id: str) -> StoredRecord | None:
+        theirs = (records.c.id == record_id, records.c.project_id == project_id)
+        row = connection.execute(select(records).where(*theirs)).mappings().one_or_none()
+        return None if row is None else self._opened(connection, row)
+
+    def _opened(self, connection: Connection, row: RowMapping) -> StoredRecord:
+        opened = open_openings(self._vault, connection, row["project_id"], row["id"], row["openings"])
+        return StoredRecord(**{**row, "openings": opened})
+
+    def _append(self, connection: Connection, entries: Sequence[_Entry]) -> list[StoredRecord]:
+        """Number and store records, those of a project in the order of `entries`."""
+        by_project: dict[str, list[_Entry]] = {}
+        for entry in entries:
+            by_project.setdefault(entry.answer.project_id, []).append(entry)
+        stored: dict[str, StoredRecord] = {}
+        rows: list[dict[str, Any]] = []
+        for project_id, own in by_project.items():
+            first = _take_numbers(connection, project_id, len(own))
+            key = self._vault.charge(connection, project_id, len(own))
+            for sequence, entry in enumerate(own, first):
+                stored[entry.answer.record_id] = record = _record(entry, sequence)
+                rows.append(_row(record, entry.sealed_by(key)))
+        connection.execute(_INSERT, rows)
+        return [stored[entry.answer.record_id] for entry in entries]
 
 
 def owner_of(connection: Connection, record_id: str) -> tuple[str, str | None]:
@@ -159,31 +240,18 @@ def owner_of(connection: Connection, record_id: str) -> tuple[str, str | None]:
     return row.project_id, row.key_id
 
 
-def _append(answer: Answer, prepared: Draft) -> Callable[[Connection], StoredRecord]:
-    def write(connection: Connection) -> StoredRecord:
-        record = _record(answer, prepared, _next_sequence(connection, answer.project_id))
-        connection.execute(
-            insert(records), {column.name: getattr(record, column.name) for column in records.c}
-        )
-        return record
-
-    return write
-
-
-def _next_sequence(connection: Connection, project_id: str) -> int:
-    project = projects.c
-    # What was asked before a project was deleted must not leave a prompt in it afterwards.
-    living = (project.id == project_id, project.deleted.is_(None))
-    advance = update(projects).where(*living).values(last_sequence=project.last_sequence + 1)
-    advanced = connection.execute(advance.returning(project.last_sequence))
-    sequence: int | None = advanced.scalar_one_or_none()
-    if sequence is None:
+def _take_numbers(connection: Connection, project_id: str, count: int) -> int:
+    """The first of `count` numbers, which are the project's next."""
+    last: int | None = connection.execute(
+        _ADVANCE, {"project": project_id, "count": count}
+    ).scalar_one_or_none()
+    if last is None:
         raise NotFound(f"There is no project {project_id!r}.")
-    return sequence
+    return last - count + 1
 
 
-def _record(answer: Answer, prepared: Draft, sequence: int) -> StoredRecord:
-    statement = prepared.statement(sequence)
+def _record(entry: _Entry, sequence: int) -> StoredRecord:
+    answer, statement = entry.answer, entry.draft.statement(sequence)
     return StoredRecord(
         id=answer.record_id,
         project_id=answer.project_id,
@@ -196,8 +264,12 @@ def _record(answer: Answer, prepared: Draft, sequence: int) -> StoredRecord:
         status=answer.status,
         digest=sha256(statement),
         statement=statement,
-        openings=prepared.openings,
+        openings=entry.draft.openings,
     )
+
+
+def _row(record: StoredRecord, sealed: bytes) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _COLUMNS} | {"openings": sealed}
 
 
 def _newest_first(project_id: str, after: str | None) -> Select[Any]:

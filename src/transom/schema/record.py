@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from transom.schema.generation import SamplingParams, SequenceResult
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:transom:record:v1"
+PREDICATE_TYPE = "urn:transom:record:v2"
+PREDICATE_TYPE_1 = "urn:transom:record:v1"
+"""The type of earlier records: stop strings, stop tokens and logit biases stood in the clear. Still read."""
+PREDICATE_TYPES = frozenset({PREDICATE_TYPE_1, PREDICATE_TYPE})
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 RecordStatus = Literal["complete", "failed", "aborted"]
@@ -28,7 +31,7 @@ def rfc3339(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise ValueError("a record's times have a time zone")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,9 @@ class RecordView(RecordSummary):
 
     envelope: Envelope
     statement: dict[str, Any] = Field(description="The payload, decoded; holds no prompt and no answer")
-    openings: dict[str, Any] = Field(description="What the statement's commitments commit to; private")
+    openings: dict[str, Any] | None = Field(
+        description="What the statement's commitments commit to; private. Null once it was destroyed"
+    )
 
 
 class Difference(Read):

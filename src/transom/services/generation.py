@@ -105,16 +105,22 @@ class Generation:
                 status, failure = "failed", Failure(code=error.code, message=error.message)
                 raise
             finally:
-                # A client that leaves cancels this coroutine; the record is written all the same.
-                append = self._house.spawn(self._house.records.append(self._answer(status, failure)))
-                self.record = await asyncio.shield(append)
+                # A client that leaves cancels this coroutine; what was queued is written all the same.
+                self.record = await self._house.records.append(self._answer(status, failure))
 
-    async def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
+    def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Deltas of all sequences in the order of their arrival."""
+        requests = self._requests()
+        # One sequence needs no task and no queue on its way.
+        return self._side_by_side(requests) if len(requests) > 1 else self._sequence(0, requests[0])
+
+    async def _side_by_side(
+        self, requests: Sequence[SequenceRequest]
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
         arrivals: asyncio.Queue[tuple[int, Delta | TransomError]] = asyncio.Queue()
         tasks = [
             asyncio.create_task(self._pump(index, request, arrivals))
-            for index, request in enumerate(self._requests())
+            for index, request in enumerate(requests)
         ]
         unfinished = len(tasks)
         try:
@@ -132,21 +138,35 @@ class Generation:
     async def _pump(
         self, index: int, request: SequenceRequest, arrivals: asyncio.Queue[tuple[int, Delta | TransomError]]
     ) -> None:
-        ending: TransomError | None = GenerationFailed("The sequence ended without a finish reason.")
+        try:
+            async with aclosing(self._sequence(index, request)) as arriving:
+                async for arrival in arriving:
+                    arrivals.put_nowait(arrival)
+        except TransomError as error:
+            arrivals.put_nowait((index, error))
+
+    async def _sequence(
+        self, index: int, request: SequenceRequest
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
+        """(index, delta) of one sequence, up to the delta that ends it.
+
+        Raises:
+            EngineError: there is no such delta.
+        """
         try:
             async with aclosing(self.order.backend.generate(request)) as deltas:
                 async for delta in deltas:
-                    arrivals.put_nowait((index, delta))
                     if delta.finish_reason is not None:
-                        ending = None
                         self._admission.leave()
-        except TransomError as error:
-            ending = error
+                    yield index, delta
+                    if delta.finish_reason is not None:
+                        return
+        except TransomError:
+            raise
         except Exception as error:  # whoever waits for this sequence must not wait for ever
             log.error("sequence failed", exc_info=error)
-            ending = GenerationFailed("The engine met an error that it did not expect.")
-        if ending is not None:
-            arrivals.put_nowait((index, ending))
+            raise GenerationFailed("The engine met an error that it did not expect.") from error
+        raise GenerationFailed("The sequence ended without a finish reason.")
 
     def _requests(self) -> list[SequenceRequest]:
         return [

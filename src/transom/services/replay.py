@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -72,14 +73,22 @@ async def _judge(house: House, view: RecordView, project: str) -> Finding:
     # Only what the digest covers is read: the columns beside it are for lists.
     if sha256(base64.b64decode(view.envelope.payload)) != view.digest:
         return Finding("OUTSIDE", "DIGEST")
-    broken = verify_openings(view.statement, view.openings)
+    if view.openings is None:
+        return Finding("UNREPLAYABLE", "SHREDDED")
+    return await _judge_openings(house, view.statement, view.openings, project)
+
+
+async def _judge_openings(
+    house: House, statement: dict[str, Any], openings: dict[str, Any], project: str
+) -> Finding:
+    broken = verify_openings(statement, openings)
     if broken:
         return Finding("OUTSIDE", f"OPENING {broken[0]}")
-    predicate = view.statement["predicate"]
+    predicate = statement["predicate"]
     backend = house.backends.get(predicate["model"])
     if backend is None or backend.served.deployment.digest != predicate["deployment"]:
         return Finding("UNREPLAYABLE", "DEPLOYMENT")
-    request = read_request(view.statement, view.openings)
+    request = read_request(statement, openings)
     if _rendered(backend, request) != request.prompts:
         return Finding("OUTSIDE", "RENDER")
     empty = not any(sequence.token_ids or sequence.prompt_logprobs for sequence in request.sequences)

@@ -25,6 +25,8 @@ _DURABLE = {
     # On macOS a plain fsync leaves the bytes in the drive's cache.
     "fullfsync": "ON",
     "foreign_keys": "ON",
+    # What is deleted or replaced is overwritten by zeros, and not only left to be overwritten one day.
+    "secure_delete": "ON",
     "busy_timeout": str(BUSY_TIMEOUT_MS),
 }
 _READING = {"query_only": "ON", "foreign_keys": "ON", "busy_timeout": str(BUSY_TIMEOUT_MS)}

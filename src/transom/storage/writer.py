@@ -6,30 +6,51 @@ while it waited last, and commits it together: under load a write costs a fracti
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from transom.errors import StorageError
 
 T = TypeVar("T")
-Write = Callable[[Connection], T]
+Item = TypeVar("Item")
+Write: TypeAlias = Callable[[Connection], T]
+Together: TypeAlias = Callable[[Connection, Sequence[Item]], Sequence[T]]
+"""A write for several callers at once: an item of each goes in, a result for each comes out, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    write: Write[Any]
-    done: Future[Any] = field(default_factory=Future)
+@dataclass(eq=False, slots=True)
+class Job:
+    """A write that waits for its commit, and who waits for it."""
+
+    run: Together[Any, Any]
+    """Jobs of the same function that meet in a commit are run by one call of it."""
+    item: Any
+    done: asyncio.Future[Any] | Future[Any]
+    value: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell who waits, unless they left."""
+        if self.done.cancelled():
+            return
+        if self.error is None:
+            self.done.set_result(self.value)
+        else:
+            self.done.set_exception(self.error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    error: BaseException
+def alone(write: Write[Any]) -> Together[None, Any]:
+    """A write that shares its call with nobody."""
+    return lambda connection, _items: (write(connection),)
 
 
 class Writer:
@@ -38,32 +59,33 @@ class Writer:
     def __init__(self, engine: Engine, *, capacity: int) -> None:
         self._engine = engine
         self._capacity = capacity
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="transom-writer", daemon=True)
         self._thread.start()
 
-    def try_submit(self, write: Write[T]) -> Future[T] | None:
-        """Queue `write` without waiting; None when the queue is full.
+    def take(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Queue writes without waiting. After `close` they fail.
 
-        Raises:
-            StorageError: after `close`.
+        Returns:
+            Those for which there is no room now.
         """
         with self._changed:
-            self._refuse_if_closed()
-            return None if self._full else self._enqueue(write)
+            if self._closed:
+                _fail(jobs, _closed)
+                _settle(jobs)
+                return ()
+            room = self._capacity - len(self._queue)
+            self._queue.extend(jobs[:room])
+            self._changed.notify_all()
+            return jobs[room:]
 
-    def submit(self, write: Write[T]) -> Future[T]:
-        """Queue `write`, waiting for room.
-
-        Raises:
-            StorageError: after `close`, or when closed while waiting.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._full)
-            self._refuse_if_closed()
-            return self._enqueue(write)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue writes, waiting for room. After `close` they fail."""
+        while jobs := self.take(jobs):
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or len(self._queue) < self._capacity)
 
     def close(self) -> None:
         """Take nothing more, commit what is queued, end the thread."""
@@ -72,27 +94,12 @@ class Writer:
             self._changed.notify_all()
         self._thread.join()
 
-    @property
-    def _full(self) -> bool:
-        return len(self._queue) >= self._capacity
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise StorageError("The database is closed.")
-
-    def _enqueue(self, write: Write[T]) -> Future[T]:
-        job = _Job(write)
-        # From here on nobody can take it back: a cancelled caller must not decide what a batch contains.
-        job.done.set_running_or_notify_cancel()
-        self._queue.append(job)
-        self._changed.notify_all()
-        return job.done
-
     def _run(self) -> None:
         while batch := self._take():
             self._commit(batch)
+            _settle(batch)
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> list[Job]:
         """Everything that is queued; empty only when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
@@ -101,46 +108,73 @@ class Writer:
             self._changed.notify_all()
             return batch
 
-    def _commit(self, batch: list[_Job]) -> None:
-        outcomes: list[object] = []
+    def _commit(self, batch: list[Job]) -> None:
         try:
             with self._engine.begin() as connection:
-                outcomes.extend(_attempt(connection, job.write) for job in batch)
+                for run, jobs in _by_function(batch):
+                    _attempt(connection, run, jobs)
         except BaseException as error:  # noqa: BLE001 - the thread outlives any one batch
-            _fail(batch, outcomes, error)
-        else:
-            _settle(batch, outcomes)
+            _fail(batch, partial(_not_committed, error))
 
 
-def _attempt(connection: Connection, write: Write[Any]) -> object:
-    """What `write` returned, or what it raised, its own changes then undone."""
+def _by_function(batch: Iterable[Job]) -> Iterable[tuple[Together[Any, Any], list[Job]]]:
+    """Jobs that one call runs, in the place of the first of them."""
+    groups: dict[Together[Any, Any], list[Job]] = {}
+    for job in batch:
+        groups.setdefault(job.run, []).append(job)
+    return groups.items()
+
+
+def _attempt(connection: Connection, run: Together[Any, Any], jobs: Sequence[Job]) -> None:
+    """Run `jobs` in a savepoint: together, or where that raises, one by one; who raises is undone alone."""
     savepoint = connection.begin_nested()
     try:
-        value = write(connection)
+        values = list(zip(jobs, run(connection, [job.item for job in jobs]), strict=True))
         savepoint.commit()
     except Exception as error:  # noqa: BLE001 - it belongs to the caller, and is given to them
         # After a full disk SQLite has rolled back the whole transaction, savepoints and all. Then this
         # raises, and the batch fails: its other writes are gone too.
         savepoint.rollback()
-        return _Raised(error)
-    return value
+        if len(jobs) == 1:
+            jobs[0].error = error
+            return
+        for job in jobs:
+            _attempt(connection, run, [job])
+    else:
+        for job, value in values:
+            job.value = value
 
 
-def _settle(batch: list[_Job], outcomes: list[object]) -> None:
-    for job, outcome in zip(batch, outcomes, strict=True):
-        if isinstance(outcome, _Raised):
-            job.done.set_exception(outcome.error)
-        else:
-            job.done.set_result(outcome)
-
-
-def _fail(batch: list[_Job], outcomes: list[object], cause: BaseException) -> None:
+def _fail(batch: Iterable[Job], failure: Callable[[], StorageError]) -> None:
     """Each caller gets an exception of their own: one that two threads raise loses its traceback."""
-    for index, job in enumerate(batch):
-        outcome = outcomes[index] if index < len(outcomes) else None
-        if isinstance(outcome, _Raised):
-            job.done.set_exception(outcome.error)
-            continue
-        failure = StorageError(f"The write was not committed: {cause}")
-        failure.__cause__ = cause
-        job.done.set_exception(failure)
+    for job in batch:
+        if job.error is None:
+            job.error = failure()
+
+
+def _not_committed(cause: BaseException) -> StorageError:
+    failure = StorageError(f"The write was not committed: {cause}")
+    failure.__cause__ = cause
+    return failure
+
+
+def _closed() -> StorageError:
+    return StorageError("The database is closed.")
+
+
+def _settle(batch: Iterable[Job]) -> None:
+    """Tell the callers, those of an event loop all at once: waking it costs more than a write does."""
+    waiting: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in batch:
+        if isinstance(job.done, Future):
+            job.settle()
+        else:
+            waiting.setdefault(job.done.get_loop(), []).append(job)
+    for loop, jobs in waiting.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_settle_all, jobs)
+
+
+def _settle_all(jobs: Iterable[Job]) -> None:
+    for job in jobs:
+        job.settle()

@@ -9,7 +9,7 @@ import pytest
 from client_standin import record_view
 
 from transom.client import verify_record
-from transom.schema.canonical import sha256
+from transom.schema.canonical import canonical_bytes, sha256
 from transom.schema.record import Envelope
 
 
@@ -52,6 +52,30 @@ def test_an_output_that_is_not_the_subjects_is_found() -> None:
     changed["predicate"]["output"][0]["tokens"] = 2
     found = verify_record(view.model_copy(update={"statement": changed}))
     assert found == ["payload is not the statement", "subject is not the record's output"]
+
+
+def retyped(view, **types):
+    """The same record with other types, consistent in itself."""
+    statement = view.statement | types
+    payload = canonical_bytes(statement)
+    envelope = Envelope(payload=base64.b64encode(payload).decode())
+    changes = {"statement": statement, "envelope": envelope, "digest": sha256(payload)}
+    return view.model_copy(update=changes)
+
+
+def test_a_record_of_version_1_has_no_faults() -> None:
+    assert verify_record(retyped(record_view(), predicateType="urn:transom:record:v1")) == []
+
+
+@pytest.mark.parametrize(
+    "types", [{"predicateType": "urn:transom:record:v3"}, {"predicateType": None}, {"_type": "x"}], ids=str
+)
+def test_a_statement_of_another_type_is_found(types) -> None:
+    assert verify_record(retyped(record_view(), **types)) == ["statement has another type"]
+
+
+def test_a_record_whose_openings_were_destroyed_agrees_with_itself_all_the_same() -> None:
+    assert verify_record(record_view().model_copy(update={"openings": None})) == []
 
 
 def test_a_payload_that_is_not_canonical_is_found() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transom.records.openings import ranked_bytes, verify_openings
+from transom.records.reading import read_request
 from transom.records.statement import draft
 from transom.schema.canonical import canonical_bytes, commit, float32_bytes, sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
@@ -48,7 +50,13 @@ def answer(**changes):
         "messages": [{"role": "user", "content": "hidden words"}],
         "prompts": [(1, 5), (1, 6, 4_294_967_295)],
         "sampling": SamplingParams(
-            seed=2**63 - 1, max_tokens=16, temperature=0.1, logprobs=2, logit_bias=((3, -1.5),)
+            seed=2**63 - 1,
+            max_tokens=16,
+            temperature=0.1,
+            logprobs=2,
+            logit_bias=((3, -1.5),),
+            stop=("whisper", "\n"),
+            stop_token_ids=(7654321,),
         ),
         "seed_source": "explicit",
         "n": 1,
@@ -113,6 +121,10 @@ def test_every_single_value_in_the_openings_is_bound():
         (("sequences", 0, "top", 0, 1, 0), "evidence[0].top"),
         (("sequences", 1, "prompt_logprobs", 1, 0, 1), "evidence[1].prompt_logprobs"),
         (("error", "text"), "error"),
+        (("stop", "json"), "request.sampling.stop"),
+        (("stop", "salt"), "request.sampling.stop"),
+        (("stop_token_ids", "token_ids", 0), "request.sampling.stop_token_ids"),
+        (("logit_bias", "json"), "request.sampling.logit_bias"),
     ],
 )
 def test_a_tampered_opening_is_named(path, name):
@@ -120,7 +132,10 @@ def test_a_tampered_opening_is_named(path, name):
     assert verify_openings(statement, changed(openings, path)) == [name]
 
 
-@pytest.mark.parametrize("part", ["request", "messages", "prompts", "sequences", "error"])
+@pytest.mark.parametrize(
+    "part",
+    ["request", "messages", "prompts", "sequences", "error", "stop", "stop_token_ids", "logit_bias"],
+)
 @pytest.mark.parametrize("junk", [None, [], {}, "x", 7, [None, None], [{}, {}], {"salt": "00", "text": "x"}])
 def test_openings_that_cannot_be_read_fail_and_do_not_raise(part, junk):
     statement, openings = record()
@@ -176,7 +191,18 @@ def test_a_failed_answer_without_any_output_is_a_record_too():
 
 def test_nothing_private_is_in_the_statement():
     drafted = draft(answer())
-    for secret in (b"sky", b"grass", b"hidden", b"blue", b"green", b"length", b"4294967295"):
+    for secret in (
+        b"sky",
+        b"grass",
+        b"hidden",
+        b"blue",
+        b"green",
+        b"length",
+        b"4294967295",
+        b"whisper",
+        b"7654321",
+        b"-1.5",
+    ):
         assert secret in drafted.openings
         assert secret not in drafted.statement(1)
 
@@ -184,7 +210,7 @@ def test_nothing_private_is_in_the_statement():
 def test_the_same_answer_twice_shares_no_salt_and_no_commitment_but_its_evidence():
     (one, opened), (two, opened_too) = record(), record()
     salts = [value for both in (opened, opened_too) for value in found_salts(both)]
-    assert len(salts) == len(set(salts)) == 18
+    assert len(salts) == len(set(salts)) == 24
     assert one["predicate"]["request"]["prompts"] != two["predicate"]["request"]["prompts"]
     assert one["predicate"]["evidence"] == two["predicate"]["evidence"]
 
@@ -205,14 +231,112 @@ def test_the_statement_is_in_toto_and_canonical():
     decoded = json.loads(statement)
     assert rfc8785.dumps(decoded) == statement
     assert decoded["_type"] == "https://in-toto.io/Statement/v1"
-    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v1"
+    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v2"
     assert decoded["subject"][0]["name"] == "rec_" + "0" * 26
     predicate = decoded["predicate"]
     assert predicate["project"] == {"id": "local", "sequence": 3}
     assert predicate["randomness"] == {"seed": "9223372036854775807", "source": "explicit"}
     assert predicate["time"]["received"] == "2026-01-31T09:05:00.000001Z"
     assert predicate["request"]["sampling"]["temperature"] == "0.1"
-    assert predicate["request"]["sampling"]["logit_bias"] == [[3, "-1.5"]]
+
+
+def test_sampling_parameters_that_were_not_given_are_stated_as_null_and_cannot_be_slipped_in():
+    plain = SamplingParams(seed=1, max_tokens=1, logprobs=2)
+    statement, openings = record(sampling=plain)
+    sampling = statement["predicate"]["request"]["sampling"]
+    for name, form, value in [
+        ("stop", "json", "[]"),
+        ("stop_token_ids", "token_ids", []),
+        ("logit_bias", "json", "[]"),
+    ]:
+        assert (sampling[name], openings[name]) == (None, None)
+        slipped = openings | {name: {"salt": "00" * 32, form: value}}
+        assert verify_openings(statement, slipped) == [f"request.sampling.{name}"]
+
+
+def test_one_parameters_opening_never_passes_for_anothers():
+    params = dataclasses.replace(answer().sampling, stop=("[[3,-1.5]]",), stop_token_ids=(7,))
+    statement, openings = record(sampling=params, prompts=[(7,)])
+    swapped = openings | {"stop": openings["logit_bias"], "logit_bias": openings["stop"]}
+    assert verify_openings(statement, swapped) == [
+        "request.sampling.stop",
+        "request.sampling.logit_bias",
+    ]
+    statement["predicate"]["request"]["sampling"]["stop_token_ids"] = statement["predicate"]["request"][
+        "prompts"
+    ][0]
+    assert verify_openings(statement, openings | {"stop_token_ids": openings["prompts"][0]}) == [
+        "request.sampling.stop_token_ids"
+    ]
+
+
+SAMPLINGS = [
+    SamplingParams(seed=-5, max_tokens=0),
+    answer().sampling,
+    SamplingParams(
+        seed=2**63 - 1,
+        max_tokens=9,
+        temperature=1e-05,
+        top_k=40,
+        top_p=0.1 + 0.2,
+        min_p=0.25,
+        frequency_penalty=-1.5,
+        presence_penalty=2.0,
+        logit_bias=((3, -1.5), (9, 0.1 + 0.2), (11, 100.0)),
+        stop=("a", "half a pair: \ud83d", "\u2028"),
+        stop_token_ids=(0, 2**31 - 1),
+        ignore_eos=True,
+        logprobs=0,
+        prompt_logprobs=20,
+    ),
+]
+
+
+@pytest.mark.parametrize("params", SAMPLINGS, ids=range(3))
+def test_every_sampling_parameter_reads_back_to_the_bit(params):
+    assert read_request(*record(sampling=params)).sampling == params
+
+
+def test_the_number_is_put_in_nowhere_else():
+    """Whatever else the statement says, and however large the number."""
+    odd = '"sequence":0}'
+    drafted = draft(answer(project_id=odd, model=odd, endpoint=odd, record_id=odd))
+    for number in (1, 10, 2**53 - 1):
+        raw = drafted.statement(number)
+        decoded = json.loads(raw)
+        assert decoded["predicate"]["project"] == {"id": odd, "sequence": number}
+        assert [decoded["predicate"][name] for name in ("model", "record")] == [odd, odd]
+        assert rfc8785.dumps(decoded) == raw
+
+
+class TestVersion1:
+    """Records made before stop strings and logit biases were private: still read, still checked."""
+
+    @pytest.fixture
+    def earlier(self):
+        path = Path(__file__).parent / "fixtures" / "record-v1.json"
+        made = json.loads(path.read_text(encoding="utf-8"))
+        return made["statement"], made["openings"]
+
+    def test_it_verifies(self, earlier):
+        assert earlier[0]["predicateType"] == "urn:transom:record:v1"
+        assert verify_openings(*earlier) == []
+        digest = "sha256:f652a809ce5f188edc91e8b3b328360b6ccc3f168319574c640166c7a0cac06e"
+        assert sha256(canonical_bytes(earlier[0])) == digest
+
+    def test_every_single_value_in_its_openings_is_bound(self, earlier):
+        statement, openings = earlier
+        for path in leaves(openings):
+            assert len(verify_openings(statement, changed(openings, path))) == 1, path
+
+    def test_its_parameters_are_read_from_the_statement(self, earlier):
+        statement, openings = earlier
+        said = statement["predicate"]["request"]["sampling"]
+        said |= {"stop": ["x"], "stop_token_ids": [5], "logit_bias": [[3, "-1.5"]]}
+        sampling = read_request(statement, openings).sampling
+        assert (sampling.stop, sampling.stop_token_ids) == (("x",), (5,))
+        assert sampling.logit_bias == ((3, -1.5),)
+        assert (sampling.seed, sampling.max_tokens, sampling.logprobs) == (7, 8, 2)
 
 
 def test_every_sampling_parameter_is_in_the_statement():

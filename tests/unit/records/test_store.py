@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, insert, update
 
+from tests.vaults import KeysInMemory, make_vault
 from transom.errors import InvalidRequest, NotFound, StorageError
 from transom.records.audit import find_gaps
 from transom.records.identifiers import cursor_after, is_record_id, new_record_id, sequence_of
@@ -23,8 +24,10 @@ from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.record import Answer
 from transom.storage.database import Database
+from transom.storage.master_keys import MasterKeys
 from transom.storage.migrate import migrate
 from transom.storage.tables import projects
+from transom.storage.vault import Vault
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +60,7 @@ def database(url):
 
 @pytest.fixture
 def store(database):
-    return RecordStore(database)
+    return RecordStore(database, make_vault())
 
 
 def answer(project_id="local", **changes):
@@ -253,13 +256,15 @@ def test_record_ids_are_distinct_and_sort_by_time():
     assert all(is_record_id(name) and name == name.lower() and len(name) == 30 for name in ids)
 
 
+KEYS = MasterKeys({1: bytes(32)}, 1)
+
 APPENDER = """
 import asyncio, sys
-sys.path.insert(0, sys.argv[2])
-from test_store import RecordStore, Database, answer
+sys.path[:0] = sys.argv[2:]
+from test_store import KEYS, RecordStore, Database, KeysInMemory, Vault, answer
 
 async def main():
-    store = RecordStore(Database(sys.argv[1]))
+    store = RecordStore(Database(sys.argv[1]), Vault(KeysInMemory(KEYS)))
     async def one():
         while True:
             stored = await store.append(answer())
@@ -274,7 +279,8 @@ def test_a_server_killed_while_recording_keeps_every_acknowledged_record_and_the
     prepared(url, "local").close()
     acknowledged = []
     for attempt in range(3):
-        command = [sys.executable, "-c", APPENDER, url, str(request.path.parent)]
+        folders = [str(request.path.parent), str(request.config.rootpath)]
+        command = [sys.executable, "-c", APPENDER, url, *folders]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             acknowledged += [process.stdout.readline().split() for _ in range(50 + 31 * attempt)]
             process.send_signal(signal.SIGKILL)
@@ -282,7 +288,8 @@ def test_a_server_killed_while_recording_keeps_every_acknowledged_record_and_the
     database = Database(url)
     assert database.check() == []
     assert len(acknowledged) > 200
-    asyncio.run(everything_is_there(RecordStore(database), acknowledged))
+    vault = Vault(KeysInMemory(KEYS))
+    asyncio.run(everything_is_there(RecordStore(database, vault), acknowledged))
     database.close()
 
 
@@ -294,5 +301,6 @@ async def everything_is_there(store, acknowledged):
             == (sequence, digest)
             == (sequence, sha256(record.statement))
         )
+        assert verify_openings(json.loads(record.statement), json.loads(record.openings)) == []
     numbers = await sequences(store)
     assert numbers == list(range(1, len(numbers) + 1))

@@ -23,12 +23,14 @@ from transom.storage.tables.programme import (
 )
 from transom.storage.tables.quotas import quota_counters, quota_gateways, quota_leases, quota_ledger
 from transom.storage.tables.rights import acceptances, embargoes, invitations, suspensions, terms, trail_head
+from transom.storage.tables.sealed import data_keys
 
 __all__ = [
     "UtcTime",
     "acceptances",
     "application_events",
     "applications",
+    "data_keys",
     "embargoes",
     "grant_changes",
     "grants",

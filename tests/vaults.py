@@ -1,0 +1,28 @@
+"""Vaults for tests: master keys in memory."""
+
+from __future__ import annotations
+
+from transom.storage.master_keys import MasterKeys
+from transom.storage.vault import Vault
+
+
+class KeysInMemory:
+    """A source of master keys that forgets them with the test."""
+
+    place = "the test"
+
+    def __init__(self, keys: MasterKeys | None = None) -> None:
+        self.keys = keys or MasterKeys.generate()
+
+    def load(self) -> MasterKeys:
+        return self.keys
+
+    def create(self) -> None:
+        pass
+
+    def store(self, keys: MasterKeys) -> None:
+        self.keys = keys
+
+
+def make_vault(**options) -> Vault:
+    return Vault(KeysInMemory(), **options)
