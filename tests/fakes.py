@@ -22,6 +22,7 @@ from transom.schema.generation import Delta, SamplingParams, SequenceRequest, To
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
+HIDDEN_SIZE = 16
 
 
 def make_root(folder: Path) -> Path:
@@ -127,6 +128,7 @@ class FakeBackend:
     def __init__(self, name: str, tokenizer: LocalTokenizer) -> None:
         self.served = ServedModel(name=name, deployment=make_deployment(), created=CREATED)
         self.tokenizer = tokenizer
+        self.hidden_size = HIDDEN_SIZE
         self.ready = False
         self.knobs = Knobs()
         self.room = WaitingRoom(name, running=64, waiting=1024)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,19 +15,20 @@ from fastapi import FastAPI
 from transom.access import clockwork, outbox, programme, providers
 from transom.access.callers import KeyStore
 from transom.access.desk import Desk
+from transom.access.entitlements import Entitlements, granted_scopes
 from transom.access.entrance import Entrance
-from transom.access.issuing import no_grants
 from transom.access.mail import Letters, Mailer, MailFolder, SmtpMailer, SmtpServer
 from transom.access.origin import Origin
-from transom.access.people import email_of
+from transom.access.people import addresses_of, email_of
 from transom.access.peppers import PepperFile
+from transom.access.quotas import Quotas
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
 from transom.backends.local import Limits, LocalBackend
 from transom.config import Settings
 from transom.engine.messages import EngineOptions
-from transom.errors import ConfigurationError, ModelRefused
+from transom.errors import ConfigurationError, ModelRefused, StorageError
 from transom.records.store import RecordStore
 from transom.services.house import House, utc_now
 from transom.services.office import Office
@@ -38,7 +39,7 @@ from transom.storage.vault import Vault
 
 log = structlog.get_logger()
 
-TICK_SECONDS = 60
+TICK_SECONDS = 5
 """How often the programme's clock strikes."""
 
 
@@ -76,17 +77,22 @@ def create_app(
             open_entrance(database),
             office,
             Desk(database, rules, served=serving.keys(), clock=clock),
+            Entitlements(database, rules, clock=clock),
+            Quotas(database, clock=clock),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
+        working = [asyncio.create_task(house.quotas.run()), asyncio.create_task(_keep_time(house))]
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
         finally:
-            starting.cancel()
-            ticking.cancel()
+            for task in (starting, *working):
+                task.cancel()
             await asyncio.gather(*(backend.stop() for backend in serving.values()))
             await house.settle()
+            with suppress(StorageError):  # then other gateways give back what this one holds
+                await house.quotas.close()
             await asyncio.to_thread(database.close)
 
     app = FastAPI(
@@ -105,14 +111,16 @@ def create_app(
     return app
 
 
-async def _keep_time(desk: Desk) -> None:
-    """Do once a minute what time does to the programme."""
+async def _keep_time(house: House) -> None:
+    """Do what time does to the programme, and send the mails that are owed."""
+    desk, mailer = house.desk, house.office.mailer
     while True:
         try:
             done = await desk.write(clockwork.tick)
             if done:
                 log.info("programme moved on by itself", done=done)
-        except Exception as error:  # the clock goes on; what was due is due a minute later
+            await outbox.deliver(desk.database, mailer, addresses_of, house.now())
+        except Exception as error:  # the clock goes on; what was due is due at the next stroke
             log.error("programme clock failed", exc_info=error)
         await asyncio.sleep(TICK_SECONDS)
 
@@ -160,7 +168,7 @@ def open_office(settings: Settings, database: Database, clock: Callable[[], date
         peppers=PepperFile(settings.peppers),
         mailer=Letters(_mailer(settings)),
         email_of=email_of,
-        grant_scopes=no_grants,
+        grant_scopes=granted_scopes,
         now=clock,
     )
 

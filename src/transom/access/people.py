@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from transom.access.keys import random_id
+from transom.access.outbox import REVIEWERS
 from transom.errors import Conflict, InvalidRequest, NotFound
 from transom.storage.database import Database
 from transom.storage.tables import identities, passkeys, people, person_roles
@@ -87,15 +88,7 @@ class PeopleStore:
             NotFound: nobody has it.
             InvalidRequest: it is none.
         """
-        address = normal_email(email)
-
-        def read(connection: Connection) -> Person:
-            row = row_by_email(connection, address)
-            if row is None:
-                raise NotFound(f"Nobody with the address {address} has signed in yet.", param="email")
-            return person_of(connection, row)
-
-        return await self._database.read(read)
+        return await self._database.read(lambda connection: person_by_email(connection, email))
 
     async def rename(self, person_id: str, name: str) -> Person:
         """Change what a person is called."""
@@ -107,26 +100,15 @@ class PeopleStore:
         return await self._database.write(write)
 
     async def give_role(self, person_id: str, role: Role, *, by: str) -> Person:
-        """Let a person act as `role`; `by` is who decided. A second time changes nothing."""
-
-        def write(connection: Connection) -> Person:
-            person = one(connection, person_id)
-            if role not in person.roles:
-                row = {"person_id": person_id, "role": role, "given_by": by, "given": self._clock()}
-                connection.execute(insert(person_roles).values(row))
-            return one(connection, person_id)
-
-        return await retried(self._database, write)
+        """`give_role`, as a write of its own."""
+        return await retried(
+            self._database,
+            lambda connection: give_role(connection, person_id, role, by=by, now=self._clock()),
+        )
 
     async def take_role(self, person_id: str, role: Role) -> Person:
-        """End it, from the next request on."""
-        gone = delete(person_roles).where(person_roles.c.person_id == person_id, person_roles.c.role == role)
-
-        def write(connection: Connection) -> Person:
-            connection.execute(gone)
-            return one(connection, person_id)
-
-        return await self._database.write(write)
+        """`take_role`, as a write of its own."""
+        return await self._database.write(lambda connection: take_role(connection, person_id, role))
 
     async def with_role(self, role: Role) -> list[Person]:
         """Everybody who may act as `role`, oldest account first."""
@@ -178,6 +160,35 @@ def one(connection: Connection, person_id: str) -> Person:
     return person_of(connection, row)
 
 
+def person_by_email(connection: Connection, email: str) -> Person:
+    """A person by address.
+
+    Raises:
+        NotFound: nobody has it.
+        InvalidRequest: it is none.
+    """
+    address = normal_email(email)
+    row = row_by_email(connection, address)
+    if row is None:
+        raise NotFound(f"Nobody with the address {address} has signed in yet.", param="email")
+    return person_of(connection, row)
+
+
+def give_role(connection: Connection, person_id: str, role: Role, *, by: str, now: datetime) -> Person:
+    """Let a person act as `role`; `by` is who decided. A second time changes nothing."""
+    if role not in one(connection, person_id).roles:
+        row = {"person_id": person_id, "role": role, "given_by": by, "given": now}
+        connection.execute(insert(person_roles).values(row))
+    return one(connection, person_id)
+
+
+def take_role(connection: Connection, person_id: str, role: Role) -> Person:
+    """End it, from the next request on."""
+    theirs = (person_roles.c.person_id == person_id, person_roles.c.role == role)
+    connection.execute(delete(person_roles).where(*theirs))
+    return one(connection, person_id)
+
+
 def with_role(connection: Connection, role: Role) -> list[Person]:
     """Everybody who may act as `role`, oldest account first."""
     query = (
@@ -187,6 +198,15 @@ def with_role(connection: Connection, role: Role) -> list[Person]:
         .order_by(people.c.created, people.c.id)
     )
     return [person_of(connection, row) for row in connection.execute(query).mappings().all()]
+
+
+def addresses_of(connection: Connection, recipient: str) -> list[str]:
+    """Where mails for a person's id go, or for whoever reviews (`REVIEWERS`)."""
+    if recipient != REVIEWERS:
+        address = email_of(connection, recipient)
+        return [] if address is None else [address]
+    reviewing = {person.id: person for role in ROLES for person in with_role(connection, role)}
+    return [person.email for person in reviewing.values() if person.email is not None]
 
 
 def email_of(connection: Connection, person_id: str) -> str | None:

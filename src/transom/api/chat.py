@@ -27,7 +27,7 @@ async def create_chat_completion(
 ) -> Response:
     """Continue a conversation by one assistant's turn."""
     body = for_model(body, name)
-    generation = ask.chat(house, caller, body, raw, "/v1/chat/completions")
+    generation = await ask.chat(house, caller, body, raw, "/v1/chat/completions")
     answer = _Answer(generation, body)
     if body.stream:
         return sse.stream(answer.events(), generation)

@@ -32,7 +32,7 @@ async def create_completion(
 ) -> Response:
     """Continue a prompt, or several."""
     body = for_model(body, name)
-    generation = ask.complete(house, caller, body, raw, "/v1/completions")
+    generation = await ask.complete(house, caller, body, raw, "/v1/completions")
     answer = _Answer(generation, body)
     if body.stream:
         return sse.stream(answer.events(), generation)

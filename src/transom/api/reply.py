@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from transom.api.errors import response_of
+from transom.api.rate_limits import headers_of
 from transom.errors import EngineError
 from transom.services.generation import Generation
 
@@ -32,6 +33,7 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
     else:
         response = Response(orjson.dumps(build()), media_type="application/json")
     response.headers["x-transom-record"] = generation.record_id
+    response.headers.update(headers_of(generation.meter.standings))
     return response
 
 

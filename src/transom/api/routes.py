@@ -26,6 +26,7 @@ from transom.api import (
     terms,
     tokens,
     trail,
+    usage,
 )
 from transom.api.dependencies import check_path, refuse_unknown_query
 from transom.api.express import Express
@@ -59,7 +60,7 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
 def _surface() -> APIRouter:
     surface = APIRouter(dependencies=[Depends(refuse_unknown_query)])
     surface.include_router(tokens.router)
-    for router in (completions.router, chat.router, models.router, records.router):
+    for router in (completions.router, chat.router, models.router, records.router, usage.router):
         surface.include_router(router, prefix="/v1")
     return surface
 

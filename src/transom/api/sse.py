@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from transom.api.errors import body_of
+from transom.api.rate_limits import headers_of
 from transom.errors import TransomError
 from transom.services.generation import Generation
 
@@ -49,7 +50,7 @@ def stream(events: AsyncGenerator[bytes, None], generation: Generation) -> Strea
         "x-transom-record": generation.record_id,
         "cache-control": "no-store",
         "x-accel-buffering": "no",
-    }
+    } | headers_of(generation.meter.standings)
     return _Stream(generation, framed(), headers=headers)
 
 

@@ -80,6 +80,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def hidden_size(self) -> int:
+        """Width of the hidden rows: the number of columns of the output matrix."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether a request would be taken now."""
         ...

@@ -59,6 +59,15 @@ class LocalTokenizer:
         return self._template is not None
 
     @property
+    def hidden_size(self) -> int:
+        """Width of the hidden rows of the model that this is the tokenizer of.
+
+        Raises:
+            ModelRefused: its configuration does not say.
+        """
+        return _hidden_size(self._config)
+
+    @property
     def vocab_size(self) -> int:
         """Number of rows of the output matrix; the tokenizer may know fewer tokens."""
         return self._vocab_size
@@ -229,10 +238,20 @@ def _named_tokens(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _vocab_size(config: Mapping[str, Any]) -> int:
-    for part in (config, config.get("text_config") or {}):
-        if isinstance(size := part.get("vocab_size"), int):
-            return size
-    raise ModelRefused("config.json states no vocab_size")
+    return _stated(config, "vocab_size")
+
+
+def _hidden_size(config: Mapping[str, Any]) -> int:
+    # GPT-2 and its kin have a name of their own for it; OPT's output matrix may be narrower than its layers.
+    return _stated(config, "word_embed_proj_dim", "hidden_size", "n_embd")
+
+
+def _stated(config: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        for part in (config, config.get("text_config") or {}):
+            if isinstance(size := part.get(name), int):
+                return size
+    raise ModelRefused(f"config.json states no {names[-1]}")
 
 
 def _eos_ids(configs: Sequence[Mapping[str, Any]]) -> Iterator[int]:

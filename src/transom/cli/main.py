@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import account, applicant, keys, projects, researcher, rights, top
+from transom.cli import account, applicant, keys, projects, researcher, rights, top, usage
 
 app = typer.Typer(
     name="transom",
@@ -22,14 +22,14 @@ app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)
 applicant.register(app)
+usage.register(app)
 top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
-    from transom.cli import admin_vault, operator
+    from transom.cli import operator
 
     operator.register(app)
-    app.add_typer(admin_vault.admin, name="admin")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -76,6 +76,10 @@ class StoredRecord:
         )
 
 
+Beside = Callable[[Connection], None]
+"""A write that belongs into the transaction of a record: both are done, or neither."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """A record on its way: all but its number is made before the writer thread has it."""
@@ -85,6 +89,7 @@ class _Entry:
     key: DataKey | None
     """What `sealed` was sealed by; None where the project's key was not at hand."""
     sealed: bytes | None
+    beside: Beside | None = None
 
     def sealed_by(self, key: DataKey) -> bytes:
         """The openings, sealed by that key."""
@@ -109,8 +114,8 @@ class RecordStore:
         self._database = database
         self._vault = vault
 
-    async def append(self, answer: Answer) -> StoredRecord:
-        """Make a record of `answer`; it is on disk on return.
+    async def append(self, answer: Answer, beside: Beside | None = None) -> StoredRecord:
+        """Make a record of `answer`; it is on disk on return, and what was written `beside` it too.
 
         Once this has begun, cancelling the caller does not lose the record: there is no point of
         suspension before the write is queued, unless the queue is full.
@@ -124,7 +129,8 @@ class RecordStore:
         drafted = draft(answer)
         key = self._vault.at_hand(answer.project_id)
         sealed = None if key is None else seal_openings(key, answer.record_id, drafted.openings)
-        return await self._database.write_together(self._append, _Entry(answer, drafted, key, sealed))
+        entry = _Entry(answer, drafted, key, sealed, beside)
+        return await self._database.write_together(self._append, entry)
 
     async def get(self, record_id: str, project_id: str) -> StoredRecord:
         """One record, for its project. For the operator, see `services.rights`: there is no other way.
@@ -224,6 +230,9 @@ class RecordStore:
                 stored[entry.answer.record_id] = record = _record(entry, sequence)
                 rows.append(_row(record, entry.sealed_by(key)))
         connection.execute(_INSERT, rows)
+        for entry in entries:
+            if entry.beside is not None:
+                entry.beside(connection)
         return [stored[entry.answer.record_id] for entry in entries]
 
 

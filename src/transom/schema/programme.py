@@ -33,6 +33,17 @@ Line = Annotated[str, Field(min_length=1, max_length=300)]
 Days = Annotated[int, Field(ge=1, le=3650)]
 
 
+def known_scopes(names: list[str]) -> list[str]:
+    """The names, sorted, if the one table of scopes has them all."""
+    if unknown := unknown_scopes(names):
+        raise PydanticCustomError(
+            "unknown_scope",
+            "has no scopes {unknown}; there are {known}",
+            {"unknown": ", ".join(unknown), "known": ", ".join(SCOPES)},
+        )
+    return sorted(set(names))
+
+
 class Tier(Body):
     """One tier of access."""
 
@@ -59,16 +70,7 @@ class Tier(Body):
         default=0, ge=0, description="Nothing is held back from grants of fewer tokens in total"
     )
 
-    @field_validator("scopes")
-    @classmethod
-    def _are_scopes(cls, names: list[str]) -> list[str]:
-        if unknown := unknown_scopes(names):
-            raise PydanticCustomError(
-                "unknown_scope",
-                "has no scopes {unknown}; there are {known}",
-                {"unknown": ", ".join(unknown), "known": ", ".join(SCOPES)},
-            )
-        return sorted(set(names))
+    _are_scopes = field_validator("scopes")(known_scopes)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -105,6 +107,20 @@ class Pools(Body):
     key: Quotas = Field(default=Quotas(), description="Of each key")
 
 
+class Anonymous(Body):
+    """What is open to whoever sends no key, on a server that lets them in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scopes: list[str] = Field(
+        default=[name for name, scope in SCOPES.items() if scope.default_tier == "open"],
+        description="What they may do",
+    )
+    quotas: Quotas = Field(default=Quotas(), description="What all of them have together")
+
+    _are_scopes = field_validator("scopes")(known_scopes)
+
+
 class Programme(Body):
     """What `programme.toml` says."""
 
@@ -118,6 +134,7 @@ class Programme(Body):
     tiers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], Tier] = Field(min_length=1)
     """From the lowest to the highest."""
     pools: Pools = Pools()
+    anonymous: Anonymous = Anonymous()
 
     @model_validator(mode="after")
     def _pools_are_of_tiers(self) -> Self:

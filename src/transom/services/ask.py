@@ -14,14 +14,14 @@ from transom.schema.completions import CompletionRequest
 from transom.schema.generation import MAX_SEED, SamplingParams
 from transom.schema.record import SeedSource
 from transom.schema.wire import SamplingBody
-from transom.services.generation import Generation, Order
+from transom.services.generation import Generation, Order, begin
 from transom.services.house import House
 
 MAX_SEQUENCES = 512
 """Most sequences that one request may start."""
 
 
-def complete(
+async def complete(
     house: House, caller: Caller, body: CompletionRequest, raw: dict[str, Any], endpoint: str
 ) -> Generation:
     """Continue a prompt, or several.
@@ -33,7 +33,6 @@ def complete(
         EngineUnavailable: it is, but not at this moment.
         EngineBusy: too many sequences wait there; nothing was taken.
     """
-    caller.require_open()
     received = house.now()
     backend = house.backend(body.model)
     prompts = encode_prompts(backend, body)
@@ -58,12 +57,11 @@ def complete(
         service_tier=body.tier,
         priority=body.priority,
     )
-    return Generation(house, caller, order)
+    return await begin(house, caller, order)
 
 
-def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], endpoint: str) -> Generation:
+async def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], endpoint: str) -> Generation:
     """Continue a conversation; raises as `complete` does."""
-    caller.require_open()
     received = house.now()
     backend = house.backend(body.model)
     messages = [message.plain() for message in body.messages]
@@ -92,7 +90,7 @@ def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], e
         service_tier=body.tier,
         priority=body.priority,
     )
-    return Generation(house, caller, order)
+    return await begin(house, caller, order)
 
 
 def render(backend: Backend, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from transom.records.store import StoredRecord
 from transom.schema.generation import Delta, Priority, SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
 from transom.services.house import House
+from transom.services.metering import Meter, Work, reserve
 
 log = structlog.get_logger()
 
@@ -43,6 +44,29 @@ class Order:
     priority: Priority = "interactive"
 
 
+async def begin(house: House, caller: Caller, order: Order) -> Generation:
+    """Hold what an order may use, and room for its sequences.
+
+    Raises:
+        AccessDenied, QuotaExceeded, QuotaUnavailable: as `metering.reserve`; nothing is held.
+        EngineBusy: there is no room for all the sequences; nothing is held, and there is no record.
+        EngineUnavailable: nothing can be taken now.
+    """
+    record_id = new_record_id()
+    work = Work(
+        backend=order.backend,
+        prompts=order.prompts,
+        sampling=order.sampling,
+        candidates=order.candidates,
+    )
+    meter = await reserve(house, caller, work, record_id)
+    try:
+        return Generation(house, caller, order, meter, record_id)
+    except BaseException:
+        await meter.release()
+        raise
+
+
 class Generation:
     """Runs an order's sequences side by side, and makes its record before it ends.
 
@@ -54,11 +78,12 @@ class Generation:
         EngineUnavailable: nothing can be taken now.
     """
 
-    def __init__(self, house: House, caller: Caller, order: Order) -> None:
+    def __init__(self, house: House, caller: Caller, order: Order, meter: Meter, record_id: str) -> None:
         self._house = house
         self._caller = caller
         self.order = order
-        self.record_id = new_record_id()
+        self.meter = meter
+        self.record_id = record_id
         self.served = order.backend.served
         self.results = [SequenceResult() for _ in range(len(order.prompts) * order.candidates)]
         self.record: StoredRecord | None = None
@@ -106,7 +131,8 @@ class Generation:
                 raise
             finally:
                 # A client that leaves cancels this coroutine; what was queued is written all the same.
-                self.record = await self._house.records.append(self._answer(status, failure))
+                with self.meter.settlement(self.results) as settlement:
+                    self.record = await self._house.records.append(self._answer(status, failure), settlement)
 
     def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Deltas of all sequences in the order of their arrival."""

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from transom.access.callers import KeyStore
 from transom.access.entrance import Entrance
 from transom.access.desk import Desk
+from transom.access.entitlements import Entitlements
+from transom.access.quotas import Quotas
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
@@ -36,6 +38,8 @@ class House:
     entrance: Entrance
     office: Office
     desk: Desk
+    entitlements: Entitlements
+    quotas: Quotas
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

@@ -30,6 +30,7 @@ from transom.schema.generation import SequenceRequest, SequenceResult, TokenLogp
 from transom.schema.record import Difference, RecordView, ReplayLevel, ReplayReport
 from transom.services.ask import encode_prompts, render
 from transom.services.house import House
+from transom.services.metering import Work, allow, reserve
 
 _ENDINGS = ("stop", "length")
 """How a sequence ends by itself."""
@@ -50,15 +51,16 @@ async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
     """Run a record again.
 
     Raises:
-        TermsNotAccepted, Conflict: the caller may ask nothing new.
+        AccessDenied, Conflict, QuotaExceeded, QuotaUnavailable: as `metering.reserve`; a replay is charged
+            as the request was, but for what it does not release.
         NotFound: there is no such record in the caller's project.
         EngineError: the engine could not answer now; this says nothing about the record.
     """
-    caller.require_open()
+    await allow(house, caller, "records:replay")
     view = (await house.records.get(record_id, caller.project_id)).view()
     began = time.perf_counter()
     with house.occupied():
-        finding = await _judge(house, view, caller.project_id)
+        finding = await _judge(house, view, caller)
     return ReplayReport(
         record=view.id,
         level=finding.level,
@@ -69,17 +71,17 @@ async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
     )
 
 
-async def _judge(house: House, view: RecordView, project: str) -> Finding:
+async def _judge(house: House, view: RecordView, caller: Caller) -> Finding:
     # Only what the digest covers is read: the columns beside it are for lists.
     if sha256(base64.b64decode(view.envelope.payload)) != view.digest:
         return Finding("OUTSIDE", "DIGEST")
     if view.openings is None:
         return Finding("UNREPLAYABLE", "SHREDDED")
-    return await _judge_openings(house, view.statement, view.openings, project)
+    return await _judge_openings(house, view.statement, view.openings, caller)
 
 
 async def _judge_openings(
-    house: House, statement: dict[str, Any], openings: dict[str, Any], project: str
+    house: House, statement: dict[str, Any], openings: dict[str, Any], caller: Caller
 ) -> Finding:
     broken = verify_openings(statement, openings)
     if broken:
@@ -94,7 +96,7 @@ async def _judge_openings(
     empty = not any(sequence.token_ids or sequence.prompt_logprobs for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
-    return await _run_and_compare(_Rerun(backend, request, project))
+    return await _metered(house, caller, _Rerun(backend, request, caller.project_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,26 @@ class _Rerun:
     project: str
 
 
-async def _run_and_compare(rerun: _Rerun) -> Finding:
-    request, most = rerun.request, rerun.backend.max_sequences
+async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
+    """Run again what the caller's limits allow to be run, and charge it."""
+    request = rerun.request
+    work = Work(
+        backend=rerun.backend,
+        prompts=[request.prompts[sequence.prompt_index] for sequence in request.sequences],
+        # A finding tells no logprob, so no bias reads anything out.
+        sampling=replace(request.sampling, logit_bias=()),
+        candidates=1,
+    )
+    meter = await reserve(house, caller, work, new_record_id())
     results: list[SequenceResult] = []
+    try:
+        return await _run_and_compare(rerun, results)
+    finally:
+        await meter.settle(results)
+
+
+async def _run_and_compare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
+    request, most = rerun.request, rerun.backend.max_sequences
     # One part, unless the queue was made smaller since the record was made.
     for start in range(0, len(request.sequences), most):
         results += await _run_part(rerun, request.sequences[start : start + most])

@@ -18,6 +18,8 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "key": ("key_id",),
         "person": ("person_id",),
         "project": ("project_id",),
+        # Totals are a grant's: the next grant of the project counts from zero.
+        "grant": ("grant_id",),
         # What a person or a project did with one model: weights leak model by model.
         "person_model": ("person_id", "model"),
         "project_model": ("project_id", "model"),
@@ -50,6 +52,7 @@ class Charged:
     key_id: str | None = None
     person_id: str | None = None
     project_id: str | None = None
+    grant_id: str | None = None
     tier: str | None = None
     model: str | None = None
 

@@ -18,6 +18,7 @@ _SUBJECTS = {
     "key": "Your key",
     "person": "You",
     "project": "Your project",
+    "grant": "Your project's grant",
     "person_model": "You",
     "project_model": "Your project",
     "tier": "The pool of the tier",

@@ -15,6 +15,7 @@ quota_ledger = Table(
     Column("key_id", String(64)),
     Column("person_id", String(64)),
     Column("project_id", String(64)),
+    Column("grant_id", String(64)),
     Column("tier", Text),
     Column("model", Text),
     # When it was reserved; decides the windows.
@@ -32,6 +33,7 @@ quota_ledger = Table(
     Index(None, "key_id", "reserved"),
     Index(None, "person_id", "reserved"),
     Index(None, "project_id", "reserved"),
+    Index(None, "grant_id", "reserved"),
     Index(None, "reserved"),
 )
 

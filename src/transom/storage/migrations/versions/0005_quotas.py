@@ -52,6 +52,7 @@ def _ledger() -> None:
         sa.Column("key_id", sa.String(64)),
         sa.Column("person_id", sa.String(64)),
         sa.Column("project_id", sa.String(64)),
+        sa.Column("grant_id", sa.String(64)),
         sa.Column("tier", sa.Text),
         sa.Column("model", sa.Text),
         sa.Column("reserved", sa.BigInteger, nullable=False),
@@ -68,4 +69,5 @@ def _ledger() -> None:
     op.create_index("ix_quota_ledger_key_id_reserved", "quota_ledger", ["key_id", "reserved"])
     op.create_index("ix_quota_ledger_person_id_reserved", "quota_ledger", ["person_id", "reserved"])
     op.create_index("ix_quota_ledger_project_id_reserved", "quota_ledger", ["project_id", "reserved"])
+    op.create_index("ix_quota_ledger_grant_id_reserved", "quota_ledger", ["grant_id", "reserved"])
     op.create_index("ix_quota_ledger_reserved", "quota_ledger", ["reserved"])

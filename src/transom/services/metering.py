@@ -1,0 +1,129 @@
+"""May they, and how much: asked before work begins, and settled in the transaction of its record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transom.access.callers import Caller
+from transom.access.quotas import Amounts, Limit, Reservation, Settlement, Standing
+from transom.backends.base import Backend
+from transom.schema.generation import SamplingParams, SequenceResult
+from transom.services.house import House
+
+ENGINE_US_PER_TOKEN = 50_000
+"""Engine time that is held for each token. A request that takes longer is charged no more, and its row of the
+ledger says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a request asks of a model, in what is metered."""
+
+    backend: Backend
+    prompts: Sequence[Sequence[int]]
+    sampling: SamplingParams
+    candidates: int
+    """Sequences drawn from each prompt."""
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it needs."""
+        params, needed = self.sampling, []
+        if params.max_tokens or params.prompt_logprobs is None:
+            needed.append("model:sample")
+        if params.logprobs is not None:
+            needed.append("model:logprobs")
+        if params.prompt_logprobs is not None:
+            needed.append("model:score")
+        if params.logit_bias:
+            needed.append("model:bias")
+        return needed
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts, each once."""
+        return sum(map(len, self.prompts))
+
+    @property
+    def demand(self) -> Amounts:
+        """The most that it can use."""
+        generated = len(self.prompts) * self.candidates * self.sampling.max_tokens
+        tokens = self.prompt_tokens + generated
+        return Amounts(
+            tokens=tokens,
+            engine_us=ENGINE_US_PER_TOKEN * tokens,
+            released_rank=generated if self._releases_rank else 0,
+        )
+
+    def used(self, results: Sequence[SequenceResult], seconds: float) -> Amounts:
+        """What it used, as the serving tokenizer counts, however it ended."""
+        generated = sum(len(result.tokens) for result in results)
+        return Amounts(
+            tokens=self.prompt_tokens + generated,
+            engine_us=round(1e6 * seconds),
+            released_rank=generated if self._releases_rank else 0,
+        )
+
+    @property
+    def _releases_rank(self) -> bool:
+        """Whether whoever asks can read any logit they like: biases lift any token among the likeliest.
+
+        Asked often enough about one position, that is its whole row of logits (Carlini and others, "Stealing
+        Part of a Production Language Model", arXiv 2403.06634). Each position counts as a whole row each time.
+        """
+        return bool(self.sampling.logit_bias) and self.sampling.logprobs is not None
+
+
+@dataclass(slots=True)
+class Meter:
+    """What is held for one request, until it is settled."""
+
+    work: Work
+    reservation: Reservation
+    standings: list[Standing]
+    """The limits that it stands under, for whoever tells the client."""
+    began: float = field(default_factory=time.perf_counter)
+
+    def settlement(self, results: Sequence[SequenceResult]) -> Settlement:
+        """The charge for what was generated; see `Settlement`."""
+        return self.reservation.settlement(self.work.used(results, time.perf_counter() - self.began))
+
+    async def settle(self, results: Sequence[SequenceResult]) -> None:
+        """Charge it without a record."""
+        await self.reservation.settle(self.work.used(results, time.perf_counter() - self.began))
+
+    async def release(self) -> None:
+        """Charge nothing: no work was done."""
+        await self.reservation.release()
+
+
+async def allow(house: House, caller: Caller, scope: str) -> None:
+    """Pass a caller who has a scope.
+
+    Raises:
+        MissingScope: they have not.
+    """
+    (await house.entitlements.of(caller)).require(scope)
+
+
+async def reserve(house: House, caller: Caller, work: Work, request_id: str) -> Meter:
+    """Hold what a request may use.
+
+    Raises:
+        TermsNotAccepted, Conflict: the caller may ask nothing new.
+        MissingScope: the request needs a scope that the caller has not.
+        Forbidden: the grant does not open the model.
+        QuotaExceeded: a limit does not allow it; nothing is held.
+        QuotaUnavailable: nobody can say whether one does; nothing is held.
+    """
+    caller.require_open()
+    entitlement = await house.entitlements.of(caller)
+    model = work.backend.served.name
+    for scope in work.scopes:
+        entitlement.require(scope)
+    entitlement.require_model(model)
+    limits: list[Limit] = entitlement.limits(model, work.backend.hidden_size)
+    reservation = await house.quotas.reserve(request_id, entitlement.charged(model), limits, work.demand)
+    return Meter(work, reservation, house.quotas.standing_now(limits))
