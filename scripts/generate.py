@@ -19,6 +19,8 @@ import typer
 
 import transom.client
 from benchmarks.load.page import performance
+from scripts.markdown import NOTE, first_paragraph, first_sentence, table
+from scripts.sources import ROOT, modules, scopes, tree
 from transom.api.errors import status_of
 from transom.app import create_app
 from transom.cli.main import app as command_line
@@ -30,10 +32,7 @@ from transom.schema.chat import ChatRequest
 from transom.schema.completions import CompletionRequest
 from transom.schema.tokens import TokenizeRequest
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "transom"
 REFERENCE = ROOT / "docs" / "reference"
-NOTE = "<!-- Made by `python -m scripts.generate`; do not edit. -->"
 
 REASONS = {
     "asked_elsewhere": (401, "a sign-in link was opened where it was not asked for"),
@@ -60,25 +59,6 @@ REASONS = {
 """Codes that say more than the code of their class."""
 
 REFUSED = {kind.__name__: kind.refused for kind in (ChatRequest, CompletionRequest, TokenizeRequest)}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A Markdown table."""
-    yield "| " + " | ".join(head) + " |"
-    yield "| " + " | ".join("---" for _ in head) + " |"
-    for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
-    yield ""
-
-
-def first_paragraph(text: str | None) -> str:
-    """The first paragraph of a docstring, on one line."""
-    return " ".join((text or "").strip().split("\n\n")[0].split())
-
-
-def first_sentence(text: str) -> str:
-    """The first sentence of a docstring."""
-    return re.split(r"(?<=[.;])\s", first_paragraph(text))[0].rstrip(".;")
 
 
 def settings() -> Iterator[str]:
@@ -336,38 +316,6 @@ def _signature(method: Callable[..., object]) -> str:
     return f"`{', '.join(names)}`" if names else ""
 
 
-def modules() -> Iterator[str]:
-    """`modules.md`."""
-    yield from (
-        "# Modules",
-        "",
-        NOTE,
-        "",
-        "Every module of `src/transom`, by the first sentence of its description.",
-        "",
-    )
-    paths = sorted(path for path in SOURCE.rglob("*.py") if _sentence(path))
-    yield from table(("module", "what it is"), [(f"`{_shown(path)}`", _sentence(path)) for path in paths])
-
-
-def tree() -> Iterator[str]:
-    """The block in the README: packages and modules at the top."""
-    found = [path for path in SOURCE.glob("*.py") if path.stem != "__init__"]
-    found += SOURCE.glob("*/__init__.py")
-    yield from ("```text", "src/transom/")
-    for path in sorted(found, key=lambda path: (path.name != "__init__.py", _shown(path))):
-        yield f"  {_shown(path):<12} {_sentence(path)}"
-    yield "```"
-
-
-def _shown(path: Path) -> str:
-    return path.relative_to(SOURCE).as_posix().removesuffix("__init__.py") or "."
-
-
-def _sentence(path: Path) -> str:
-    return first_sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
-
-
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "api.md": api,
     "cli.md": cli,
@@ -375,6 +323,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "errors.md": errors,
     "modules.md": modules,
     "performance.md": performance,
+    "scopes.md": scopes,
     "settings.md": settings,
 }
 

@@ -22,7 +22,7 @@ from transom.schema.generation import Delta, SamplingParams, SequenceRequest, To
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
-HIDDEN_SIZE = 16
+HIDDEN_SIZE = 4096
 
 
 def make_root(folder: Path) -> Path:

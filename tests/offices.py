@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from tests.vaults import make_vault
 from transom.access import members
 from transom.access.callers import KeyStore
 from transom.access.peppers import PepperSource, generate
@@ -115,7 +116,7 @@ def open_desk(url: str, peppers: PepperSource | None = None) -> Iterator[Desk]:
 
     office = Office(
         database=database,
-        records=RecordStore(database),
+        records=RecordStore(database, make_vault()),
         keys=_key_store(database, own, time),
         peppers=own,
         mailer=letters,

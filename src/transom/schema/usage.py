@@ -25,7 +25,7 @@ class DayView(BaseModel):
     tokens: int
     engine_seconds: float
     internals_bytes: int
-    released_rank: int
+    released_rank: float = Field(description="In vectors over the whole vocabulary")
 
 
 class UsageView(BaseModel):

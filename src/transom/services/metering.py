@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from transom.access.callers import Caller
-from transom.access.quotas import Amounts, Limit, Reservation, Settlement, Standing
+from transom.access.quotas import VECTOR, Amounts, Limit, Reservation, Settlement, Standing
 from transom.backends.base import Backend
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.services.house import House
@@ -52,9 +52,7 @@ class Work:
         generated = len(self.prompts) * self.candidates * self.sampling.max_tokens
         tokens = self.prompt_tokens + generated
         return Amounts(
-            tokens=tokens,
-            engine_us=ENGINE_US_PER_TOKEN * tokens,
-            released_rank=generated if self._releases_rank else 0,
+            tokens=tokens, engine_us=ENGINE_US_PER_TOKEN * tokens, released_rank=self._released(generated)
         )
 
     def used(self, results: Sequence[SequenceResult], seconds: float) -> Amounts:
@@ -63,17 +61,24 @@ class Work:
         return Amounts(
             tokens=self.prompt_tokens + generated,
             engine_us=round(1e6 * seconds),
-            released_rank=generated if self._releases_rank else 0,
+            released_rank=self._released(generated),
         )
 
-    @property
-    def _releases_rank(self) -> bool:
-        """Whether whoever asks can read any logit they like: biases lift any token among the likeliest.
+    def _released(self, generated: int) -> int:
+        """What is told about the output matrix, in millionths of vectors over the vocabulary.
 
-        Asked often enough about one position, that is its whole row of logits (Carlini and others, "Stealing
-        Part of a Production Language Model", arXiv 2403.06634). Each position counts as a whole row each time.
+        Where a bias decides which token is drawn, its logprob is any logit that whoever asks would like to
+        know, and enough such questions about one position read out its whole row of logits (Carlini and
+        others, "Stealing Part of a Production Language Model", arXiv 2403.06634): each counts as a whole one.
+        Other logprobs count as what they are, single numbers of a row.
         """
-        return bool(self.sampling.logit_bias) and self.sampling.logprobs is not None
+        params = self.sampling
+        if params.logit_bias and params.logprobs is not None:
+            return VECTOR * generated
+        numbers = 0 if params.logprobs is None else generated * (1 + params.logprobs)
+        if params.prompt_logprobs is not None:
+            numbers += self.prompt_tokens * (1 + params.prompt_logprobs)
+        return -(-VECTOR * numbers // self.backend.tokenizer.vocab_size)
 
 
 @dataclass(slots=True)

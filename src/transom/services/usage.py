@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from transom.access.callers import Caller
-from transom.access.quotas import DayUsage, Limit, Standing
+from transom.access.quotas import VECTOR, DayUsage, Limit, Standing
 from transom.errors import Forbidden
 from transom.schema.usage import DayView, LimitView, UsageView
 from transom.services.house import House
@@ -56,5 +56,5 @@ def _day(usage: DayUsage) -> DayView:
         tokens=usage.tokens,
         engine_seconds=usage.engine_us / 1e6,
         internals_bytes=usage.internals_bytes,
-        released_rank=usage.released_rank,
+        released_rank=usage.released_rank / VECTOR,
     )

@@ -18,6 +18,8 @@ SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 DAY_US = 24 * 60 * MINUTE_US
 NO_WINDOW = 0
+VECTOR = 1_000_000
+"""One vector over the whole vocabulary, in the unit of the ledger: what is released are parts of vectors too."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,7 +37,7 @@ class Amounts:
     engine_us: int = 0
     internals_bytes: int = 0
     released_rank: int = 0
-    """Independent vectors over the whole vocabulary."""
+    """Millionths of independent vectors over the whole vocabulary; see `VECTOR`."""
 
     def __post_init__(self) -> None:
         if self.requests < 0 or self.tokens < 0 or self.engine_us < 0:
@@ -94,7 +96,7 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
             Budget(name="tokens_total", resource="tokens", unit="tokens"),
             Budget(name="engine_seconds", resource="engine_us", scale=SECOND_US, unit="seconds"),
             Budget(name="internals_bytes", resource="internals_bytes", unit="bytes"),
-            Budget(name="released_rank", resource="released_rank", unit="vectors"),
+            Budget(name="released_rank", resource="released_rank", scale=VECTOR, unit="vectors"),
         )
     }
 )
