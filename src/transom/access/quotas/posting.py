@@ -117,7 +117,6 @@ class Posting:
             raise StorageError("Some leases of a gateway are gone, and others not; rebuild the counters.")
         return taken != 0
 
-    def count(self, connection: Connection) -> None:
-        """Make used what was held, and count what was not held."""
-        if not self._empty:
-            connection.execute(_COUNT, self._values)
+    def count(self, connection: Connection) -> bool:
+        """Make used what was held, and count what was not held; whether there was any of the latter."""
+        return not self._empty and connection.execute(_COUNT, self._values).rowcount > self._held
