@@ -97,7 +97,7 @@ def limits(**by_name):
 
 
 @contextmanager
-def workers(count, **orders):
+def workers(processes, /, **orders):
     """Gateways in processes of their own, which wait for `go`."""
     started = [
         subprocess.Popen(
@@ -107,7 +107,7 @@ def workers(count, **orders):
             stdout=subprocess.PIPE,
             text=True,
         )
-        for index in range(count)
+        for index in range(processes)
     ]
     try:
         for worker in started:

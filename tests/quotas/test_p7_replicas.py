@@ -29,14 +29,15 @@ def schedule(seed, steps):
     """A recorded history: what was asked, in one order, with every choice made beforehand."""
     chance = random.Random(seed)
     accounts = EVERYBODY.accounts()
-    bound = {}
+    every = [(account, budget) for account in accounts for budget in BUDGETS]
+    bound = {each: Limit(*each, chance.choice(BUDGETS[each[1]])) for each in chance.sample(every, 9)}
     for _ in range(steps):
         kind = chance.choice(
             ("reserve", "reserve", "reserve", "settle", "settle", "release", "time", "limit")
         )
-        if kind == "limit" or not bound:
-            account, budget = chance.choice(accounts), chance.choice(list(BUDGETS))
-            bound[account, budget] = Limit(account, budget, chance.choice(BUDGETS[budget]))
+        if kind == "limit":
+            each = chance.choice(list(bound))
+            bound[each] = Limit(*each, chance.choice(BUDGETS[each[1]]))
         elif kind == "reserve":
             demand = Amounts(tokens=chance.choice((1, 10, 50)), engine_us=chance.choice((0, 700_000)))
             yield "reserve", chance.randrange(3), tuple(bound.values()), demand

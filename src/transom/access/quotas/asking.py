@@ -14,7 +14,7 @@ from transom.access.quotas.budgets import microseconds
 from transom.access.quotas.grants import Ask, Fenced, Granted, Need, grant
 from transom.access.quotas.leases import Book, Hold, Shelf
 from transom.access.quotas.refusals import refusal
-from transom.errors import QuotaUnavailable
+from transom.errors import QuotaUnavailable, StorageError
 from transom.storage.database import Database
 
 log = structlog.get_logger()
@@ -87,6 +87,9 @@ class Asker:
                 continue
             try:
                 await self._decide(batch)
+            except (StorageError, TimeoutError) as error:
+                log.warning("quotas could not be decided", error=str(error) or "no answer in time")
+                _fail(batch)
             except Exception as error:  # whoever waits must not wait for ever
                 log.error("quotas could not be decided", exc_info=error)
                 _fail(batch)

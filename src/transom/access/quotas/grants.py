@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -61,8 +61,8 @@ class Share:
     """Beyond what the requests need that were let through."""
     count: Count
     """The counter then."""
-    limit: int
-    """The limit under which it was given."""
+    limit: int | None
+    """The limit under which it was given; None where no request was let through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class _Account:
     before: Count
     held: int
     most: int | None = None
-    limit: int = 0
+    limit: int | None = None
     largest: int = 0
-    spare: int = field(default=0)
+    spare: int = 0
 
 
 def grant(connection: Connection, ask: Ask) -> Granted:
@@ -128,7 +128,7 @@ def _decide(state: Mapping[Cell, _Account], needs: Sequence[Need]) -> tuple[Shor
 
 
 def _spare(account: _Account, appetite: int) -> None:
-    if account.most is not None:
+    if account.limit is not None:
         left = max(0, account.limit - account.before.used - account.held)
         account.spare = min(account.largest * appetite, left // SHARE)
         account.held += account.spare

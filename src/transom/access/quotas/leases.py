@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transom.access.keys import base62
@@ -20,8 +20,8 @@ LARGEST_APPETITE = 1024
 class Lease:
     """What a gateway holds of one cell."""
 
-    limit: int = 0
-    """The limit under which it was granted; under another one SQL is asked."""
+    limit: int | None = None
+    """The limit under which it was granted; under another one SQL is asked. None: it is asked in any case."""
     free: int = 0
     out: int = 0
     """Held for requests that are open."""
@@ -106,6 +106,12 @@ class Book:
         for cell, share in shares.items():
             self._note(self.leases.setdefault(cell, Lease()), share)
 
+    def ask_again(self, accounts: Collection[str]) -> None:
+        """Ask SQL before anything more is lent to these accounts: something counts that no lease covered."""
+        for cell, lease in self.leases.items():
+            if cell.account in accounts:
+                lease.limit = None
+
     def surplus(self) -> dict[Cell, int]:
         """Take what is not needed at the pace of the time since the last call; forget what is empty.
 
@@ -139,7 +145,7 @@ class Book:
         lease.free += share.spare
         lease.used = share.count.used
         lease.others = share.count.held - lease.free - lease.out
-        if share.limit:
+        if share.limit is not None:
             lease.limit = share.limit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -22,8 +22,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from transom.access.quotas.accounts import Cell, Charged, values_of
-from transom.access.quotas.budgets import BUDGETS, DAY_US, RESOURCES, Amounts, Resource, moment_of
-from transom.storage.tables import quota_ledger
+from transom.access.quotas.budgets import (
+    BUDGETS,
+    DAY_US,
+    RESOURCES,
+    Amounts,
+    Resource,
+    microseconds,
+    moment_of,
+)
+from transom.storage.prepared import Prepared
+from transom.storage.tables import UtcTime, quota_ledger
 
 Outcome = Literal["settled", "released", "expired"]
 
@@ -54,15 +63,14 @@ class DayUsage:
     released_rank: int
 
 
-_COLUMNS = tuple(column.name for column in quota_ledger.c)
-_ROW: dict[str, BindParameter[Any]] = {name: bindparam(name) for name in _COLUMNS}
-# The two dialects spell it alike, and share no name for it. Of an insert, the number of rows is not kept
-# unless that is asked for.
-_ENTER: Mapping[str, Any] = {
-    name: dialect.insert(quota_ledger)
-    .values(_ROW)
-    .on_conflict_do_nothing()
-    .execution_options(preserve_rowcount=True)
+# Moments go in as their microseconds.
+_ROW: dict[str, BindParameter[Any]] = {
+    column.name: bindparam(column.name, type_=BigInteger if isinstance(column.type, UtcTime) else column.type)
+    for column in quota_ledger.c
+}
+# The two dialects spell it alike, and share no name for it.
+_ENTER: Mapping[str, Prepared] = {
+    name: Prepared(dialect.insert(quota_ledger).values(_ROW).on_conflict_do_nothing())
     for name, dialect in {"sqlite": sqlite, "postgresql": postgresql}.items()
 }
 _CORRECT = (
@@ -77,13 +85,13 @@ def enter(connection: Connection, entry: Entry) -> bool:
     row = {
         "request_id": entry.request_id,
         **entry.charged.columns(),
-        "reserved": entry.reserved,
-        "closed": entry.closed,
+        "reserved": microseconds(entry.reserved),
+        "closed": microseconds(entry.closed),
         "outcome": entry.outcome,
         "short": entry.short,
         **entry.amounts.by_resource(),
     }
-    return connection.execute(_ENTER[connection.dialect.name], row).rowcount == 1
+    return _ENTER[connection.dialect.name].execute(connection, row) == 1
 
 
 def correct(

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from transom.access.quotas.accounts import KINDS, Cell
 from transom.access.quotas.budgets import RESOURCES, SPENDING, Amounts, windows_of
 from transom.errors import StorageError
+from transom.storage.prepared import Prepared
 from transom.storage.tables import quota_counters, quota_leases
 
 _C, _L = quota_counters.c, quota_leases.c
@@ -67,7 +68,7 @@ def _among(
 _FROM_HOLD = case((_holds(_C.account, _C.budget), _charge(_C.budget)), else_=literal_column("0"))
 _TOTAL = _C.used + _C.held + _charge(_C.budget) - _FROM_HOLD
 # A cell that had no limit for this request counts it all the same, as if the limit had been lowered below it.
-_COUNT = (
+_COUNT = Prepared(
     update(quota_counters)
     .where(*_among(_C.account, _C.budget, _C.window_start))
     .values(
@@ -76,7 +77,7 @@ _COUNT = (
         ceiling=case((_C.ceiling < _TOTAL, _TOTAL), else_=_C.ceiling),
     )
 )
-_TAKE = (
+_TAKE = Prepared(
     update(quota_leases)
     .where(
         _L.gateway == bindparam("gateway_id"),
@@ -122,12 +123,11 @@ class Posting:
         """Take what is held for the request from its gateway's leases; False where they have expired."""
         if not self._held:
             return True
-        taken = connection.execute(_TAKE, {**self._values, "gateway_id": gateway}).rowcount
+        taken = _TAKE.execute(connection, {**self._values, "gateway_id": gateway})
         if taken not in (0, self._held):
             raise StorageError("Some leases of a gateway are gone, and others not; rebuild the counters.")
         return taken != 0
 
-    def count(self, connection: Connection) -> None:
-        """Make used what was held, and count what was not held."""
-        if not self._empty:
-            connection.execute(_COUNT, self._values)
+    def count(self, connection: Connection) -> bool:
+        """Make used what was held, and count what was not held; whether there was any of the latter."""
+        return not self._empty and _COUNT.execute(connection, self._values) > self._held

@@ -23,7 +23,7 @@ from transom.access.quotas.ledger import DayUsage
 from transom.access.quotas.reservation import Booking, Desk, Reservation
 from transom.access.quotas.standing import Standing, standing_of
 from transom.access.quotas.sweeping import Sweeper, validity
-from transom.errors import QuotaUnavailable
+from transom.errors import QuotaUnavailable, StorageError
 from transom.storage.database import Database
 
 log = structlog.get_logger()
@@ -107,6 +107,8 @@ class Quotas:
         while True:
             try:
                 await self.sweep()
+            except StorageError as error:
+                log.warning("a sweep of quotas failed", error=error.message)
             except Exception as error:  # without sweeps nothing would be lent, nor given back, any more
                 log.error("a sweep of quotas failed", exc_info=error)
             await asyncio.sleep(period.total_seconds())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import (
     BigInteger,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     cast,
     delete,
     exists,
+    false,
     func,
     insert,
     literal,
@@ -25,7 +27,7 @@ from sqlalchemy import (
 )
 
 from transom.access.quotas.accounts import KINDS, Cell
-from transom.access.quotas.budgets import NO_WINDOW, SPENDING, Budget
+from transom.access.quotas.budgets import BUDGETS, NO_WINDOW
 from transom.access.quotas.counters import Count
 from transom.storage.tables import quota_counters, quota_leases, quota_ledger
 
@@ -87,14 +89,16 @@ class _Sums:
 def _used_sums(connection: Connection) -> Iterator[_Sums]:
     """One pass over the ledger for each kind of account and budget that has counters."""
     kind = case(*((_C.account.startswith(f"{name}:", autoescape=True), name) for name in KINDS), else_="")
-    present = connection.execute(select(kind, _C.budget).distinct()).all()
-    for budget in SPENDING:
+    present = {(row[0], row[1]) for row in connection.execute(select(kind, _C.budget).distinct())}
+    for budget in BUDGETS.values():
         for name in KINDS:
-            if (name, budget.name) in {(row[0], row[1]) for row in present}:
-                yield _used_by(name, budget)
+            if (name, budget.name) in present:
+                yield _used_by(name, budget.name)
 
 
-def _used_by(kind: str, budget: Budget) -> _Sums:
+@cache
+def _used_by(kind: str, budget_name: str) -> _Sums:
+    budget = BUDGETS[budget_name]
     columns = [quota_ledger.c[column] for column in KINDS[kind]]
     account: ColumnElement[str] = literal(kind, Text)
     for column in columns:
@@ -106,7 +110,7 @@ def _used_by(kind: str, budget: Budget) -> _Sums:
     each = select(
         account.label("account"), start.label("window_start"), quota_ledger.c[budget.resource].label("amount")
     ).where(*(column.is_not(None) for column in columns))
-    rows = each.subquery()
+    rows = (each if budget.spends else each.where(false())).subquery()
     total = cast(func.sum(rows.c.amount), BigInteger).label("total")
     table = (
         select(rows.c.account, rows.c.window_start, total)
@@ -117,6 +121,7 @@ def _used_by(kind: str, budget: Budget) -> _Sums:
     return _Sums(table, concerned, is_used=True)
 
 
+@cache
 def _held_sums() -> _Sums:
     total = cast(func.sum(_L.amount), BigInteger).label("total")
     columns = (_L.account, _L.budget, _L.window_start)

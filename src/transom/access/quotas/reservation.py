@@ -63,6 +63,7 @@ class Settlement:
         self._actual = actual
         self._clock = clock
         self._counted: Amounts | None = None
+        self._unheld = False
 
     @property
     def charge(self) -> Amounts:
@@ -84,7 +85,7 @@ class Settlement:
             charge = self._late(connection)
             posting = self._posting(charge, ())
             ledger.correct(connection, booking.request_id, "expired", charge, short=charge != self._actual)
-        posting.count(connection)
+        self._unheld = posting.count(connection)
         self._counted = charge
 
     def __enter__(self) -> Self:
@@ -99,6 +100,8 @@ class Settlement:
         if self._counted != self._actual:
             log.warning("less was charged than was used", request=self._booking.request_id)
         self._hold.settle(self._counted)
+        if self._unheld:
+            self._hold.book.ask_again(self._booking.charged.accounts())
 
     def _limited(self) -> set[Resource]:
         return {limit.of.resource for limit in self._booking.limits if limit.of.spends}
