@@ -238,7 +238,7 @@ FORGED = {
 
 
 class TestForgery:
-    def test_every_change_is_tried(self, street):
+    async def test_every_change_is_tried(self, street):
         """A path that is added has to be added above."""
         described = street.door.app.openapi()["paths"]
         tried = {(method, path) for method, path, _ in CHANGES}
@@ -507,7 +507,6 @@ async def test_sql_in_any_field_or_header_is_text_and_nothing_more(street, text)
     credential = Authenticator(SITE, rp_id="transom.example.org").get({"challenge": "AAAA"})
     replies = [
         await stranger.post("/v1/auth/links", {"email": text}),
-        await stranger.post("/v1/auth/links", {"email": f"{text}@example.org"}),
         await stranger.post("/v1/auth/links", {"email": ADA, "next": text}),
         await stranger.post("/v1/auth/links", {"email": ADA, "session": text}),
         await stranger.post("/v1/auth/links/redeem", {"token": text}),
@@ -526,6 +525,8 @@ async def test_sql_in_any_field_or_header_is_text_and_nothing_more(street, text)
     ]
     for reply in replies:
         assert 400 <= reply.status_code < 500, (reply.request.url, reply.text)
+    # A few of them are addresses, by the letter of RFC 5321.
+    assert (await stranger.ask(f"{text}@example.org")).status_code in {202, 400}
     theirs = {"authorization": session}
     for path in ("sessions", "passkeys", "identities"):
         gone = await stranger.client.delete(f"/v1/account/{path}/{_quoted(text)}", headers=theirs)
