@@ -238,7 +238,7 @@ FORGED = {
 
 
 class TestForgery:
-    def test_every_change_is_tried(self, street):
+    async def test_every_change_is_tried(self, street):
         """A path that is added has to be added above."""
         described = street.door.app.openapi()["paths"]
         tried = {(method, path) for method, path, _ in CHANGES}
@@ -333,16 +333,17 @@ class TestSecretsInAddresses:
 
     async def test_nothing_secret_is_ever_logged(self, street, caplog, capsys):
         caplog.set_level(logging.DEBUG)
-        said: list[str] = []
-        structlog.configure(
-            processors=[
-                structlog.processors.format_exc_info,
-                structlog.processors.KeyValueRenderer(),
-                lambda _logger, _name, line: said.append(line) or line,
-            ],
-            logger_factory=structlog.ReturnLoggerFactory(),
-            cache_logger_on_first_use=False,
-        )
+        # The clients here log the addresses that they ask for; what is tried is the server.
+        caplog.set_level(logging.WARNING, "httpx2")
+        with structlog.testing.capture_logs() as said:
+            secrets = await self.a_busy_day(street)
+        streams = capsys.readouterr()
+        everything = "\n".join([str(said), caplog.text, streams.out, streams.err])
+        assert [secret for secret in secrets if secret in everything] == []
+        assert ADA not in everything
+
+    async def a_busy_day(self, street):
+        """Everything that is secret, after it was used in every way, right and wrong."""
         browser, program = street.browser(), street.program()
         asked = (await program.ask()).json()
         mail = await street.last_mail()
@@ -359,10 +360,7 @@ class TestSecretsInAddresses:
             await program.get("/v1/account", headers={"authorization": secret})
         program.client.headers["authorization"] = f"Bearer {welcomed['token']}"
         await program.client.delete("/v1/account")
-        streams = capsys.readouterr()
-        everything = "\n".join([*said, caplog.text, streams.out, streams.err])
-        assert [secret for secret in secrets if secret in everything] == []
-        assert ADA not in everything
+        return secrets
 
     async def test_a_mail_that_cannot_be_sent_is_logged_without_address_or_link(self, street, monkeypatch):
         from transom.access.mail import MailNotSent
@@ -372,15 +370,12 @@ class TestSecretsInAddresses:
             async def send(self, mail):
                 raise MailNotSent("The mail server did not take it: ConnectionRefusedError.")
 
-        events: list[dict] = []
         monkeypatch.setattr(street.door.house.entrance, "mailer", Down())
         monkeypatch.setattr(mails, "PAUSES", (0.0, 0.0))
-        monkeypatch.setattr(
-            mails.log, "error", lambda event, **more: events.append({"event": event} | more), raising=False
-        )
-        assert (await street.program().ask()).status_code == 202
-        await street.door.house.settle()
-        assert len(events) == 3
+        with structlog.testing.capture_logs() as events:
+            assert (await street.program().ask()).status_code == 202
+            await street.door.house.settle()
+        assert [each["event"] for each in events] == ["mail not sent"] * 3
         assert "example.org" not in str(events)
         assert "tl_" not in str(events)
 
@@ -512,7 +507,6 @@ async def test_sql_in_any_field_or_header_is_text_and_nothing_more(street, text)
     credential = Authenticator(SITE, rp_id="transom.example.org").get({"challenge": "AAAA"})
     replies = [
         await stranger.post("/v1/auth/links", {"email": text}),
-        await stranger.post("/v1/auth/links", {"email": f"{text}@example.org"}),
         await stranger.post("/v1/auth/links", {"email": ADA, "next": text}),
         await stranger.post("/v1/auth/links", {"email": ADA, "session": text}),
         await stranger.post("/v1/auth/links/redeem", {"token": text}),
@@ -531,6 +525,8 @@ async def test_sql_in_any_field_or_header_is_text_and_nothing_more(street, text)
     ]
     for reply in replies:
         assert 400 <= reply.status_code < 500, (reply.request.url, reply.text)
+    # A few of them are addresses, by the letter of RFC 5321.
+    assert (await stranger.ask(f"{text}@example.org")).status_code in {202, 400}
     theirs = {"authorization": session}
     for path in ("sessions", "passkeys", "identities"):
         gone = await stranger.client.delete(f"/v1/account/{path}/{_quoted(text)}", headers=theirs)

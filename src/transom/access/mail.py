@@ -163,7 +163,7 @@ def _read(path: Path) -> KeptMail:
         written=message["Date"].datetime,
         to=str(message["To"]),
         subject=str(message["Subject"]),
-        text="" if body is None else body.get_content(),
+        text="" if body is None else body.get_content().replace("\r\n", "\n"),
     )
 
 
