@@ -7,11 +7,10 @@ python -m scripts.generate --check    names those that are stale, and ends with 
 from __future__ import annotations
 
 import argparse
-import ast
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import typer
 
 import transom.client
 from benchmarks.load.page import performance
-from scripts.markdown import NOTE, first_paragraph, first_sentence, table
+from scripts.markdown import NOTE, first_paragraph, table
 from scripts.sources import ROOT, modules, scopes, tree
 from transom.api.errors import status_of
 from transom.app import create_app

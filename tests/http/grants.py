@@ -82,7 +82,9 @@ class Holder:
         return found["used"]
 
     async def another_key(self, **fields) -> Holder:
-        made = await keys.create(self.door.house.office, self.person, NewKeyBody(project=self.project, **fields))
+        made = await keys.create(
+            self.door.house.office, self.person, NewKeyBody(project=self.project, **fields)
+        )
         return Holder(self.door, self.person, self.project, self.grant, made.key)
 
 

@@ -52,7 +52,9 @@ async def steal(thief, vocabulary: int):
         row = []
         for token in range(vocabulary):
             bias = {str(token): 100.0}
-            reply = await thief.ask(prompt=[9, 9, prompt], max_tokens=1, temperature=0, logit_bias=bias, logprobs=1)
+            reply = await thief.ask(
+                prompt=[9, 9, prompt], max_tokens=1, temperature=0, logit_bias=bias, logprobs=1
+            )
             if reply.status_code != 200:
                 return np.array(rows), reply
             row.append(reply.json()["choices"][0]["logprobs"]["token_logprobs"][0])

@@ -38,7 +38,9 @@ class Entitlement:
             MissingScope: the message says which, what it allows, and how to ask for it.
         """
         if scope not in self.scopes:
-            raise MissingScope(f"This needs the scope {scope}: {SCOPES[scope].allows} {self._remedy(scope)}", scope=scope)
+            raise MissingScope(
+                f"This needs the scope {scope}: {SCOPES[scope].allows} {self._remedy(scope)}", scope=scope
+            )
 
     def require_model(self, model: str) -> None:
         """Pass who may ask this model.

@@ -41,14 +41,14 @@ class _Answer:
         self._generation = generation
         self._body = body
         self._tokenizer = generation.order.backend.tokenizer
-        self._chunk_envelope = shapes.envelope(generation, "chat.completion.chunk")
+        kind = "chat.completion.chunk" if body.stream else "chat.completion"
+        self._envelope = shapes.envelope(generation, kind)
 
     def whole(self) -> dict[str, Any]:
         """The body of a reply that is no stream."""
         generation = self._generation
         choices = [self._choice(index, result) for index, result in enumerate(generation.results)]
-        envelope = shapes.envelope(generation, "chat.completion")
-        body = envelope | {"choices": choices, "usage": shapes.usage(generation)}
+        body = self._envelope | {"choices": choices, "usage": shapes.usage(generation)}
         return body | self._of_prompt(generation.results[0].prompt_logprobs)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -68,7 +68,7 @@ class _Answer:
         for index, delta in sorted(endings.items()):
             yield self._chunk(index, {}, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason)
         if self._body.wants_usage:
-            yield sse.event(self._chunk_envelope | {"choices": [], "usage": shapes.usage(self._generation)})
+            yield sse.event(self._envelope | {"choices": [], "usage": shapes.usage(self._generation)})
 
     def _chunk(
         self,
@@ -79,7 +79,7 @@ class _Answer:
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} | more
         usage = {"usage": None} if self._body.wants_usage else {}
-        return sse.event(self._chunk_envelope | {"choices": [choice]} | usage | (body or {}))
+        return sse.event(self._envelope | {"choices": [choice]} | usage | (body or {}))
 
     def _of_prompt(self, known: tuple[TokenLogprob | None, ...] | None) -> dict[str, Any]:
         """What was asked for about the prompt, which all choices share."""

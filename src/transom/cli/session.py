@@ -27,7 +27,9 @@ def session_token(
     """
     token = environ.get("TRANSOM_SESSION", "").strip() or (kept or KeptSessions()).get(base_url)
     if not token:
-        raise NotSignedIn(f"You are not signed in to {base_url}: run `transom login`, or set TRANSOM_SESSION.")
+        raise NotSignedIn(
+            f"You are not signed in to {base_url}: run `transom login`, or set TRANSOM_SESSION."
+        )
     return token
 
 

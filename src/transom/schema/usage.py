@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field
 class LimitView(BaseModel):
     """One limit."""
 
-    account: str = Field(description="Whose: `key:…`, `person:…`, `project:…`, `grant:…`, `tier:…`, `model:…`")
+    account: str = Field(
+        description="Whose: `key:…`, `person:…`, `project:…`, `grant:…`, `tier:…`, `model:…`"
+    )
     budget: str
     limit: int
     used: int

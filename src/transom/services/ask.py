@@ -60,7 +60,9 @@ async def complete(
     return await begin(house, caller, order)
 
 
-async def chat(house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], endpoint: str) -> Generation:
+async def chat(
+    house: House, caller: Caller, body: ChatRequest, raw: dict[str, Any], endpoint: str
+) -> Generation:
     """Continue a conversation; raises as `complete` does."""
     received = house.now()
     backend = house.backend(body.model)

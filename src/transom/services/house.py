@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from transom.access.callers import KeyStore
-from transom.access.entrance import Entrance
 from transom.access.desk import Desk
 from transom.access.entitlements import Entitlements
+from transom.access.entrance import Entrance
 from transom.access.quotas import Quotas
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound

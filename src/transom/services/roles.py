@@ -60,7 +60,9 @@ async def holders(office: Office) -> list[tuple[Role, str, str]]:
 
 def _role(name: str) -> Role:
     if name not in ROLES:
-        raise InvalidRequest(f"There is no role {name[:40]!r}: it is one of {', '.join(ROLES)}.", param="role")
+        raise InvalidRequest(
+            f"There is no role {name[:40]!r}: it is one of {', '.join(ROLES)}.", param="role"
+        )
     return cast("Role", name)
 
 

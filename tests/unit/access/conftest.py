@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from programme_stage import Stage
 
 from tests.offices import open_desk
-from programme_stage import Stage
 
 
 @pytest.fixture

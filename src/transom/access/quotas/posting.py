@@ -31,7 +31,9 @@ _C, _L = quota_counters.c, quota_leases.c
 _BIT = {budget.name: 1 << index for index, budget in enumerate(SPENDING)}
 _ACCOUNTS: list[BindParameter[Any]] = [bindparam(f"account_{place}") for place in range(len(KINDS))]
 _MASKS = [bindparam(f"mask_{place}", type_=Integer) for place in range(len(KINDS))]
-_WINDOWS: list[BindParameter[Any]] = [bindparam(f"window_{place}") for place in range(len({budget.period_us for budget in SPENDING}))]
+_WINDOWS: list[BindParameter[Any]] = [
+    bindparam(f"window_{place}") for place in range(len({budget.period_us for budget in SPENDING}))
+]
 _NOBODY = ""
 
 
@@ -41,7 +43,9 @@ def _text(name: str) -> ColumnElement[str]:
 
 
 def _charge(budget: ColumnElement[str]) -> ColumnElement[int]:
-    amounts: list[tuple[ColumnElement[bool], BindParameter[Any]]] = [(budget == _text(each.name), bindparam(f"of_{each.resource}")) for each in SPENDING]
+    amounts: list[tuple[ColumnElement[bool], BindParameter[Any]]] = [
+        (budget == _text(each.name), bindparam(f"of_{each.resource}")) for each in SPENDING
+    ]
     return case(*amounts, else_=literal_column("0"))
 
 
