@@ -18,14 +18,14 @@ def scopes() -> Iterator[str]:
     yield from ("# Scopes", "", NOTE, "")
     yield (
         "What a grant, and a key, can allow. The lowest tier that has a scope is the one below, unless the "
-        "operator's [programme](../howto/run-a-programme.md) says otherwise; `GET /v1/programme` says what it does."
+        "operator's [programme](../howto/run-a-programme.md) says otherwise; `GET /v1/programme` tells."
     )
     yield ""
     rows = [(f"`{each.name}`", each.allows, each.exposes, each.default_tier) for each in SCOPES.values()]
     yield from table(("scope", "what it allows", "what it exposes of the weights", "lowest tier"), rows)
     yield (
-        "A request that needs a scope which its key has not is a 403, `insufficient_scope`; the message names "
-        "the scope, and says how to get it."
+        "A request that needs a scope which its key has not is a 403, `insufficient_scope`; the message "
+        "names the scope, and says how to get it."
     )
 
 

@@ -31,6 +31,7 @@ class InstantBackend:
     def __init__(self, tokenizer: LocalTokenizer) -> None:
         self.served = ServedModel(name=MODEL, deployment=_deployment(), created=1_700_000_000)
         self.tokenizer = tokenizer
+        self.hidden_size = 1
         self.ready = False
         self.activity = Activity()
         self._room = WaitingRoom(MODEL, running=1024, waiting=1024)

@@ -34,7 +34,7 @@ async def rows(door):
 
 async def balanced(door):
     await door.house.quotas.close()
-    assert await door.house.desk.database.read(lambda connection: reconcile.check(connection)) == []
+    assert await door.house.desk.database.read(reconcile.check) == []
 
 
 class TestWhoMay:

@@ -16,6 +16,7 @@ from transom.app import open_database
 from transom.cli import output
 from transom.cli.main import app as transom_app
 from transom.client import Client
+from transom.client.kept import KeptSessions
 from transom.config import Settings
 from transom.errors import Conflict
 

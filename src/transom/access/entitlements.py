@@ -127,7 +127,8 @@ class Entitlement:
         if not tiers:
             return "No tier of this programme has it: ask the operator."
         what = "grants" if self.grant is None else f"grants beyond {self.grant.tier}"
-        return f"Apply for it (`transom apply`, or POST /v1/applications): {what} of the tier {tiers[0]} can have it."
+        how = "`transom apply`, or POST /v1/applications"
+        return f"Apply for it ({how}): {what} of the tier {tiers[0]} can have it."
 
     def _grants(self, scope: str) -> bool:
         return self.grant is not None and scope in self.grant.scopes

@@ -60,7 +60,8 @@ class AskRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `asked`."""
         assert self.body_field is not None  # noqa: S101  # what is asked comes in a body
-        return asked(self.endpoint, self.body_field.field_info.annotation)
+        model: Any = self.body_field.field_info.annotation
+        return asked(self.endpoint, model)
 
 
 def asked(endpoint: Asked, model: type[BaseModel]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -107,18 +108,6 @@ class JsonRoute(APIRoute):
             return await inner(strict)
 
         return handle
-
-    async def identify(self, request: Request) -> None:
-        """Refuse who may not be here: nobody's body is read before their key is."""
-        await dependencies.caller_of(request)
-
-
-class PersonRoute(JsonRoute):
-    """The same, for people and not for keys."""
-
-    async def identify(self, request: Request) -> None:
-        """Refuse who has not signed in."""
-        await dependencies.person_of(request)
 
 
 class PersonRoute(JsonRoute):

@@ -90,16 +90,18 @@ def decide(  # one for each option
         raise InvalidRequest("Scopes, models, quotas and days are for approvals.")
     if decision != "ask-changes":
         fields["met"] = _criteria(view.tier, met)
-    body = {
+    bodies: dict[str, Callable[[], Any]] = {
         "approve": lambda: checked(Approval, fields | narrower),
         "decline": lambda: checked(Refusal, fields),
         "ask-changes": lambda: checked(ReasonedAct, fields),
-    }[decision]()
-    step: Callable[..., Any] = {
+    }
+    body = bodies[decision]()
+    steps: dict[str, Callable[..., Any]] = {
         "approve": deciding.approve,
         "decline": deciding.decline,
         "ask-changes": deciding.ask_changes,
-    }[decision]
+    }
+    step = steps[decision]
     if view.state == "submitted":
         taken = _do(deciding.start_review, application_id=application_id, body=Act(version=view.version))
         body = body.model_copy(update={"version": taken.version})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from sqlalchemy import Connection
 
 from transom.access import trail
@@ -63,7 +61,7 @@ def _role(name: str) -> Role:
         raise InvalidRequest(
             f"There is no role {name[:40]!r}: it is one of {', '.join(ROLES)}.", param="role"
         )
-    return cast("Role", name)
+    return name
 
 
 def _note(

@@ -19,7 +19,7 @@ MINUTE_US = 60 * SECOND_US
 DAY_US = 24 * 60 * MINUTE_US
 NO_WINDOW = 0
 VECTOR = 1_000_000
-"""One vector over the whole vocabulary, in the unit of the ledger: what is released are parts of vectors too."""
+"""One vector over the whole vocabulary in the ledger's unit: what is released are parts of vectors too."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
