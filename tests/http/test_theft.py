@@ -104,12 +104,13 @@ async def test_scoring_each_token_in_turn_costs_what_it_tells(door):
     """One number of a row for each text that is scored: a whole row costs one vector, whoever asks how."""
     thief = await holder(door, "wide")
     vocabulary = door.backend.tokenizer.vocab_size
-    texts = [[9, token] for token in range(vocabulary)]
-    refused = None
-    for _ in range(2 * HIDDEN):
+    texts = [[9, token] for token in range(200)]
+    told, refused = 0, None
+    while refused is None:
         reply = await thief.ask(prompt=texts, max_tokens=0, echo=True, logprobs=0)
-        if reply.status_code != 200:
+        if reply.status_code == 200:
+            told += len(texts)
+        else:
             refused = reply.json()["error"]
-            break
-    assert refused is not None
     assert "released_rank" in refused["message"]
+    assert 0 < told < HIDDEN * vocabulary

@@ -63,7 +63,7 @@ def verdict(desk, project_id, act, person):
         return type(error)
 
 
-@pytest.mark.parametrize(("act", "role"), itertools.product(Act, Role))
+@pytest.mark.parametrize(("act", "role"), list(itertools.product(Act, Role)))
 async def test_each_role_may_what_the_table_says(desk, project, act, role):
     allowed = role in EXPECTED[act][0]
     assert may(role, act) == allowed

@@ -108,7 +108,7 @@ REFUSED = [
     Plain.RED,
     {1, 2},
     b"bytes",
-    object(),
+    pytest.param(object(), id="object"),
 ]
 
 
