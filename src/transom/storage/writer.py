@@ -122,6 +122,9 @@ def _attempt(connection: Connection, write: Write[Any]) -> object:
         # After a full disk SQLite has rolled back the whole transaction, savepoints and all. Then this
         # raises, and the batch fails: its other writes are gone too.
         savepoint.rollback()
+        if connection.invalidated:
+            # The server is gone, and with it the whole transaction.
+            raise
         return _Raised(error)
     return value
 
