@@ -135,6 +135,9 @@ def _attempt(connection: Connection, run: Together[Any, Any], jobs: Sequence[Job
         # After a full disk SQLite has rolled back the whole transaction, savepoints and all. Then this
         # raises, and the batch fails: its other writes are gone too.
         savepoint.rollback()
+        if connection.invalidated:
+            # The server is gone, and with it the whole transaction.
+            raise
         if len(jobs) == 1:
             jobs[0].error = error
             return

@@ -62,8 +62,12 @@ def test_a_connection_that_is_lost_in_a_write_fails_it_and_the_next_write_has_a_
             pool.submit(other.read_sync, lambda c: run(c, f"SELECT pg_terminate_backend({pid})")).result()
         run(connection, "SELECT 1")
 
-    with pytest.raises(StorageError):
-        database.write_sync(cut)
+    gate = threading.Event()
+    with ThreadPoolExecutor(4) as pool:
+        pool.submit(database.write_sync, lambda _connection: gate.wait(10))
+        batch = [database._writer.submit(write) for write in (add("before"), cut, add("after"))]
+        gate.set()
+        assert [type(each.exception()) for each in batch] == [StorageError] * 3
     database.write_sync(add("kept"))
     assert database.read_sync(lines) == ["kept"]
     other.close()
