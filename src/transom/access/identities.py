@@ -116,8 +116,14 @@ class IdentityStore:
 
     def _add(self, connection: Connection, claim: Claim, person_id: str) -> None:
         now = self._clock()
-        row = {"id": "idy_" + random_id(), "issuer": claim.issuer, "subject": claim.subject}
-        row |= {"person_id": person_id, "added": now, "last_used": now}
+        row = {
+            "id": "idy_" + random_id(),
+            "issuer": claim.issuer,
+            "subject": claim.subject,
+            "person_id": person_id,
+            "added": now,
+            "last_used": now,
+        }
         connection.execute(insert(identities).values(row))
 
 

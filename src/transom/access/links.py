@@ -120,6 +120,7 @@ class LinkStore:
         """
         key, code = mint(LINK), "".join(secrets.choice(_CODE_LETTERS) for _ in range(_CODE_LENGTH))
         version, now = self._peppers.current, self._clock()
+        expires = now + LIFETIME
         row = {
             "id": key.id,
             "email": email,
@@ -130,11 +131,11 @@ class LinkStore:
             "person_id": person_id,
             "next": next_path,
             "wrong_codes": 0,
-            "expires": now + LIFETIME,
+            "expires": expires,
         }
         connection.execute(delete(links).where(links.c.expires <= now))
         connection.execute(insert(links).values(row))
-        return NewLink(id=key.id, token=key.text, code=f"{code[:4]}-{code[4:]}", expires=row["expires"])
+        return NewLink(id=key.id, token=key.text, code=f"{code[:4]}-{code[4:]}", expires=expires)
 
     def redeem(
         self,

@@ -160,10 +160,11 @@ class PasskeyStore:
             )
         )
         _refuse_embedded(credential)
+        credential_id = bytes_to_base64url(verified.credential_id)
         row = {
             "id": "pky_" + random_id(),
             "person_id": person_id,
-            "credential": bytes_to_base64url(verified.credential_id),
+            "credential": credential_id,
             "public_key": verified.credential_public_key,
             "sign_count": verified.sign_count,
             "name": name,
@@ -172,12 +173,12 @@ class PasskeyStore:
 
         def write(connection: Connection) -> Passkey:
             theirs = select(func.count()).where(passkeys.c.person_id == person_id)
-            if _by_credential(connection, row["credential"]) is not None:
+            if _by_credential(connection, credential_id) is not None:
                 raise Conflict("This passkey is known here already.")
             if connection.execute(theirs).scalar_one() >= MOST_PASSKEYS:
                 raise Conflict(f"You have {MOST_PASSKEYS} passkeys; remove one first.")
             connection.execute(insert(passkeys).values(row))
-            stored = _by_credential(connection, row["credential"])
+            stored = _by_credential(connection, credential_id)
             assert stored is not None  # noqa: S101  # inserted a line ago
             return _passkey(stored)
 

@@ -161,9 +161,10 @@ class PeopleStore:
 
     def new(self, connection: Connection, *, email: str | None, name: str = "") -> Person:
         """A person who was not here before."""
-        row = {"id": "per_" + random_id(), "email": email, "name": name, "created": self._clock()}
+        person_id = "per_" + random_id()
+        row = {"id": person_id, "email": email, "name": name, "created": self._clock()}
         connection.execute(insert(people).values(row))
-        return one(connection, row["id"])
+        return one(connection, person_id)
 
 
 async def retried(database: Database, write: Callable[[Connection], T]) -> T:

@@ -38,7 +38,10 @@ class PersonRoute(JsonRoute):
     """A route for people who are signed in."""
 
     most_bytes = 1 << 20
-    admit = staticmethod(signed_in_of)
+
+    async def admit(self, request: Request) -> None:
+        """Whoever is signed in."""
+        await signed_in_of(request)
 
 
 router = APIRouter(

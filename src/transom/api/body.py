@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 import pydantic_core
@@ -49,8 +49,9 @@ class JsonRoute(APIRoute):
 
     most_bytes: ClassVar[int] = MAX_BODY_BYTES
 
-    admit: ClassVar[Callable[[Request], Awaitable[object]]] = staticmethod(caller_of)
-    """Raises for those whose body is not even read."""
+    async def admit(self, request: Request) -> None:
+        """Raise for those whose body is not even read: here, whoever has no key."""
+        await caller_of(request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, behind the checks of the body."""

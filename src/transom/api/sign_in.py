@@ -43,7 +43,10 @@ class OpenRoute(JsonRoute):
     """A route for people who are not signed in yet."""
 
     most_bytes = 64 << 10
-    admit = staticmethod(from_here)
+
+    async def admit(self, request: Request) -> None:
+        """Whoever is on this site, or on none."""
+        await from_here(request)
 
 
 router = APIRouter(
