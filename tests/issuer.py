@@ -112,7 +112,8 @@ class Issuer:
             return 400, {}
         code = secrets.token_urlsafe(16)
         self._grants[code] = Grant(query)
-        answer = self.bend.redirect({"code": code, "state": query["state"], "iss": self.url})
+        named = {"iss": self.url} if "openid" in query.get("scope", "") else {}
+        answer = self.bend.redirect({"code": code, "state": query["state"], **named})
         return 302, {"location": query["redirect_uri"] + "?" + urlencode(answer)}
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
