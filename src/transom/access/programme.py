@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 
 from transom.access.trail import SYSTEM, Entry, note
 from transom.errors import ConfigurationError
+from transom.schema.canonical import CanonicalJson
 from transom.schema.programme import Programme
 from transom.storage.tables import trail
 
@@ -72,8 +73,8 @@ def parse(text: str, source: str = "programme.toml") -> Programme:
 
 def _line_of(text: str, path: Sequence[str]) -> int | None:
     """The line that sets the deepest part of `path` which the text spells out."""
-    found, depth, table = None, 0, ()
-    place: tuple[str, ...]
+    found, depth = None, 0
+    table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := _TABLE.match(line):
             place = table = _parts(header[1])
@@ -104,6 +105,6 @@ def adopt(connection: Connection, programme: Programme, now: datetime) -> bool:
     """
     if adopted(connection) == programme.digest:
         return False
-    details = {"programme": programme.document, "order": list(programme.tiers)}
+    details: dict[str, CanonicalJson] = {"programme": programme.document, "order": list(programme.tiers)}
     note(connection, Entry(at=now, actor=SYSTEM, action=_ADOPT, subject=programme.digest, details=details))
     return True

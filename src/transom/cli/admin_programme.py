@@ -10,13 +10,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from transom.cli import output
-from transom.cli.admin import admin
 from transom.cli.applicant import ApplicationId, GrantId, application_sections
 from transom.cli.bodies import amounts, checked
 from transom.cli.output import exit_on_error
 from transom.config import Settings
 from transom.errors import ConfigurationError, InvalidRequest
-from transom.schema.applications import Act, Approval, ReasonedAct, Refusal
+from transom.schema.applications import Act, ApplicationView, Approval, ReasonedAct, Refusal
 from transom.schema.grants import Ending
 from transom.schema.programme import Programme, ProgrammeView
 
@@ -24,11 +23,22 @@ T = TypeVar("T")
 
 Decision = Literal["approve", "decline", "ask-changes"]
 
+_BODIES: dict[Decision, type[Act | ReasonedAct]] = {
+    "approve": Approval,
+    "decline": Refusal,
+    "ask-changes": ReasonedAct,
+}
+
 programme = typer.Typer(help="What is offered, and to whom.", no_args_is_help=True)
-admin.add_typer(programme, name="programme")
 
 
-@admin.command("queue")
+def register(admin: typer.Typer) -> None:
+    """Add the commands of this module to `transom admin`."""
+    for command in (queue, review, decide, end_grant, stats):
+        admin.command()(command)
+    admin.add_typer(programme, name="programme")
+
+
 @exit_on_error
 def queue() -> None:
     """List what waits for a decision; what was promised first stands first."""
@@ -41,7 +51,6 @@ def queue() -> None:
     output.write_rows(["application", "state", "tier", "kind", "decide by", ""], rows)
 
 
-@admin.command("review")
 @exit_on_error
 def review(
     application_id: ApplicationId,
@@ -61,7 +70,6 @@ def review(
     output.write_sections(f"{view.id}  {view.state}", sections)
 
 
-@admin.command("decide")
 @exit_on_error
 def decide(  # one for each option
     application_id: ApplicationId,
@@ -80,29 +88,31 @@ def decide(  # one for each option
 
     view = _do(reading.show, application_id=application_id)
     fields: dict[str, Any] = {"version": view.version, "reason": reason}
-    narrower = {"scopes": scope, "models": model, "quotas": amounts(quota or ()), "ends": ends}
-    if decision != "approve" and any(narrower.values()):
+    narrower: dict[str, Any] = {
+        "scopes": scope or None,
+        "models": model or None,
+        "quotas": amounts(quota or ()),
+        "ends": ends,
+    }
+    if decision == "approve":
+        fields |= narrower
+    elif any(narrower.values()):
         raise InvalidRequest("Scopes, models, quotas and days are for approvals.")
     if decision != "ask-changes":
         fields["met"] = _criteria(view.tier, met)
-    body = {
-        "approve": lambda: checked(Approval, fields | narrower),
-        "decline": lambda: checked(Refusal, fields),
-        "ask-changes": lambda: checked(ReasonedAct, fields),
-    }[decision]()
-    step: Callable[..., Any] = {
-        "approve": deciding.approve,
-        "decline": deciding.decline,
-        "ask-changes": deciding.ask_changes,
-    }[decision]
+    body = checked(_BODIES[decision], fields)
     if view.state == "submitted":
         taken = _do(deciding.start_review, application_id=application_id, body=Act(version=view.version))
         body = body.model_copy(update={"version": taken.version})
-    view = _do(step, application_id=application_id, body=body)
+    steps: dict[Decision, Callable[..., ApplicationView]] = {
+        "approve": deciding.approve,
+        "decline": deciding.decline,
+        "ask-changes": deciding.ask_changes,
+    }
+    view = _do(steps[decision], application_id=application_id, body=body)
     output.write("\t".join(filter(None, (view.id, view.state, view.grant))))
 
 
-@admin.command("end-grant")
 @exit_on_error
 def end_grant(
     grant_id: GrantId, reason: Annotated[str, typer.Option(help="The project's members read it.")]
@@ -114,7 +124,6 @@ def end_grant(
     output.write(f"{view.id}\t{view.state}\t{view.ends}")
 
 
-@admin.command("stats")
 @exit_on_error
 def stats() -> None:
     """Show how applications went, tier by tier; anybody may read the same at /v1/programme/statistics."""

@@ -111,7 +111,7 @@ def apply(  # noqa: PLR0913, PLR0917  # one for each option
     if template:
         output.write(TEMPLATE, end="")
         return
-    given = {"project": project, "tier": tier, "purpose": purpose, "method": method}
+    given: dict[str, Any] = {"project": project, "tier": tier, "purpose": purpose, "method": method}
     given |= {"kind": kind, "grant": grant, "quotas": amounts(quota or ())}
     fields = _read(file) | {name: value for name, value in given.items() if value is not None}
     with signed_in(base_url) as client:

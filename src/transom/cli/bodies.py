@@ -35,7 +35,7 @@ def amounts(options: Iterable[str]) -> dict[str, int] | None:
     Raises:
         InvalidRequest: there is no such budget, or that is no amount.
     """
-    found = {}
+    found: dict[str, int] = {}
     for option in options:
         name, _, amount = option.partition("=")
         if name not in BUDGETS or not amount.replace("_", "").isdecimal():

@@ -22,10 +22,11 @@ top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
-    from transom.cli import operator
-    from transom.cli.admin_programme import admin
+    from transom.cli import admin_programme, operator
+    from transom.cli.admin import admin
 
     operator.register(app)
+    admin_programme.register(admin)
     app.add_typer(admin, name="admin")
 
 
