@@ -91,10 +91,10 @@ def server(tokenizer, tmp_path_factory):
 
 def granted(live):
     """An application, and the grant that it was given."""
-    asking = httpx2.Client(base_url=f"{live.url}/v1", headers=live.session)
     body = {"project": PROJECT, "tier": "open", "purpose": "Why?"}
-    application = asking.post("/applications", json=body).json()["id"]
-    grant = asking.post(f"/applications/{application}/submit", json={"version": 1}).json()["grant"]
+    with httpx2.Client(base_url=f"{live.url}/v1", headers=live.session) as asking:
+        application = asking.post("/applications", json=body).json()["id"]
+        grant = asking.post(f"/applications/{application}/submit", json={"version": 1}).json()["grant"]
     return {"applications": application, "grants": grant}
 
 
