@@ -204,8 +204,9 @@ def api() -> Iterator[str]:
     spec = create_app(Settings(), backends={}).openapi()
     shapes: Mapping[str, Any] = spec["components"]["schemas"]
     yield from ("# HTTP API", "", NOTE, "")
-    yield "The server describes itself at `/openapi.json`. Every path but those tagged Service or Access is also"
-    yield "below `/models/{name}`, where a body need not name its model. Headers, errors, null and streams are in"
+    yield "The server describes itself at `/openapi.json`. Every path but those tagged Service or Access is"
+    yield "also below `/models/{name}`, where a body need not name its model. Headers, errors, null and"
+    yield "streams are in"
     yield "[HTTP conventions](http-conventions.md)."
     yield ""
     for path, operations in spec["paths"].items():
