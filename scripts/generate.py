@@ -193,6 +193,7 @@ def _option_row(option: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 def _type_name(annotation: Any) -> str:  # noqa: ANN401
     names = {"str": "text", "int": "integer", "float": "number", "Path": "file", "list": "text, repeatable"}
+    names |= {"Literal": "choice"}
     return names[getattr(annotation, "__name__", str(annotation))]
 
 
@@ -201,8 +202,9 @@ def api() -> Iterator[str]:
     spec = create_app(Settings(), backends={}).openapi()
     shapes: Mapping[str, Any] = spec["components"]["schemas"]
     yield from ("# HTTP API", "", NOTE, "")
-    yield "The server describes itself at `/openapi.json`. Every path but those tagged Service is also below"
-    yield "`/models/{name}`, where a body need not name its model. Headers, errors, null and streams are in"
+    yield "The server describes itself at `/openapi.json`. Every path but those tagged Service or Access is"
+    yield "also below `/models/{name}`, where a body need not name its model. Headers, errors, null and"
+    yield "streams are in"
     yield "[HTTP conventions](http-conventions.md)."
     yield ""
     for path, operations in spec["paths"].items():

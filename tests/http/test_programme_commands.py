@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from tests.http.live import Live
@@ -68,7 +67,7 @@ def transom(monkeypatch):
     def run(*arguments, session=None):
         if session is not None:
             monkeypatch.setenv("TRANSOM_SESSION", session)
-        return CliRunner().invoke(typer.main.get_command(transom_app), arguments, catch_exceptions=False)
+        return CliRunner().invoke(transom_app, arguments, catch_exceptions=False)
 
     return run
 

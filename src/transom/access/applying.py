@@ -73,14 +73,17 @@ def edit(
 ) -> ApplicationView:
     """Replace what is asked for, in a draft or where changes were asked for."""
     application, to, party = meet(connection, caller, application_id, "edit", body.version)
-    changes = body.model_dump(exclude={"version"}, exclude_none=True)
-    if not changes:
+    changes = body.model_dump(exclude={"version", "reset"}, exclude_none=True)
+    reset: set[str] = set(body.reset)
+    if not changes and not reset:
         raise InvalidRequest("Name at least one field to replace.", code="missing_parameter")
-    asked = Asked.model_validate(application.asked.model_dump() | changes)
+    kept = application.asked.model_dump(exclude=reset)
+    asked = Asked.model_validate(kept | changes)
     occasion.programme.tier(asked.tier)
     if application.grant_id is not None and asked.tier != application.tier:
         raise InvalidRequest("The tier is that of the grant; for another, apply anew.", param="tier")
-    event = event_by(caller, party, "edit", to, occasion.now, details={"fields": sorted(changes)})
+    fields = sorted(reset | changes.keys())
+    event = event_by(caller, party, "edit", to, occasion.now, details={"fields": fields})
     moved = advance(connection, application, body.version, event, asked=asked)
     return view(connection, moved, caller, occasion.now)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from transom.access.applications import Application, advance, event_by, from_row
 from transom.access.desk import Occasion
@@ -69,10 +69,10 @@ def _announce_ends(connection: Connection, now: datetime) -> int:
     return count
 
 
-def _locked(connection: Connection, *conditions: object) -> Iterable[Application]:
+def _locked(connection: Connection, *conditions: ColumnElement[bool]) -> Iterable[Application]:
     """Applications, each kept from others until the end of this transaction.
 
     Those that others have are left for the next tick. On SQLite there is but one writer at a time.
     """
-    query = select(applications).where(*conditions).with_for_update(skip_locked=True)  # type: ignore[arg-type]
+    query = select(applications).where(*conditions).with_for_update(skip_locked=True)
     return [from_row(row) for row in connection.execute(query).mappings().all()]

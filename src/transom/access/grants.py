@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, update
 
 from transom.access.trail import Entry, note
 from transom.access.views import moment
@@ -262,7 +262,7 @@ def unended_grants(connection: Connection, now: datetime) -> list[Grant]:
     return [grant for grant in every if grant.state(now) in {"in_force", "to_come"}]
 
 
-def _read(connection: Connection, condition: Any) -> list[Grant]:  # noqa: ANN401  # a clause of SQL
+def _read(connection: Connection, condition: ColumnElement[bool]) -> list[Grant]:
     rows = connection.execute(
         select(grants).where(condition).order_by(grants.c.created.desc(), grants.c.id)
     ).mappings()

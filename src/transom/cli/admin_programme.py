@@ -15,13 +15,19 @@ from transom.cli.bodies import amounts, checked
 from transom.cli.output import exit_on_error
 from transom.config import Settings
 from transom.errors import ConfigurationError, InvalidRequest
-from transom.schema.applications import Act, Approval, ReasonedAct, Refusal
+from transom.schema.applications import Act, ApplicationView, Approval, ReasonedAct, Refusal
 from transom.schema.grants import Ending
 from transom.schema.programme import Programme, ProgrammeView
 
 T = TypeVar("T")
 
 Decision = Literal["approve", "decline", "ask-changes"]
+
+_BODIES: dict[Decision, type[Act | ReasonedAct]] = {
+    "approve": Approval,
+    "decline": Refusal,
+    "ask-changes": ReasonedAct,
+}
 
 programme = typer.Typer(help="What is offered, and to whom.", no_args_is_help=True)
 
@@ -85,8 +91,15 @@ def decide(  # one for each option
 
     view = _do(reading.show, application_id=application_id)
     fields: dict[str, Any] = {"version": view.version, "reason": reason}
-    narrower = {"scopes": scope, "models": model, "quotas": amounts(quota or ()), "ends": ends}
-    if decision != "approve" and any(narrower.values()):
+    narrower: dict[str, Any] = {
+        "scopes": scope or None,
+        "models": model or None,
+        "quotas": amounts(quota or ()),
+        "ends": ends,
+    }
+    if decision == "approve":
+        fields |= narrower
+    elif any(narrower.values()):
         raise InvalidRequest("Scopes, models, quotas and days are for approvals.")
     if decision != "ask-changes":
         fields["met"] = _criteria(view.tier, met)
@@ -105,7 +118,12 @@ def decide(  # one for each option
     if view.state == "submitted":
         taken = _do(deciding.start_review, application_id=application_id, body=Act(version=view.version))
         body = body.model_copy(update={"version": taken.version})
-    view = _do(step, application_id=application_id, body=body)
+    steps: dict[Decision, Callable[..., ApplicationView]] = {
+        "approve": deciding.approve,
+        "decline": deciding.decline,
+        "ask-changes": deciding.ask_changes,
+    }
+    view = _do(steps[decision], application_id=application_id, body=body)
     output.write("\t".join(filter(None, (view.id, view.state, view.grant))))
 
 

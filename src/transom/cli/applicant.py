@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from transom.cli.researcher import AsJson, BaseUrl
 from transom.cli.session import signed_in
 from transom.client import Client, programme
 from transom.errors import InvalidRequest, TransomError
-from transom.schema.applications import ApplicationView, Changes, NewApplication
+from transom.schema.applications import RESETTABLE, ApplicationView, Changes, NewApplication
 from transom.schema.budgets import Quotas
 from transom.schema.grants import GrantView
 
@@ -115,7 +115,12 @@ def apply(  # noqa: PLR0913, PLR0917  # one for each option
     given |= {"kind": kind, "grant": grant, "quotas": amounts(quota or ())}
     fields = _read(file) | {name: value for name, value in given.items() if value is not None}
     with signed_in(base_url) as client:
-        application = _change(client, change, fields) if change else _create(client, fields)
+        if change:
+            # A file is the whole application: what it leaves out is not asked for any more.
+            reset = [] if file is None else [name for name in RESETTABLE if name not in fields]
+            application = _change(client, change, fields, reset)
+        else:
+            application = _create(client, fields)
         if not draft:
             application = _submit(client, application)
     _report(application, as_json=as_json)
@@ -138,12 +143,14 @@ def _create(client: Client, fields: Mapping[str, Any]) -> ApplicationView:
     return client.send(programme.create(body.model_dump(mode="json", exclude_none=True)))
 
 
-def _change(client: Client, application_id: str, fields: Mapping[str, Any]) -> ApplicationView:
+def _change(
+    client: Client, application_id: str, fields: Mapping[str, Any], reset: Sequence[str]
+) -> ApplicationView:
     before = client.send(programme.application(application_id))
     changes = {name: value for name, value in fields.items() if name not in {"project", "kind", "grant"}}
-    if not changes:
+    if not changes and not reset:
         return before
-    body = checked(Changes, changes | {"version": before.version})
+    body = checked(Changes, changes | {"version": before.version, "reset": list(reset)})
     return client.send(programme.change(application_id, body.model_dump(mode="json", exclude_none=True)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -97,6 +97,24 @@ class NewApplication(Asked):
     grant: Name | None = Field(default=None, description="The grant to renew or to supplement")
 
 
+Resettable: TypeAlias = Literal[
+    "purpose",
+    "method",
+    "scopes",
+    "models",
+    "quotas",
+    "starts",
+    "ends",
+    "institution",
+    "funding",
+    "conflicts",
+    "ethics",
+    "embargo_months",
+]
+
+RESETTABLE: tuple[Resettable, ...] = get_args(Resettable)
+
+
 class Changes(Body):
     """Body of `PATCH /v1/applications/{id}`: the fields to replace."""
 
@@ -114,6 +132,9 @@ class Changes(Body):
     conflicts: LongText | None = None
     ethics: LongText | None = None
     embargo_months: Literal[0, 3, 6, 12] | None = None
+    reset: list[Resettable] = Field(
+        default=[], max_length=20, description="Fields to put back to what they are when left out"
+    )
 
 
 class Act(Body):

@@ -9,6 +9,7 @@ from sqlalchemy import delete
 from transom.access.desk import Desk
 from transom.access.persons import PersonCaller, at_the_machine
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from transom.schema.applications import RESETTABLE, Asked, Changes
 from transom.storage.database import Database
 from transom.storage.tables import members
 
@@ -217,6 +218,14 @@ def test_an_edit_without_fields_is_refused_and_one_with_some_says_which(stage):
     edited = stage.edit(draft, method="Ask twice.", models=["small"])
     assert (edited.asked.method, edited.asked.purpose) == ("Ask twice.", PURPOSE["purpose"])
     assert edited.events[-1].details == {"fields": ["method", "models"]}
+    again = stage.edit(edited, reset=["models", "method"], method="Ask thrice.")
+    assert (again.asked.models, again.asked.method) == ("all", "Ask thrice.")
+    assert stage.edit(again, reset=["method"]).asked.method == ""
+
+
+def test_everything_but_the_tier_can_be_put_back():
+    assert set(RESETTABLE) == Asked.model_fields.keys() - {"tier"}
+    assert Changes.model_fields.keys() == Asked.model_fields.keys() | {"version", "reset"}
 
 
 def test_a_decision_when_the_tier_is_no_longer_offered_is_refused_and_nothing_lost(stage):
