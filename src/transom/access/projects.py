@@ -115,8 +115,7 @@ def edit(
     before = embargo.history(connection, project_id)[-1].months
     if embargo_months not in (None, before):
         embargo.choose(connection, project_id, embargo_months, by=by, now=now)
-        change: dict[str, CanonicalJson] = {"months": embargo_months, "before": before}
-        noted(connection, "project.embargo", project_id, by=by, now=now, **change)
+        noted(connection, "project.embargo", project_id, by=by, now=now, months=embargo_months, before=before)
     return show(connection, project_id, by=by)
 
 
