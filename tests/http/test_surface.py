@@ -187,6 +187,10 @@ def operations(description):
             yield f"{method.upper()} {path}", operation
 
 
+def went_well(status):
+    return status[0] in "23"
+
+
 def test_the_description_names_every_path_once(description):
     assert {name for name, _ in operations(description)} == {
         "GET /health",
@@ -201,25 +205,51 @@ def test_the_description_names_every_path_once(description):
         "GET /v1/records",
         "GET /v1/records/{id}",
         "POST /v1/records/{id}/replay",
+        "POST /v1/projects",
+        "GET /v1/projects",
+        "GET /v1/projects/{id}",
+        "PATCH /v1/projects/{id}",
+        "DELETE /v1/projects/{id}",
+        "GET /v1/projects/{id}/export",
+        "GET /v1/projects/{id}/members",
+        "PUT /v1/projects/{id}/members/{person_id}",
+        "DELETE /v1/projects/{id}/members/{person_id}",
+        "POST /v1/projects/{id}/transfer",
+        "POST /v1/projects/{id}/invitations",
+        "GET /v1/projects/{id}/invitations",
+        "DELETE /v1/projects/{id}/invitations/{invitation}",
+        "POST /v1/invitations/accept",
+        "POST /v1/invitations/decline",
+        "POST /v1/keys",
+        "GET /v1/keys",
+        "POST /v1/keys/{id}/rotate",
+        "DELETE /v1/keys/{id}",
+        "GET /v1/terms",
+        "GET /v1/terms/standing",
+        "GET /v1/terms/{version}",
+        "POST /v1/terms/{version}/accept",
+        "GET /v1/trail",
     }
 
 
 def test_every_operation_documents_the_errors_it_can_give_and_no_others(description):
     for name, operation in operations(description):
         statuses = set(operation["responses"])
-        assert "200" in statuses
+        assert any(went_well(status) for status in statuses), name
         assert "422" not in statuses, name
-        if name not in ("GET /health", "GET /ready"):
+        if name not in ("GET /health", "GET /ready", "GET /v1/terms", "GET /v1/terms/{version}"):
             assert "401" in statuses, name
         if "requestBody" in operation:
-            assert {"400", "404", "413", "415", "503"} <= statuses, name
+            assert {"400", "404", "413", "415"} <= statuses, name
+        if {"OpenAI", "Tokenizer"} & set(operation["tags"]):
+            assert "503" in statuses, name
     assert "ValidationError" not in json.dumps(description)
 
 
 def test_every_error_is_documented_in_the_one_shape(description):
     for name, operation in operations(description):
         for status, response in operation["responses"].items():
-            if status != "200" and name != "GET /ready":
+            if not went_well(status) and name != "GET /ready":
                 schema = response["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (name, status)
 
