@@ -76,7 +76,9 @@ async def delete_project(
 
 
 @router.get(
-    "/{id}/export", response_class=StreamingResponse, responses={200: _NDJSON, **documented(401, 403, 404)}
+    "/{id}/export",
+    response_class=StreamingResponse,
+    responses={200: _NDJSON, **documented(400, 401, 403, 404)},
 )
 async def export_project(project_id: ProjectId, office: TheOffice, person: ThePerson) -> StreamingResponse:
     """All that is kept of a project: a JSON object on each line, prompts and answers included."""

@@ -70,7 +70,7 @@ async def test_each_role_may_what_the_table_says(desk, project, act, role):
     assert verdict(desk, project, act, PEOPLE[role]) == (role if allowed else Forbidden)
 
 
-@pytest.mark.parametrize("act", Act)
+@pytest.mark.parametrize("act", list(Act))
 async def test_who_is_no_member_learns_nothing(desk, project, act):
     mine = await desk.project(BOB)
     with pytest.raises(NotFound) as absent:
@@ -81,7 +81,7 @@ async def test_who_is_no_member_learns_nothing(desk, project, act):
 
 
 @pytest.mark.parametrize("subject", ["project", "person"])
-@pytest.mark.parametrize("act", Act)
+@pytest.mark.parametrize("act", list(Act))
 async def test_a_suspension_leaves_what_is_a_right(desk, project, act, subject):
     name = project if subject == "project" else ADA.person_id
     await suspensions.suspend(desk.office, OPERATOR, f"{subject}:{name}", "It was misused.")
@@ -89,7 +89,7 @@ async def test_a_suspension_leaves_what_is_a_right(desk, project, act, subject):
     assert verdict(desk, project, act, ADA) == (OWN if allowed else Suspended)
 
 
-@pytest.mark.parametrize("act", Act)
+@pytest.mark.parametrize("act", list(Act))
 async def test_an_archived_project_takes_nothing_new(desk, project, act):
     await projects.change(desk.office, ADA, project, ProjectChange(archived=True))
     allowed = EXPECTED[act][2]

@@ -153,7 +153,7 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize(("statement", "finding"), EDITS.values(), ids=EDITS.keys())
+@pytest.mark.parametrize(("statement", "finding"), list(EDITS.values()), ids=list(EDITS))
 def test_whoever_goes_around_the_database_is_found(five, statement, finding):
     unguard(five)
     execute(five, statement)
