@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.load.figures import Figures
 from benchmarks.load.machine import describe_commit, describe_machine
@@ -18,6 +18,8 @@ from benchmarks.load.rows import Row
 from benchmarks.load.scenarios import Bench, Scenario, Settings, Unable, warming
 from benchmarks.load.server import Abilities, Server
 from benchmarks.load.words import SHOWN, name_figure, name_setting, show
+
+T = TypeVar("T")
 
 IDLE_PERCENT = 5.0
 """An idle server that takes more of one core than this disturbs the other's measurement."""
@@ -172,7 +174,7 @@ class Comparison:
         )
 
 
-def order(contenders: Sequence[Contender], number: int) -> list[Contender]:
+def order(contenders: Sequence[T], number: int) -> list[T]:
     """The order of a round: forwards, backwards, forwards, …."""
     return list(contenders) if number % 2 == 0 else list(reversed(contenders))
 

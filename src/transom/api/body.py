@@ -58,8 +58,11 @@ class AskRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `asked`."""
-        assert self.body_field is not None  # noqa: S101  # what is asked comes in a body
-        return asked(self.endpoint, self.body_field.field_info.annotation)
+        field = self.body_field
+        model = None if field is None else field.field_info.annotation
+        assert isinstance(model, type)  # noqa: S101  # what is asked comes in a body
+        assert issubclass(model, BaseModel)  # noqa: S101
+        return asked(self.endpoint, model)
 
 
 def asked(endpoint: Asked, model: type[BaseModel]) -> Callable[[Request], Coroutine[Any, Any, Response]]:

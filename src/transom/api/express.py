@@ -35,7 +35,7 @@ class Express:
             for router in routers
             for route in router.routes
             if isinstance(route, AskRoute)
-            for method in route.methods
+            for method in route.methods or ()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from transom.cli.admin import admin
 from transom.cli.output import exit_on_error, out, write_rows
 from transom.config import Settings
 
@@ -17,7 +16,11 @@ if TYPE_CHECKING:
     from transom.storage.master_keys import MasterKeySource
 
 vault = typer.Typer(help="The keys under which prompts and answers are sealed.", no_args_is_help=True)
-admin.add_typer(vault, name="vault")
+
+
+def register(admin: typer.Typer) -> None:
+    """Add the commands about the vault."""
+    admin.add_typer(vault, name="vault")
 
 
 @vault.command("status")

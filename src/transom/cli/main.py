@@ -22,9 +22,11 @@ top.register(app)
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
     from transom.cli import admin_vault, operator
+    from transom.cli.admin import admin
 
     operator.register(app)
-    app.add_typer(admin_vault.admin, name="admin")
+    admin_vault.register(admin)
+    app.add_typer(admin, name="admin")
 
 
 @app.command()

@@ -100,14 +100,14 @@ class Database:
 
     async def _submit(self, fn: Together[Any, Any], item: object) -> Any:  # noqa: ANN401
         loop = asyncio.get_running_loop()
-        job = Job(fn, item, loop.create_future())
+        done = loop.create_future()
         if loop not in self._outboxes:
             # All that one turn of the loop writes goes to the writer at once: it would wake for the first
             # of them, and pay a commit for that alone.
             self._outboxes[loop] = []
             loop.call_soon(self._send, loop)
-        self._outboxes[loop].append(job)
-        return await job.done
+        self._outboxes[loop].append(Job(fn, item, done))
+        return await done
 
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._outboxes.pop(loop)
