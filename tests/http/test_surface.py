@@ -252,6 +252,7 @@ def test_the_description_names_every_path_once(description):
         "DELETE /v1/account/passkeys/{id}",
         "GET /v1/account/identities",
         "DELETE /v1/account/identities/{id}",
+        "GET /v1/usage",
         *PUBLIC,
         *PROGRAMME,
         "POST /v1/projects",

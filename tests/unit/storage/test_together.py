@@ -102,17 +102,16 @@ async def test_a_result_for_each_or_none_is_right(database, held):
 
 
 async def test_a_failing_commit_fails_all_of_them(database, held):
-    def fail(_connection):
-        raise OSError("the disk is gone")
+    commits = []
+
+    def fail_the_second(_connection):
+        # The first is that of the write which holds the others up.
+        commits.append(None)
+        if len(commits) == 2:
+            raise OSError("the disk is gone")
 
     adder = Adder("bad")
-    # The holding write has begun its own transaction; the next commit but one is theirs.
-    event.listen(
-        database._writing,
-        "commit",
-        lambda _c: event.listen(database._writing, "commit", fail, once=True),
-        once=True,
-    )
+    event.listen(database._writing, "commit", fail_the_second)
     writes = (database.write_together(adder.add, line) for line in ("a", "bad", "b"))
     first, bad, last = await together(database, held, *writes)
     assert isinstance(first, StorageError)
