@@ -33,13 +33,10 @@ programme = typer.Typer(help="What is offered, and to whom.", no_args_is_help=Tr
 
 
 def register(admin: typer.Typer) -> None:
-    """Add the commands of this module to `admin`."""
+    """Add the commands of this module to `transom admin`."""
+    for command in (queue, review, decide, end_grant, stats):
+        admin.command()(command)
     admin.add_typer(programme, name="programme")
-    admin.command("queue")(queue)
-    admin.command("review")(review)
-    admin.command("decide")(decide)
-    admin.command("end-grant")(end_grant)
-    admin.command("stats")(stats)
 
 
 @exit_on_error
@@ -103,18 +100,7 @@ def decide(  # one for each option
         raise InvalidRequest("Scopes, models, quotas and days are for approvals.")
     if decision != "ask-changes":
         fields["met"] = _criteria(view.tier, met)
-    bodies: dict[str, Callable[[], Any]] = {
-        "approve": lambda: checked(Approval, fields | narrower),
-        "decline": lambda: checked(Refusal, fields),
-        "ask-changes": lambda: checked(ReasonedAct, fields),
-    }
-    body = bodies[decision]()
-    steps: dict[str, Callable[..., Any]] = {
-        "approve": deciding.approve,
-        "decline": deciding.decline,
-        "ask-changes": deciding.ask_changes,
-    }
-    step = steps[decision]
+    body = checked(_BODIES[decision], fields)
     if view.state == "submitted":
         taken = _do(deciding.start_review, application_id=application_id, body=Act(version=view.version))
         body = body.model_copy(update={"version": taken.version})
