@@ -37,7 +37,14 @@ class Lobby:
     async def project(self, who: str = "ada", **fields: Any) -> str:
         reply = await self.ask(who, "POST", "/v1/projects", json={"name": "Lenses"} | fields)
         assert reply.status_code == 201, reply.text
-        return reply.json()["id"]
+        project = reply.json()["id"]
+        # The tier that is granted at once.
+        asked = {"project": project, "tier": "open", "purpose": "Is there a light?"}
+        draft = (await self.ask(who, "POST", "/v1/applications", json=asked)).json()
+        act = {"version": draft["version"]}
+        granted = await self.ask(who, "POST", f"/v1/applications/{draft['id']}/submit", json=act)
+        assert granted.json()["grant"], granted.text
+        return project
 
     async def key(self, project: str, who: str = "ada", **fields: Any) -> dict[str, Any]:
         reply = await self.ask(who, "POST", "/v1/keys", json={"project": project} | fields)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import insert
 
+from transom.access import embargo
 from transom.access.persons import PersonCaller
 from transom.errors import Unauthenticated
 from transom.storage.database import Database
@@ -36,6 +37,7 @@ def add_project(database: Database, *, project_id: str = PROJECT, owner: str = "
     def write(connection) -> None:
         row = {"id": project_id, "name": "A project", "created": now, "last_sequence": 0}
         connection.execute(insert(projects).values(row))
+        embargo.choose(connection, project_id, 0, by=owner, now=now)
         for person, role in ((owner, "owner"), ("per_ben", "member")):
             row = {"project_id": project_id, "person_id": person, "role": role, "joined": now}
             connection.execute(insert(members).values(row))

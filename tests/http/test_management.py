@@ -14,6 +14,7 @@ from transom.services import suspensions, terms
 
 pytestmark = pytest.mark.anyio
 
+SCOPES = ["model:sample", "records:read"]
 NOBODY = "prj_" + "0" * 22
 DOORS = [
     ("POST", "/v1/projects", {"name": "Lenses"}),
@@ -104,7 +105,7 @@ async def test_a_wrong_field_is_named(lobby, path, body, param):
 
 async def test_from_a_project_to_an_answer(lobby):
     project = await lobby.project(embargo_months=3)
-    key = await lobby.key(project, name="notebook", scopes=["model:sample"], quotas={"tokens_per_day": 9})
+    key = await lobby.key(project, name="notebook", scopes=SCOPES, quotas={"tokens_per_day": 9})
     assert key["key"].startswith(f"tr_{key['id']}_")
     assert (key["project_id"], key["person_id"]) == (project, ADA.person_id)
     answer = await lobby.complete(key["key"])
@@ -116,7 +117,7 @@ async def test_from_a_project_to_an_answer(lobby):
     assert shown.json()["project"] == project
     (listed,) = (await lobby.ask("ada", "GET", "/v1/keys")).json()["data"]
     assert listed.keys() == key.keys() - {"key"}
-    assert (listed["scopes"], listed["quotas"]) == (["model:sample"], {"tokens_per_day": 9})
+    assert (listed["scopes"], listed["quotas"]) == (SCOPES, {"tokens_per_day": 9})
 
 
 async def test_a_key_is_in_no_cache(lobby):
@@ -267,7 +268,14 @@ async def test_the_trail_is_read_in_pages(lobby):
     first = (await lobby.ask("ada", "GET", "/v1/trail?limit=3")).json()
     assert [each["action"] for each in first["data"]] == ["key.create"] * 3
     second = (await lobby.ask("ada", "GET", f"/v1/trail?limit=3&before={first['before']}")).json()
-    assert ([each["action"] for each in second["data"]], second["before"]) == (["project.create"], None)
+    assert [each["action"] for each in second["data"]] == [
+        "application.approve",
+        "grant.create",
+        "application.submit",
+    ]
+    third = (await lobby.ask("ada", "GET", f"/v1/trail?before={second['before']}")).json()
+    assert (third["data"][-1]["action"], third["before"]) == ("project.create", None)
+    assert third["data"][0]["number"] < second["data"][-1]["number"]
     assert (await lobby.ask("eve", "GET", "/v1/trail")).json() == {"data": [], "before": None}
 
 

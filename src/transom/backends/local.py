@@ -95,7 +95,6 @@ class LocalBackend:
         self._name = name
         self._created = int(root.stat().st_mtime)
         self._tokenizer = LocalTokenizer(root)
-        self.hidden_size = self._tokenizer.hidden_size
         self._options = replace(options, eos_token_ids=tuple(sorted(self._tokenizer.eos_token_ids)))
         self._load_seconds = limits.load_seconds
         self._start_engine = start_engine
@@ -121,6 +120,11 @@ class LocalBackend:
     def tokenizer(self) -> LocalTokenizer:
         """The tokenizer of this deployment."""
         return self._tokenizer
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden rows."""
+        return self._tokenizer.hidden_size
 
     @property
     def ready(self) -> bool:

@@ -107,7 +107,8 @@ def status(database: Database, source: MasterKeySource) -> VaultStatus:
 
     def read(connection: Connection) -> VaultStatus:
         used = select(key.master_version, func.count()).where(key.wrapped.is_not(None))
-        counts: dict[int, int] = dict(connection.execute(used.group_by(key.master_version)).tuples().all())
+        grouped = connection.execute(used.group_by(key.master_version)).all()
+        counts: dict[int, int] = {version: count for version, count in grouped}  # noqa: C416  # rows, not pairs
         gone, seals = connection.execute(
             select(func.count(key.destroyed), func.coalesce(func.sum(key.seals), 0))
         ).one()

@@ -121,7 +121,7 @@ def test_who_is_slowed_down_is_not_forgotten_first():
 def test_no_address_stands_in_the_database(machine):
     machine.take((PACE, "ada@example.org"))
     (row,) = machine.connection.execute(select(sign_in_paces)).all()
-    assert "ada" not in str(row)
+    assert "ada@" not in str(row)
     assert len(row.name) == 64
 
 

@@ -99,7 +99,7 @@ async def test_the_first_record_of_a_project_and_the_next_are_sealed_by_one_key(
     query = select(data_keys.c.project_id, data_keys.c.version, data_keys.c.seals)
     assert await database.read(lambda connection: connection.execute(query).all()) == [("local", 1, 3)]
     for record in stored:
-        assert await store.get(record.id) == record
+        assert await store.get(record.id, record.project_id) == record
 
 
 async def test_a_record_of_an_unknown_project_makes_no_key(store, database):
@@ -120,7 +120,7 @@ async def test_openings_that_were_swapped_between_records_do_not_open(store, dat
     await database.write(swap)
     for record in (one, two):
         with pytest.raises(StorageError, match=record.id):
-            await store.get(record.id)
+            await store.get(record.id, record.project_id)
     assert len((await store.page("local")).data) == 2
 
 
@@ -130,8 +130,8 @@ async def test_what_became_of_a_data_key_is_noticed_by_a_server_that_remembers_i
     beside = Vault(KeysInMemory(vault._source.keys))
     await database.write(lambda connection: beside.destroy(connection, "local"))
     after = await store.append(private())
-    assert (await store.get(before.id)).openings is None
-    assert await store.get(after.id) == after
+    assert (await store.get(before.id, before.project_id)).openings is None
+    assert await store.get(after.id, after.project_id) == after
 
 
 async def test_shredding_makes_all_of_a_projects_openings_unreadable_and_keeps_its_statements(
@@ -140,10 +140,10 @@ async def test_shredding_makes_all_of_a_projects_openings_unreadable_and_keeps_i
     mine, theirs = await store.append(private()), await store.append(private("other"))
     wrapped = (await database.read(lambda c: c.execute(select(data_keys.c.wrapped)).scalars().all()))[0]
     assert await store.shred("local") == 1
-    shredded = await store.get(mine.id)
+    shredded = await store.get(mine.id, mine.project_id)
     assert (shredded.openings, shredded.statement) == (None, mine.statement)
     assert shredded.view().openings is None
-    assert (await store.get(theirs.id)).openings == theirs.openings
+    assert (await store.get(theirs.id, theirs.project_id)).openings == theirs.openings
     assert [path.name for path in tmp_path.glob("transom.db*") if wrapped in path.read_bytes()] == []
     assert (await store.append(private())).sequence == 2
     assert await store.shred("nowhere") == 0
@@ -152,7 +152,7 @@ async def test_shredding_makes_all_of_a_projects_openings_unreadable_and_keeps_i
 async def test_records_from_before_the_vault_are_read_as_they_are(store, database):
     made = await store_unsealed(database, store, 2)
     for record in made:
-        found = await store.get(record.id)
+        found = await store.get(record.id, record.project_id)
         assert found == record
         assert verify_openings(json.loads(found.statement), json.loads(found.openings)) == []
     assert await database.read(count_unsealed) == 2
@@ -168,7 +168,7 @@ async def test_records_from_before_the_vault_are_sealed_by_command_and_leave_no_
     assert found_in(tmp_path, PROMPT, ANSWER, STOP) == []
     assert await database.read(count_unsealed) == 0
     for record in made:
-        assert await store.get(record.id) == record
+        assert await store.get(record.id, record.project_id) == record
     assert await asyncio.to_thread(seal_earlier, database, vault) == 0
 
 
@@ -190,7 +190,7 @@ async def test_sealing_that_is_interrupted_is_finished_by_the_next(store, databa
     assert await database.read(count_unsealed) == 3
     assert await asyncio.to_thread(seal_earlier, database, vault) == 3
     for record in made:
-        assert await store.get(record.id) == record
+        assert await store.get(record.id, record.project_id) == record
 
 
 async def test_a_record_that_cannot_be_stored_hurts_none_that_it_meets(store):
@@ -201,7 +201,7 @@ async def test_a_record_that_cannot_be_stored_hurts_none_that_it_meets(store):
     assert [isinstance(each, Exception) for each in outcomes] == [False, True, True, False, False]
     for outcome in outcomes:
         if not isinstance(outcome, Exception):
-            assert await store.get(outcome.id) == outcome
+            assert await store.get(outcome.id, outcome.project_id) == outcome
 
 
 async def test_a_database_that_lies_about_the_project_of_a_record_does_not_open_it(store, database):
@@ -238,7 +238,7 @@ async def test_an_earlier_database_gets_the_table_of_keys_and_keeps_its_records(
     module.migrate(database)
     vault = make_vault()
     store = RecordStore(database, vault)
-    assert (await store.get("rec_" + "0" * 26)).openings == b'{"a": 1}'
+    assert (await store.get("rec_" + "0" * 26, "local")).openings == b'{"a": 1}'
     assert await asyncio.to_thread(seal_earlier, database, vault) == 1
-    assert (await store.get("rec_" + "0" * 26)).openings == b'{"a": 1}'
+    assert (await store.get("rec_" + "0" * 26, "local")).openings == b'{"a": 1}'
     database.close()

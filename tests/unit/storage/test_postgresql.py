@@ -1,6 +1,7 @@
 """The contract of `Database` on PostgreSQL, where it is kept by other means than on SQLite."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -65,7 +66,9 @@ def test_a_connection_that_is_lost_in_a_write_fails_it_and_the_next_write_has_a_
     gate = threading.Event()
     with ThreadPoolExecutor(4) as pool:
         pool.submit(database.write_sync, lambda _connection: gate.wait(10))
-        batch = [database._writer.submit(write) for write in (add("before"), cut, add("after"))]
+        batch = [pool.submit(database.write_sync, write) for write in (add("before"), cut, add("after"))]
+        while len(database._writer._queue) < len(batch):
+            time.sleep(0.01)
         gate.set()
         assert [type(each.exception()) for each in batch] == [StorageError] * 3
     database.write_sync(add("kept"))

@@ -27,7 +27,9 @@ def test_a_limit_that_makes_no_sense_is_refused(account, budget, limit, message)
 
 @given(key=IDS, person=IDS, project=IDS, tier=NAMES, model=NAMES)
 def test_every_account_leads_back_to_the_columns_that_name_it(key, person, project, tier, model):
-    charged = Charged(key_id=key, person_id=person, project_id=project, tier=tier, model=model)
+    charged = Charged(
+        key_id=key, person_id=person, project_id=project, grant_id=project, tier=tier, model=model
+    )
     accounts = charged.accounts()
     assert [kind_of(account) for account in accounts] == list(KINDS)
     for account in accounts:
