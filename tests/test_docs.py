@@ -72,7 +72,7 @@ def test_a_setting_is_documented(name):
 def codes_in_the_source() -> set[str]:
     """Literal values of anything called `code` in a call, an assignment or a dictionary of statuses."""
     found = set()
-    for path in generate.SOURCE.rglob("*.py"):
+    for path in sources.SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = isinstance(node, ast.keyword) and node.arg == "code"
             if named or (isinstance(node, ast.Assign) and "code" in _names(*node.targets)):
@@ -259,7 +259,7 @@ def answer(*, failed: bool = False) -> Answer:
 
 
 def test_every_reason_of_a_replay_is_explained():
-    source = (generate.SOURCE / "services" / "replay.py").read_text(encoding="utf-8")
+    source = (sources.SOURCE / "services" / "replay.py").read_text(encoding="utf-8")
     reasons = set(re.findall(r'Finding\("[A-Z]+", f?"([A-Z]+(?: LOGPROBS| at)?)', source))
     assert reasons > {"DIGEST", "RENDER", "TOKEN at", "TOP LOGPROBS"}
     text = RECORDS.read_text(encoding="utf-8")
