@@ -79,7 +79,7 @@ class Cluster:
                 [self.bin / "postgres", "-D", self.folder / "data", *arguments],
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_the_tests,
+                preexec_fn=_die_with_the_tests,  # noqa: PLW1509 - it calls one function of the C library
                 **_unprivileged(),
             )
         self._wait()

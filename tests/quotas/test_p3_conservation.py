@@ -10,7 +10,7 @@ from sqlalchemy import event, insert, text, update
 from tests.quotas.gateway import EVERYBODY, NOON, limits
 from transom.access.quotas import Amounts, Charged, Limit, reconcile
 from transom.access.quotas.accounts import Cell
-from transom.access.quotas.budgets import BUDGETS, DAY_US, MINUTE_US, microseconds
+from transom.access.quotas.budgets import BUDGETS, DAY_US, microseconds
 from transom.errors import QuotaExceeded, StorageError
 from transom.storage.tables import quota_counters
 
@@ -155,15 +155,10 @@ FILL = text(
 def fill(connection):
     """A ledger, and counters for much of it that all say nothing; how many of them."""
     connection.execute(FILL, {"start": microseconds(NOON)})
+    start = microseconds(NOON)
     windows = {
-        budget: range(
-            BUDGETS[budget].window_start(microseconds(NOON)), microseconds(NOON) + 2 * DAY_US, period
-        )
-        for budget, period in (
-            ("requests_per_minute", MINUTE_US),
-            ("tokens_per_minute", MINUTE_US),
-            ("tokens_per_day", DAY_US),
-        )
+        name: range(BUDGETS[name].window_start(start), start + 2 * DAY_US, BUDGETS[name].period_us)
+        for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
     }
     cells = [
         *(("project:prj_1", "requests_per_minute", minute) for minute in windows["requests_per_minute"]),

@@ -118,7 +118,7 @@ def _attempt(connection: Connection, write: Write[Any]) -> object:
     try:
         value = write(connection)
         savepoint.commit()
-    except Exception as error:  # noqa: BLE001 - it belongs to the caller, and is given to them
+    except Exception as error:
         # After a full disk SQLite has rolled back the whole transaction, savepoints and all. Then this
         # raises, and the batch fails: its other writes are gone too.
         savepoint.rollback()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
     bindparam,
@@ -63,7 +64,7 @@ class DayUsage:
 
 
 # Moments go in as their microseconds.
-_ROW = {
+_ROW: dict[str, BindParameter[Any]] = {
     column.name: bindparam(column.name, type_=BigInteger if isinstance(column.type, UtcTime) else column.type)
     for column in quota_ledger.c
 }

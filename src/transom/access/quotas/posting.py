@@ -7,8 +7,18 @@ limits: the accounts stand in fixed places, and which of their budgets hold some
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, literal_column, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    case,
+    literal_column,
+    update,
+)
 
 from transom.access.quotas.accounts import KINDS, Cell
 from transom.access.quotas.budgets import RESOURCES, SPENDING, Amounts, windows_of
@@ -19,9 +29,11 @@ from transom.storage.tables import quota_counters, quota_leases
 _C, _L = quota_counters.c, quota_leases.c
 
 _BIT = {budget.name: 1 << index for index, budget in enumerate(SPENDING)}
-_ACCOUNTS = [bindparam(f"account_{place}") for place in range(len(KINDS))]
+_ACCOUNTS: list[BindParameter[Any]] = [bindparam(f"account_{place}") for place in range(len(KINDS))]
 _MASKS = [bindparam(f"mask_{place}", type_=Integer) for place in range(len(KINDS))]
-_WINDOWS = [bindparam(f"window_{place}") for place in range(len({budget.period_us for budget in SPENDING}))]
+_WINDOWS: list[BindParameter[Any]] = [
+    bindparam(f"window_{place}") for place in range(len({budget.period_us for budget in SPENDING}))
+]
 _NOBODY = ""
 
 
@@ -31,7 +43,9 @@ def _text(name: str) -> ColumnElement[str]:
 
 
 def _charge(budget: ColumnElement[str]) -> ColumnElement[int]:
-    amounts = [(budget == _text(each.name), bindparam(f"of_{each.resource}")) for each in SPENDING]
+    amounts: list[tuple[ColumnElement[bool], BindParameter[Any]]] = [
+        (budget == _text(each.name), bindparam(f"of_{each.resource}")) for each in SPENDING
+    ]
     return case(*amounts, else_=literal_column("0"))
 
 

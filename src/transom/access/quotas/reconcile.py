@@ -151,7 +151,7 @@ def _correct(connection: Connection, sums: _Sums) -> None:
 
     def to(value: ColumnElement[int]) -> dict[str, ColumnElement[int]]:
         most = case((value + other > _C.ceiling, value + other), else_=_C.ceiling)
-        return {sums.counter.name: value, "ceiling": most}  # type: ignore[attr-defined]
+        return {sums.counter.name: value, "ceiling": most}
 
     nothing = literal_column("0", BigInteger)
     summed = exists().where(sums.same)
