@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -20,6 +21,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 PATIENCE = 30.0
+_PR_SET_PDEATHSIG = 1
 _DURABLE_ENOUGH = {
     # The tests kill gateways and cut connections; they do not pull the plug.
     "fsync": "off",
@@ -77,6 +79,7 @@ class Cluster:
                 [self.bin / "postgres", "-D", self.folder / "data", *arguments],
                 stdout=log,
                 stderr=log,
+                preexec_fn=_die_with_the_tests,  # noqa: PLW1509 - it calls one function of the C library
                 **_unprivileged(),
             )
         self._wait()
@@ -130,6 +133,11 @@ def _unprivileged() -> dict[str, object]:
         return {}
     account = pwd.getpwnam("postgres")
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+def _die_with_the_tests() -> None:
+    """Linux sends this to the child when its parent is gone, however it went."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 import typer
 
-from scripts import generate
+from scripts import generate, sources
 from tests.documents import ROOT, anchors, blocks, links, pages
 from transom.cli.main import app as command_line
 from transom.config import Settings

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 
-from transom.access import clockwork, outbox, programme, providers
+from transom.access import clockwork, export, members, outbox, programme, providers
 from transom.access.callers import KeyStore
 from transom.access.desk import Desk
 from transom.access.entitlements import Entitlements, granted_scopes
@@ -188,7 +188,10 @@ def entrance_maker(
     )
 
     def make(database: Database) -> Entrance:
-        return Entrance(database, PepperFile(settings.peppers), origin, mailer, known, clock=clock)
+        entrance = Entrance(database, PepperFile(settings.peppers), origin, mailer, known, clock=clock)
+        entrance.own_data.on_export("projects", export.person)
+        entrance.own_data.on_delete(members.farewell)
+        return entrance
 
     return make
 

@@ -59,7 +59,7 @@ async def test_one_sequence_that_fails_ends_its_mates(own_door):
 async def test_a_record_that_cannot_be_kept_is_no_answer(own_door, monkeypatch):
     from transom.errors import StorageError
 
-    async def append(answer):
+    async def append(answer, beside=None):
         raise StorageError("The disk is full.")
 
     monkeypatch.setattr(own_door.house.records, "append", append)

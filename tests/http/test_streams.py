@@ -67,7 +67,7 @@ async def test_an_engine_that_is_not_there_is_an_error_event_and_a_failed_record
 
 @PATHS
 async def test_a_record_that_cannot_be_kept_means_no_ending(own_door, path, monkeypatch):
-    async def append(answer):
+    async def append(answer, beside=None):
         raise StorageError("The disk is full.")
 
     monkeypatch.setattr(own_door.house.records, "append", append)
@@ -83,10 +83,10 @@ async def test_an_ending_is_sent_only_once_the_record_is_in_the_database(own_doo
     history = []
     keep = own_door.house.records.append
 
-    async def append(answer):
+    async def append(answer, beside=None):
         await asyncio.sleep(0.05)
         history.append("asked to keep")
-        record = await keep(answer)
+        record = await keep(answer, beside)
         history.append("on disk")
         return record
 

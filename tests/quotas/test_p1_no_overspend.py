@@ -56,7 +56,7 @@ def no_overspend(bench, seconds):
 
 
 def test_256_requests_from_four_processes_against_a_limit_for_100(bench):
-    done = no_overspend(bench, seconds=8)
+    done = no_overspend(bench, seconds=4)
     # And they get all of it: what one gateway leaves, another finds.
     assert sum(report["settled"] for report in done) == 100
     assert sum(report["unavailable"] for report in done) == 0
@@ -108,7 +108,7 @@ def test_the_schema_itself_refuses_more_than_the_ceiling(bench):
 def test_a_rush_does_not_take_long(embedded):
     began = time.monotonic()
     [limit] = limits(project__tokens_total=10_000)
-    done, _ = rush(embedded, limit, seconds=8)
+    done, _ = rush(embedded, limit, seconds=4)
     assert sum(report["settled"] for report in done) == 256
     assert sum(report["refused"] for report in done) == 0
     assert time.monotonic() - began < 60

@@ -3,16 +3,16 @@
 import random
 import time
 from contextlib import suppress
-from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, insert, update
+from sqlalchemy import event, insert, text, update
 
 from tests.quotas.gateway import EVERYBODY, NOON, limits
 from transom.access.quotas import Amounts, Charged, Limit, reconcile
-from transom.access.quotas.budgets import BUDGETS, microseconds
+from transom.access.quotas.accounts import Cell
+from transom.access.quotas.budgets import BUDGETS, DAY_US, microseconds
 from transom.errors import QuotaExceeded, StorageError
-from transom.storage.tables import quota_counters, quota_ledger
+from transom.storage.tables import quota_counters
 
 pytestmark = pytest.mark.anyio
 
@@ -57,9 +57,9 @@ def equal(bench):
     assert bench.database.read_sync(reconcile.check) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_they_are_equal_after_every_step_of_any_history(bench, seed):
-    await history(bench, random.Random(seed), 40, at_each_step=lambda: equal(bench))
+    await history(bench, random.Random(seed), 25, at_each_step=lambda: equal(bench))
 
 
 async def test_dropping_the_counters_at_any_moment_changes_nothing(embedded):
@@ -70,7 +70,7 @@ async def test_dropping_the_counters_at_any_moment_changes_nothing(embedded):
             embedded.database.write_sync(reconcile.drop)
         equal(embedded)
 
-    gateways, running, made = await history(embedded, chance, 80, at_each_step=drop)
+    gateways, running, made = await history(embedded, chance, 40, at_each_step=drop)
     before = await gateways[0].standing(sorted(made, key=str))
     embedded.database.write_sync(reconcile.drop)
     assert await gateways[0].standing(sorted(made, key=str)) == before
@@ -133,52 +133,58 @@ async def test_two_writes_for_one_request_leave_them_unequal(naive):
         await conserved_when_a_write_fails(naive)
 
 
+FILL = text(
+    """
+    WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
+    INSERT INTO quota_ledger (request_id, key_id, person_id, project_id, tier, model, reserved, closed,
+                              outcome, short, requests, tokens, engine_us, internals_bytes, released_rank)
+    SELECT 'r' || i,
+           CASE i % 3 WHEN 0 THEN 'k1' WHEN 1 THEN 'k2' END,
+           CASE i % 5 WHEN 0 THEN 'per_1' WHEN 3 THEN 'per_2' END,
+           CASE i % 2 WHEN 0 THEN 'prj_1' ELSE 'prj_2' END,
+           CASE i % 7 WHEN 0 THEN NULL ELSE 'open' END,
+           CASE i % 4 WHEN 0 THEN 'tiny' ELSE 'org/big:8b' END,
+           :start + CAST(1728000 AS BIGINT) * i, :start + CAST(1728000 AS BIGINT) * i + 900000,
+           'settled', FALSE, 1, i % 100, 900000, 64, i % 2
+    FROM n
+    """
+)
+"""100,000 requests in two days."""
+
+
 def fill(connection):
-    """A ledger of 100,000 requests in two days, and the counters that some of them have."""
-    chance = random.Random(1)
-    rows = [
-        {
-            "request_id": f"r{index}",
-            **anybody(chance).columns(),
-            "reserved": NOON + timedelta(milliseconds=1728 * index),
-            "closed": NOON + timedelta(milliseconds=1728 * index + 900),
-            "outcome": "settled",
-            "short": False,
-            **AMOUNTS.by_resource(),
-        }
-        for index in range(100_000)
-    ]
-    connection.execute(insert(quota_ledger), rows)
-    minutes = sorted({microseconds(row["reserved"]) // 60_000_000 * 60_000_000 for row in rows})
+    """A ledger, and counters for much of it that all say nothing; how many of them."""
+    connection.execute(FILL, {"start": microseconds(NOON)})
+    start = microseconds(NOON)
+    windows = {
+        name: range(BUDGETS[name].window_start(start), start + 2 * DAY_US, BUDGETS[name].period_us)
+        for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
+    }
     cells = [
-        *(("project:prj_1", "requests_per_minute", minute) for minute in minutes),
-        *(("model:org/big:8b", "tokens_per_minute", minute) for minute in minutes),
+        *(("project:prj_1", "requests_per_minute", minute) for minute in windows["requests_per_minute"]),
+        *(("model:org/big:8b", "tokens_per_minute", minute) for minute in windows["tokens_per_minute"]),
+        *(("key:k1", "tokens_per_day", day) for day in windows["tokens_per_day"]),
         *(
-            ("key:k1", "tokens_per_day", day)
-            for day in sorted({minute // 86_400_000_000 for minute in minutes})
+            (f"person:per_{n}", budget, 0)
+            for n in (1, 2)
+            for budget in ("tokens_total", "requests_in_flight")
         ),
-        *((f"person:per_{n}", budget, 0) for n in (1, 2) for budget in ("tokens_total", "released_rank")),
         ("project_model:prj_2:org/big:8b", "released_rank", 0),
         ("tier:open", "engine_seconds", 0),
     ]
-    connection.execute(
-        insert(quota_counters),
-        [
-            {"account": a, "budget": b, "window_start": w * (86_400_000_000 if "day" in b else 1)}
-            | {"used": 0, "held": 0, "ceiling": 0}
-            for a, b, w in cells
-        ],
-    )
-    return len(cells)
+    zeros = {"used": 0, "held": 0, "ceiling": 0}
+    connection.execute(insert(quota_counters), [{**Cell(*cell)._asdict(), **zeros} for cell in cells])
+    return len(cells) - 2  # requests in flight are right
 
 
 def test_100_000_requests_are_reconciled_in_seconds(bench):
-    cells = bench.database.write_sync(fill)
-    began = time.process_time(), time.monotonic()
-    assert len(bench.database.read_sync(reconcile.check)) == cells
-    assert bench.database.write_sync(reconcile.rebuild) == cells
+    wrong = bench.database.write_sync(fill)
+    began = time.monotonic()
+    assert len(bench.database.read_sync(reconcile.check)) == wrong
+    assert bench.database.write_sync(reconcile.rebuild) == wrong
     assert bench.database.read_sync(reconcile.check) == []
-    assert time.monotonic() - began[1] < 30
-    assert bench.count(Limit("tier:open", "engine_seconds", 1)).used == sum(
-        row.engine_us for row in bench.ledger() if row.tier == "open"
+    assert time.monotonic() - began < 30
+    assert bench.count(Limit("tier:open", "engine_seconds", 1)).used == 85_714 * 900_000
+    assert bench.count(Limit("person:per_2", "tokens_total", 1)).used == sum(
+        i % 100 for i in range(3, 100_000, 5)
     )

@@ -44,7 +44,7 @@ async def rush(quotas, orders):
                 return
             if time.monotonic() > end:
                 return
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     await asyncio.gather(*(one(index) for index in range(orders["count"])))
     return done
@@ -78,9 +78,8 @@ async def storm(quotas, orders):
             model=f"m{chance.randrange(2)}",
         )
         limits = [
-            Limit(account, budget, chance.choice((6, 40, 400)))
-            for account in charged.accounts()
-            for budget in chance.sample(("requests_in_flight", "tokens_total", "tokens_per_day"), 2)
+            Limit(account, chance.choice(("requests_in_flight", "tokens_total")), chance.choice((40, 9000)))
+            for account in chance.sample(charged.accounts(), 3)
         ]
         chance.shuffle(limits)
         writes += 1

@@ -54,6 +54,11 @@ class Caller:
         """Whether no key was sent."""
         return self.key_id is None
 
+    @property
+    def is_operators(self) -> bool:
+        """Whether the key is one of the operator's own, made on the server's machine: it has no limits."""
+        return self.key_id is not None and self.person_id is None
+
     def require_open(self) -> None:
         """Pass who may ask for something new; reading what was asked before needs less.
 

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from transom.access.callers import CACHE_SECONDS, Caller
 from transom.access.grants import Grant, grant_for, limits_for
-from transom.access.projects import LOCAL
 from transom.access.quotas import Charged, Limit
 from transom.errors import Forbidden, MissingScope
 from transom.schema.budgets import Quotas
@@ -99,7 +98,7 @@ class Entitlement:
                 yield Limit(account, given.budget, given.limit)
 
     def _rank(self, model: str, hidden_size: int) -> Iterator[Limit]:
-        if self._is_operator:
+        if self.caller.is_operators:
             return
         quotas = Quotas() if self.grant is None else self.grant.quotas
         most = hidden_size - 1 if quotas.released_rank is None else quotas.released_rank
@@ -107,10 +106,6 @@ class Entitlement:
         if self.caller.person_id is not None:
             most = max(most, hidden_size - 1)
             yield Limit(f"person_model:{self.caller.person_id}:{model}", "released_rank", most)
-
-    @property
-    def _is_operator(self) -> bool:
-        return self.caller.project_id == LOCAL
 
     @property
     def _tier(self) -> str | None:
@@ -160,7 +155,7 @@ class Entitlements:
 
     async def of(self, caller: Caller) -> Entitlement:
         """What a caller may do now."""
-        if caller.project_id == LOCAL:
+        if caller.is_operators:
             return self._entitlement(caller, ALL_SCOPES, None)
         if caller.anonymous:
             return self._entitlement(caller, frozenset(self._programme.anonymous.scopes), None)

@@ -1,7 +1,7 @@
 """The contract of `Database` on PostgreSQL, where it is kept by other means than on SQLite."""
 
+import asyncio
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -63,14 +63,19 @@ def test_a_connection_that_is_lost_in_a_write_fails_it_and_the_next_write_has_a_
             pool.submit(other.read_sync, lambda c: run(c, f"SELECT pg_terminate_backend({pid})")).result()
         run(connection, "SELECT 1")
 
-    gate = threading.Event()
-    with ThreadPoolExecutor(4) as pool:
-        pool.submit(database.write_sync, lambda _connection: gate.wait(10))
-        batch = [pool.submit(database.write_sync, write) for write in (add("before"), cut, add("after"))]
-        while len(database._writer._queue) < len(batch):
-            time.sleep(0.01)
+    async def batch():
+        """Writes that queue up behind one that waits share its successor's commit."""
+        gate = threading.Event()
+        first = asyncio.create_task(database.write(lambda _connection: gate.wait(10) and None))
+        await asyncio.sleep(0.1)
+        writes = [asyncio.create_task(database.write(write)) for write in (add("before"), cut, add("after"))]
+        await asyncio.sleep(0.1)
         gate.set()
-        assert [type(each.exception()) for each in batch] == [StorageError] * 3
+        return await asyncio.gather(first, *writes, return_exceptions=True)
+
+    first, *lost = asyncio.run(batch())
+    assert first is None
+    assert [type(each) for each in lost] == [StorageError] * 3
     database.write_sync(add("kept"))
     assert database.read_sync(lines) == ["kept"]
     other.close()

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Subquery,
     Text,
+    bindparam,
     case,
     cast,
     delete,
@@ -60,10 +61,37 @@ def rebuild(connection: Connection) -> int:
 
     Raises ceilings where it must: what was used was used.
     """
-    wrong = len(check(connection)) + _add_missing(connection)
-    for sums in (*_used_sums(connection), _held_sums()):
-        _correct(connection, sums)
-    return wrong
+    _add_missing(connection)
+    differences = check(connection)
+    if differences:
+        connection.execute(_CORRECT, [_correction(difference) for difference in differences])
+    return len(differences)
+
+
+_USED, _HELD = bindparam("true_used", type_=BigInteger), bindparam("true_held", type_=BigInteger)
+_CORRECT = (
+    update(quota_counters)
+    .where(
+        _C.account == bindparam("in_account"),
+        _C.budget == bindparam("in_budget"),
+        _C.window_start == bindparam("in_window"),
+    )
+    .values(
+        used=_USED,
+        held=_HELD,
+        ceiling=case((_C.ceiling < _USED + _HELD, _USED + _HELD), else_=_C.ceiling),
+    )
+)
+
+
+def _correction(difference: Difference) -> dict[str, str | int]:
+    return {
+        "in_account": difference.cell.account,
+        "in_budget": difference.cell.budget,
+        "in_window": difference.cell.window_start,
+        "true_used": difference.true.used,
+        "true_held": difference.true.held,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +172,6 @@ def _differences(connection: Connection, sums: _Sums) -> list[Difference]:
         )
         for row in connection.execute(query)
     ]
-
-
-def _correct(connection: Connection, sums: _Sums) -> None:
-    other = _C.held if sums.is_used else _C.used
-
-    def to(value: ColumnElement[int]) -> dict[str, ColumnElement[int]]:
-        most = case((value + other > _C.ceiling, value + other), else_=_C.ceiling)
-        return {sums.counter.name: value, "ceiling": most}
-
-    nothing = literal_column("0", BigInteger)
-    summed = exists().where(sums.same)
-    connection.execute(update(quota_counters).where(*sums.concerned, ~summed).values(to(nothing)))
-    connection.execute(
-        update(quota_counters).where(*sums.concerned, sums.same).values(to(sums.table.c.total))
-    )
 
 
 def _add_missing(connection: Connection) -> int:
