@@ -90,8 +90,8 @@ async def test_one_recorded_schedule_is_decided_alike_by_both_databases_and_an_o
 ):
     url = postgres_cluster.create()
     database = opened(url)
-    here = await decisions(embedded, schedule(11, 400))
-    there = await decisions(Bench(database, url), schedule(11, 400))
+    here = await decisions(embedded, schedule(26, 400))
+    there = await decisions(Bench(database, url), schedule(26, 400))
     database.close()
     assert here == there
     kinds = {verdict if isinstance(verdict, str) else verdict[0] for verdict in here}
@@ -110,7 +110,7 @@ async def test_one_gateway_decides_as_three_do(tmp_path):
 
 async def test_read_and_write_decide_otherwise(naive):
     with pytest.raises(AssertionError):
-        await decisions(naive, schedule(11, 400))
+        await decisions(naive, schedule(26, 400))
 
 
 async def closed_without_its_store(bench):

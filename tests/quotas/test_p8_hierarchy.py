@@ -102,7 +102,7 @@ async def test_a_noisy_neighbour_changes_nothing_until_the_pool_is_the_limit(ben
 def test_ten_thousand_transactions_without_a_deadlock(postgres_cluster):
     url = postgres_cluster.create()
     database = opened(url)
-    orders = {"mode": "storm", "kind": "real", "url": url, "now": NOON.isoformat(), "count": 170}
+    orders = {"mode": "storm", "kind": "real", "url": url, "now": NOON.isoformat(), "count": 250}
     with workers(4, **orders) as started:
         go(started)
         done = reports(started)

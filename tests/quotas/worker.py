@@ -9,6 +9,8 @@ import sys
 import time
 from datetime import datetime, timedelta
 
+import structlog
+
 from tests.quotas.gateway import KINDS
 from transom.access.quotas import Amounts, Charged, Limit
 from transom.errors import QuotaExceeded, QuotaUnavailable, StorageError
@@ -110,6 +112,8 @@ MODES = {"rush": rush, "hold": hold, "storm": storm}
 
 
 async def main(orders):
+    # The report alone is on stdout.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     now = datetime.fromisoformat(orders["now"])
     database = Database(orders["url"])
     quotas = KINDS[orders["kind"]](database, clock=lambda: now, ttl=timedelta(seconds=orders.get("ttl", 30)))
