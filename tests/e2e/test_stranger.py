@@ -124,10 +124,10 @@ def test_from_a_question_to_a_metered_answer(tiny_models, tmp_path):
         application = ada.run("apply", "--project", project, "--tier", "research", "--purpose", PURPOSE)
         application_id, state = application.split("\t")[:2]
         assert state == "submitted"
-        assert "apply for one first" in ada.fails("key", "create", "--project", project)
+        assert "apply for one first" in ada.fails("key", "create", project)
         approve(server, rita, application_id)
         assert "in_force" in ada.run("grant", "list")
-        key = ada.run("key", "create", "--project", project).splitlines()[-1]
+        key = ada.run("key", "create", project).splitlines()[-1]
         ask_until_refused_and_wait(server, ada, key)
     finally:
         server.stop()

@@ -149,7 +149,6 @@ _REMEDIES = {
     "recent_sign_in_needed": "Run transom login EMAIL.",
     "invalid_link": "",
     "asked_elsewhere": "",
-    "role_needed": "",
     "cross_site_request": "",
 }
 """By code, where a session was refused and no key is wanted."""
