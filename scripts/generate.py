@@ -40,7 +40,7 @@ REASONS = {
         403,
         "a session in a cookie, and no proof that a page of this server sent the request",
     ),
-    "insufficient_quota": (429, "a total is used up, or the request is larger than a limit: waiting does not help"),
+    "insufficient_quota": (429, "a total is used up, or a request is larger than a limit: do not wait"),
     "invalid_json": (400, "the body is empty, or not JSON in UTF-8"),
     "invalid_link": (401, "a sign-in link or its code is wrong, used or too old"),
     "invalid_passkey": (401, "a passkey is unknown, or its answer is not good"),

@@ -15,11 +15,12 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from transom.access import members
 from transom.access.keys import Key, Kind, mint, parse
+from transom.access.people import normal_email
 from transom.access.peppers import Peppers
 from transom.access.projects import noted, require
 from transom.access.roles import COMMANDS, Act, Role
 from transom.access.suspensions import refuse_suspended
-from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
+from transom.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from transom.storage.tables import invitations, projects
 
 INVITATION = Kind(prefix="ti", name="invitation", code="not_found")
@@ -75,7 +76,7 @@ def invite(
     own = require(connection, project_id, Act.INVITE, by=by)
     if role not in COMMANDS[own]:
         raise Forbidden(f"To invite somebody as {role} needs the role owner in the project; you are {own}.")
-    address = plain_address(email)
+    address = normal_email(email)
     if len(_open(connection, project_id, now)) >= MAX_OPEN:
         raise Conflict(f"{MAX_OPEN} invitations are open; take some back, or wait for answers.")
     secret = mint(INVITATION)
@@ -148,20 +149,6 @@ def decline(
     """Say no, for good; raises as `accept` does."""
     row = _answerable(connection, peppers, text, email_of, by=by, now=now)
     _close(connection, row, "declined", by=by, now=now)
-
-
-def plain_address(email: str) -> str:
-    """The one spelling of an address.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    address = email.strip().lower()
-    local, at, domain = address.rpartition("@")
-    plain = address.isascii() and address.isprintable() and not set(' ,;<>"') & set(address)
-    if not (at and local and "@" not in local and domain and plain and len(address) <= 254):
-        raise InvalidRequest("email: write one address, such as ada@example.org.", param="email")
-    return address
 
 
 def _answerable(

@@ -9,6 +9,7 @@ import typer
 
 from transom.cli import output
 from transom.cli.output import exit_on_error
+from transom.cli.session import signed_in
 from transom.client import Client, account
 from transom.client.kept import KeptSessions
 from transom.errors import InvalidRequest, Unauthenticated
@@ -71,27 +72,13 @@ def whoami(
     base_url: BaseUrl = None,
 ) -> None:
     """Show who is signed in here."""
-    with signed_in_client(base_url) as client:
+    with signed_in(base_url) as client:
         text, person = client.send(account.me().with_text())
     if as_json:
         output.write_json(text)
     else:
         output.write(_who(person))
         output.note(" · ".join([person.id, *person.roles]))
-
-
-def signed_in_client(base_url: str | None = None) -> Client:
-    """A client that speaks for the person who is signed in here.
-
-    Raises:
-        Unauthenticated: nobody is.
-    """
-    with Client(base_url, api_key="") as client:
-        address = client.base_url
-    session = KeptSessions().get(address)
-    if session is None:
-        raise Unauthenticated(f"Nobody is signed in to {address} here", code="invalid_session")
-    return Client(address, api_key=session)
 
 
 def _given(token: str) -> str:

@@ -28,7 +28,7 @@ def session_token(
     token = environ.get("TRANSOM_SESSION", "").strip() or (kept or KeptSessions()).get(base_url)
     if not token:
         raise NotSignedIn(
-            f"You are not signed in to {base_url}: run `transom login`, or set TRANSOM_SESSION."
+            f"You are not signed in to {base_url}: run `transom login EMAIL`, or set TRANSOM_SESSION."
         )
     return token
 
@@ -46,7 +46,7 @@ def signed_in(base_url: str | None) -> Iterator[Client]:
         with Client(address, session_token(address)) as client:
             yield client
     except Unauthenticated as error:
-        raise NotSignedIn(f"{error.message} Run `transom login`, or set TRANSOM_SESSION.") from error
+        raise NotSignedIn(f"{error.message} Run `transom login EMAIL`, or set TRANSOM_SESSION.") from error
     except Forbidden as error:
         # What a person may not do, no other key of theirs would allow.
         raise AccessDenied(error.message, code=error.reason) from error

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from transom.cli import account, output
+from transom.cli import account, output, session
 from transom.client import Client
 from transom.client.kept import KeptSessions
 
@@ -56,7 +56,9 @@ def server(monkeypatch, tmp_path) -> Server:
     standin.lay("POST /v1/auth/links/redeem", (200, WELCOME))
     standin.lay("GET /v1/account", (200, ADA))
     standin.lay("POST /v1/auth/sign-out", (204, None))
-    monkeypatch.setattr(account, "Client", partial(Client, transport=httpx2.MockTransport(standin)))
+    for module in (account, session):
+        monkeypatch.setattr(module, "Client", partial(Client, transport=httpx2.MockTransport(standin)))
+    monkeypatch.delenv("TRANSOM_SESSION", raising=False)
     for name in ("TRANSOM_BASE_URL", "TRANSOM_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TRANSOM_SESSION_FILE", str(tmp_path / "sessions.json"))
