@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -51,6 +53,7 @@ def rotate_vault() -> None:
 
     with _opened() as (database, source):
         done = rotate(database, source)
+        _note(database, "vault.rotate", version=done.version, rewrapped=done.rewrapped)
         began = "Finished a rotation" if done.resumed else "Rotated"
         out.print(f"{began}: version {done.version} of the master key wraps {done.rewrapped} data keys.")
         out.print(f"Back up {source.place}, apart from the database.")
@@ -65,6 +68,7 @@ def forget_masters() -> None:
 
     with _opened() as (database, source):
         dropped = forget(database, source)
+        _note(database, "vault.forget", dropped=dropped)
     out.print(f"Dropped {dropped} old master keys.")
 
 
@@ -77,7 +81,20 @@ def seal_records() -> None:
 
     with _opened() as (database, source):
         sealed = seal_earlier(database, Vault(source))
+        _note(database, "vault.seal", records=sealed)
     out.print(f"Sealed {sealed} records.")
+
+
+def _note(database: Database, action: str, **details: int) -> None:
+    """Say in the trail what was done, and by whom."""
+    from transom.access import trail
+    from transom.access.persons import at_the_machine
+
+    actor = at_the_machine(getpass.getuser()).person_id
+    entry = trail.Entry(
+        at=datetime.now(UTC), actor=actor, action=action, subject="vault", details=dict(details)
+    )
+    database.write_sync(lambda connection: trail.note(connection, entry))
 
 
 @contextmanager

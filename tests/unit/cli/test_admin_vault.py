@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from typer.testing import CliRunner
 
+from transom.access.trail import entries
 from transom.app import open_database, open_vault
 from transom.cli.main import app
 from transom.config import Settings
@@ -73,6 +74,8 @@ def test_status_rotate_seal_and_forget(database, home):
     assert list(json.loads((home / "vault.json").read_text())["keys"]) == ["2"]
     stored = database.read_sync(lambda c: c.execute(select(records.c.openings)).scalars().all())
     assert all(PLAIN not in each for each in stored)
+    noted = [each.entry.action for each in database.read_sync(entries)]
+    assert noted == ["vault.forget", "vault.rotate", "vault.seal"]
 
 
 @pytest.mark.parametrize("command", ["status", "rotate", "forget", "seal"])
