@@ -65,11 +65,17 @@ def test_a_connection_that_is_lost_in_a_write_fails_it_and_the_next_write_has_a_
 
     async def batch():
         """Writes that queue up behind one that waits share its successor's commit."""
-        gate = threading.Event()
-        first = asyncio.create_task(database.write(lambda _connection: gate.wait(10) and None))
-        await asyncio.sleep(0.1)
+        begun, gate = threading.Event(), threading.Event()
+
+        def wait(_connection):
+            begun.set()
+            gate.wait(10)
+
+        first = asyncio.create_task(database.write(wait))
+        await asyncio.to_thread(begun.wait, 10)
         writes = [asyncio.create_task(database.write(write)) for write in (add("before"), cut, add("after"))]
-        await asyncio.sleep(0.1)
+        while len(database._writer._queue) < len(writes):  # noqa: ASYNC110  # another thread empties it
+            await asyncio.sleep(0.01)
         gate.set()
         return await asyncio.gather(first, *writes, return_exceptions=True)
 
