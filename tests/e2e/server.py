@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx2
 
+from transom.access.programme import default_text
+
 TRANSOM = Path(sys.executable).parent / "transom"
 START_SECONDS = 180
 
@@ -28,6 +30,10 @@ class Server:
     def __init__(self, home: Path, models: Path, **settings: str) -> None:
         self.home = home
         (home / "models").symlink_to(models)
+        programme = home / "programme.toml"
+        if not programme.exists():
+            # Tiny models have so few dimensions that a storm of logprobs tells them all.
+            programme.write_text(default_text() + "\n[anonymous.quotas]\nreleased_rank = 1_000_000_000\n")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = os.environ | {"TRANSOM_HOME": str(home), "TRANSOM_PORT": str(self.port)}

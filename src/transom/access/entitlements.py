@@ -80,8 +80,9 @@ class Entitlement:
         for budget, limit in caller.key_quotas.items():
             yield Limit(f"key:{caller.key_id}", budget, limit)
         if caller.anonymous:
-            for budget, limit in self.programme.anonymous.quotas.amounts():
-                yield Limit(f"project:{caller.project_id}", budget, limit)
+            for budget, limit in self._quotas.amounts():
+                if budget != "released_rank":
+                    yield Limit(f"project:{caller.project_id}", budget, limit)
         if grant is None or caller.key_id is None or caller.person_id is None:
             return
         for given in limits_for(
@@ -100,12 +101,19 @@ class Entitlement:
     def _rank(self, model: str, hidden_size: int) -> Iterator[Limit]:
         if self.caller.is_operators:
             return
-        quotas = Quotas() if self.grant is None else self.grant.quotas
+        quotas = self._quotas
         most = hidden_size - 1 if quotas.released_rank is None else quotas.released_rank
         yield Limit(f"project_model:{self.caller.project_id}:{model}", "released_rank", most)
         if self.caller.person_id is not None:
             most = max(most, hidden_size - 1)
             yield Limit(f"person_model:{self.caller.person_id}:{model}", "released_rank", most)
+
+    @property
+    def _quotas(self) -> Quotas:
+        """What the project has."""
+        if self.grant is not None:
+            return self.grant.quotas
+        return self.programme.anonymous.quotas if self.caller.anonymous else Quotas()
 
     @property
     def _tier(self) -> str | None:
