@@ -87,11 +87,6 @@ class Wish:
             )
 
 
-def no_grants(_connection: Connection, project_id: str, _now: datetime) -> frozenset[str]:
-    """Every scope for the operator's own project, and none for others."""
-    return ALL_SCOPES if project_id == LOCAL else frozenset()
-
-
 def issue(connection: Connection, peppers: Peppers, wish: Wish, *, now: datetime) -> NewKey:
     """Make a key, without asking whether it may be; and the project, where it is the server's own."""
     ensure_project(connection, wish.project_id)

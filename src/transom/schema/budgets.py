@@ -76,6 +76,8 @@ class Quotas(Body):
 
     def held_back(self, percent: int) -> Quotas:
         """These without `percent` hundredths of each total, rounded down."""
+        if not percent:
+            return self  # as nearly always, and asked for by every request
         return Quotas.model_validate(
             {
                 budget: amount * (100 - percent) // 100 if budget in TOTALS else amount

@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from transom.access.callers import KeyStore
 from transom.access.invitations import EmailOf
 from transom.access.issuing import GrantScopes
+from transom.access.outbox import Mailer
 from transom.access.peppers import PepperSource
 from transom.records.store import RecordStore
 from transom.storage.database import Database
-
-
-class Mailer(Protocol):
-    """What sends letters."""
-
-    async def send(self, to: str, subject: str, text: str) -> None:
-        """Send a letter; on return it is on its way.
-
-        Raises:
-            TransomError, OSError: it is not.
-        """
-        ...
 
 
 def _now() -> datetime:
