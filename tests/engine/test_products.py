@@ -9,18 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transom.engine import linear
+from transom.engine.kernels import amx
 from transom.engine.kernels.bfloat16 import round_rows, round_to_pairs
 from transom.engine.kernels.tile import HAS_BFLOAT16_DOT
 from transom.engine.linear import Product, Weight
 
 FORMATS = [
-    pytest.param(torch.float32, False, id="float32"),
-    pytest.param(torch.bfloat16, False, id="bfloat16"),
+    pytest.param(torch.float32, "numbers", id="float32"),
+    pytest.param(torch.bfloat16, "numbers", id="bfloat16"),
     pytest.param(
         torch.bfloat16,
-        True,
+        "pairs",
         id="bfloat16 in pairs",
         marks=pytest.mark.skipif(not HAS_BFLOAT16_DOT, reason="this processor does not multiply pairs"),
+    ),
+    pytest.param(
+        torch.bfloat16,
+        "squares",
+        id="bfloat16 by squares",
+        marks=pytest.mark.skipif(not amx.HAS_AMX, reason="this processor does not multiply squares"),
     ),
 ]
 
@@ -30,17 +37,19 @@ def weight(out, depth, dtype, *, bias=True):
     return Weight.of(layer)
 
 
-def product(found, monkeypatch, *, pairs):
-    monkeypatch.setattr(linear, "HAS_BFLOAT16_DOT", pairs)
+def product(found, monkeypatch, way):
+    """By the best instructions, or by worse ones, as on a processor that has no better."""
+    monkeypatch.setattr(linear, "HAS_BFLOAT16_DOT", way != "numbers")
+    monkeypatch.setattr(linear, "HAS_AMX", way == "squares")
     return Product(found)
 
 
-@pytest.mark.parametrize(("dtype", "pairs"), FORMATS)
-@pytest.mark.parametrize("shape", [(80, 48), (48, 1), (1, 37), (99, 5000), (49, 64)], ids=str)
+@pytest.mark.parametrize(("dtype", "way"), FORMATS)
+@pytest.mark.parametrize("shape", [(80, 48), (48, 1), (1, 37), (99, 5000), (49, 64), (33, 31)], ids=str)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-def test_a_product_is_the_product(dtype, pairs, shape, bias, monkeypatch):
+def test_a_product_is_the_product(dtype, way, shape, bias, monkeypatch):
     given_weight = weight(*shape, dtype, bias=bias)
-    multiply = product(given_weight, monkeypatch, pairs=pairs)
+    multiply = product(given_weight, monkeypatch, way)
     rows = np.random.default_rng(1).standard_normal((13, shape[1])).astype(np.float32)
     exact = torch.from_numpy(rows).to(dtype).double() @ given_weight.matrix.double().T
     exact += given_weight.bias.double() if bias else 0
@@ -49,12 +58,26 @@ def test_a_product_is_the_product(dtype, pairs, shape, bias, monkeypatch):
     assert np.abs(found - exact.numpy()).max() < 1e-5
 
 
-@pytest.mark.parametrize(("dtype", "pairs"), FORMATS)
-def test_a_row_is_multiplied_alike_in_every_company(dtype, pairs, monkeypatch):
-    multiply = product(weight(147, 3000, dtype), monkeypatch, pairs=pairs)
+@pytest.mark.parametrize(("dtype", "way"), FORMATS)
+def test_a_row_is_multiplied_alike_in_every_company(dtype, way, monkeypatch):
+    multiply = product(weight(147, 3000, dtype), monkeypatch, way)
     rows = np.random.default_rng(2).standard_normal((150, 3000)).astype(np.float32)
     whole = multiply(rows)
-    for first, count in [(0, 1), (149, 1), (3, 2), (5, 7), (0, 8), (1, 9), (63, 2), (30, 65), (22, 128)]:
+    for first, count in [
+        (0, 1),
+        (149, 1),
+        (3, 2),
+        (5, 7),
+        (0, 8),
+        (1, 9),
+        (0, 16),
+        (7, 17),
+        (40, 32),
+        (9, 33),
+        (63, 2),
+        (30, 65),
+        (22, 128),
+    ]:
         assert np.array_equal(multiply(rows[first : first + count]), whole[first : first + count])
 
 

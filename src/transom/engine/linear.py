@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from transom.engine.attention import floats
+from transom.engine.kernels import amx
+from transom.engine.kernels.amx import HAS_AMX
 from transom.engine.kernels.arrays import Floats, Operand, Panels
 from transom.engine.kernels.layer import Factor, product
-from transom.engine.kernels.product import pack
+from transom.engine.kernels.product import COLUMNS, pack
 from transom.engine.kernels.tile import HAS_BFLOAT16_DOT
 from transom.errors import ModelRefused
 
@@ -66,7 +68,8 @@ class Product:
         self._bias = _NO_BIAS if weight.bias is None else floats(weight.bias)
         self._threads = numba.get_num_threads()
         paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
-        self._panels = pack(_pairs(matrix) if paired else _numbers(matrix))
+        columns = amx.COLUMNS if paired and HAS_AMX else COLUMNS
+        self._panels = pack(_pairs(matrix) if paired else _numbers(matrix), columns)
 
     @property
     def factor(self) -> Factor:
@@ -82,7 +85,9 @@ def arithmetic(dtype: torch.dtype) -> str:
     """What products with weights of this type compute, for the engine profile."""
     if dtype == torch.float32:
         return "tiles/float32/v1"
-    return "tiles/bfloat16-dot/v1" if HAS_BFLOAT16_DOT else "tiles/bfloat16-fma/v1"
+    if not HAS_BFLOAT16_DOT:
+        return "tiles/bfloat16-fma/v1"
+    return "tiles/bfloat16-amx/v1" if HAS_AMX else "tiles/bfloat16-dot/v1"
 
 
 class InvariantLinear(nn.Module):

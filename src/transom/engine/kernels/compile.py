@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import numba
 
+from transom.engine.kernels.amx import HAS_AMX
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -20,7 +22,9 @@ def _cache_folder() -> str:
     calls and which is compiled into it.
     """
     sources = Path(__file__).parent
-    state = sha256(b"".join(path.read_bytes() for path in sorted(sources.glob("*.py")))).hexdigest()[:16]
+    texts = b"".join(path.read_bytes() for path in sorted(sources.glob("*.py")))
+    # What the system allows a process decides what is compiled, too.
+    state = sha256(texts + bytes([HAS_AMX])).hexdigest()[:16]
     beside = sources / "__pycache__"
     if not os.access(beside if beside.exists() else sources, os.W_OK):
         beside = Path.home() / ".cache" / "transom"
