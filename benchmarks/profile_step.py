@@ -29,7 +29,7 @@ os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from transom.engine import linear, sampler, stand_ins
+from transom.engine import linear, sampler, stack, stand_ins
 from transom.engine.core import Engine
 from transom.engine.kernels import layer
 from transom.engine.loader import load
@@ -89,7 +89,9 @@ TOGETHER: tuple[tuple[Any, str], ...] = (
     (layer, "gated"),
     (layer, "attention"),
     (linear, "product"),
+    (layer, "layer"),
     (stand_ins, "layer"),
+    (stack, "layers"),
 )
 """Kernels that are made of others."""
 

@@ -56,3 +56,13 @@ def test_an_embedding_that_depends_on_the_batch_is_kept_where_it_does_not(kind, 
     assert load_tiny(tmp_path).max_model_len == 64
     with pytest.raises(ModelRefused, match="beyond the 64"):
         load_tiny(tmp_path, max_model_len=65)
+
+
+@pytest.mark.parametrize(
+    ("family", "stacked"),
+    [("llama", True), ("mistral", True), ("qwen3", True), ("gemma2", True), ("gemma3", False)],
+)
+def test_layers_of_one_kind_are_one_call(family, stacked, tiny_root):
+    """Gemma 3 rotates one kind of layer otherwise than the other."""
+    body = load_tiny(tiny_root(family)).engine._runner._model._body
+    assert (len(body.layers) == 1) is stacked

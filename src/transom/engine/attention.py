@@ -98,6 +98,8 @@ class PagedAttention:
         self.specs: dict[int, LayerSpec] = {}
         self._sinks: dict[int, Floats] = {}
         self._cache: dict[int, Cache] = {}
+        self.whole_cache: Cache | None = None
+        """The cache of all layers, [layers, …], where theirs are of one size."""
         self._rows: RowMap | None = None
         self._threads = numba.get_num_threads()
 
@@ -134,8 +136,16 @@ class PagedAttention:
     def allocate(self, pages: int, dtype: torch.dtype = torch.float32) -> None:
         """Make room for `pages` pages of PAGE tokens; page 0 is scratch. It holds `dtype`."""
         half = dtype == torch.bfloat16
-        for index, spec in self.specs.items():
-            self._cache[index] = empty_cache(pages, spec.kv_heads, spec.dim, spec.value_dim, half=half)
+        sizes = {(spec.kv_heads, spec.dim, spec.value_dim) for spec in self.specs.values()}
+        if len(sizes) > 1:
+            self.whole_cache = None
+            for index, spec in self.specs.items():
+                self._cache[index] = empty_cache(pages, spec.kv_heads, spec.dim, spec.value_dim, half=half)
+            return
+        keys, values = empty_cache(pages * len(self.specs), *sizes.pop(), half=half)
+        keys, values = (part.reshape(-1, pages, *part.shape[1:]) for part in (keys, values))
+        self.whole_cache = keys, values
+        self._cache = {index: (keys[index], values[index]) for index in self.specs}
 
     def set_rows(self, rows: RowMap) -> None:
         """Say where the rows of the next forward belong."""
@@ -181,6 +191,10 @@ class PagedAttention:
         """What kernels are told of layer `index`, whose queries and keys are normed so."""
         spec = self.specs[index]
         return self._cache[index], spec.shape, self._sinks[index], spec.value_dim, norms
+
+    def stacked_sinks(self) -> Floats:
+        """Sinks of all layers, [layers, heads]."""
+        return np.stack([self._sinks[index] for index in sorted(self.specs)])
 
     def place(self, rotation: tuple[Floats, Floats]) -> Place:
         """What kernels are told of the rows of this forward, which are rotated so."""

@@ -23,6 +23,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention, RowMap, floats
 from transom.engine.kernels.arrays import Floats
+from transom.engine.stack import stack_layers
 from transom.engine.stand_ins import (
     GATED,
     MLP,
@@ -66,6 +67,7 @@ def fuse(model: PreTrainedModel, paged: PagedAttention, longest: int) -> int:
     # Some models treat late positions otherwise than early ones.
     near, far = (_record(model, paged, first) for first in (0, max(0, longest - _PROBE_ROWS)))
     sizes = {name: _size(call.module) for name, call in near.items()}
+    turned_alike = _turned_alike(near) and _turned_alike(far)
     for name in sizes:
         calls = [near.pop(name), far.pop(name)]  # so that what is replaced is let go
         if _is_part(name, replaced) or not all(_agrees(call, paged) for call in calls):
@@ -78,7 +80,23 @@ def fuse(model: PreTrainedModel, paged: PagedAttention, longest: int) -> int:
     stream.wide = layers == model.config.get_text_config().num_hidden_layers and all(
         name in replaced or _is_part(name, replaced) for name in sizes
     )
+    if stream.wide and turned_alike:
+        stack_layers(model, paged, stream)
     return len(replaced)
+
+
+def _turned_alike(calls: dict[str, _Call]) -> bool:
+    """Whether all layers were given the same rotary embedding."""
+    return (
+        len(
+            {
+                id(call.kwargs.get("position_embeddings"))
+                for call in calls.values()
+                if _size(call.module) == _LAYER
+            }
+        )
+        == 1
+    )
 
 
 def _is_part(name: str, wholes: Iterable[str]) -> bool:

@@ -76,6 +76,11 @@ class Product:
         """As kernels are given it."""
         return self._panels, self._bias, self.out_features
 
+    def move(self, place: Panels) -> None:
+        """Keep the weight there from now on, in an array like that of `factor`."""
+        place[...] = self._panels
+        self._panels = place
+
     def __call__(self, rows: Operand) -> Floats:
         """[rows, in] to [rows, out]."""
         return product(rows, self.factor, self._threads)

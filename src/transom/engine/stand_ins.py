@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transom.engine.attention import PagedAttention, floats
 from transom.engine.kernels.arrays import Floats
 from transom.engine.kernels.fused import rms_norm
-from transom.engine.kernels.layer import Heads, NormOf, attention, gated, layer
+from transom.engine.kernels.layer import Factor, Heads, NormOf, attention, gated, layer
 from transom.engine.linear import Product, Weight
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -49,7 +49,7 @@ class MLP:
     """`down(act(gate(x)) * up(x))`."""
 
     def __init__(self, original: nn.Module, *, gelu: bool) -> None:
-        self.factors = stacked(original, GATED).factor, stacked(original, ("down_proj",)).factor
+        self.products = stacked(original, GATED), stacked(original, ("down_proj",))
         self.gelu = gelu
         self._threads = numba.get_num_threads()
 
@@ -57,21 +57,33 @@ class MLP:
         """[rows, width] to the same."""
         return gated(rows, *self.factors, self.gelu, self._threads)
 
+    @property
+    def factors(self) -> tuple[Factor, Factor]:
+        """Gate and up, down, as kernels are given them."""
+        first, second = self.products
+        return first.factor, second.factor
+
 
 class Attention:
     """Attention with rotary embedding, from the three projections to the last one."""
 
     def __init__(self, original: nn.Module, paged: PagedAttention, norms: QueryKeyNorms) -> None:
-        self.factors = stacked(original, PROJECTIONS).factor, stacked(original, ("o_proj",)).factor
+        self.products = stacked(original, PROJECTIONS), stacked(original, ("o_proj",))
         self.paged = paged
-        self._index = int(original.layer_idx)  # type: ignore[arg-type]
-        self._norms = norms
+        self.index = int(original.layer_idx)  # type: ignore[arg-type]
+        self.norms = norms
         self._threads = numba.get_num_threads()
+
+    @property
+    def factors(self) -> tuple[Factor, Factor]:
+        """Query, key and value, and the last one, as kernels are given them."""
+        first, second = self.products
+        return first.factor, second.factor
 
     @property
     def heads(self) -> Heads:
         """What kernels are told of them."""
-        return self.paged.heads(self._index, self._norms)
+        return self.paged.heads(self.index, self.norms)
 
     def __call__(self, rows: Floats, rotation: Rotation) -> Floats:
         """[rows, width] to the same."""
@@ -115,7 +127,7 @@ class Layer:
         return residual
 
 
-class _StandIn(nn.Module):
+class StandIn(nn.Module):
     """Takes the place of a module, and keeps its plain attributes for whoever reads them."""
 
     def __init__(self, original: nn.Module) -> None:
@@ -123,7 +135,7 @@ class _StandIn(nn.Module):
         vars(self).update({name: value for name, value in vars(original).items() if name[0] != "_"})
 
 
-class FusedNorm(_StandIn):
+class FusedNorm(StandIn):
     """An RMSNorm."""
 
     def __init__(self, original: nn.Module, norm: Norm) -> None:
@@ -135,7 +147,7 @@ class FusedNorm(_StandIn):
         return _like(inputs, self._norm(_rows(inputs)))
 
 
-class FusedMLP(_StandIn):
+class FusedMLP(StandIn):
     """A gated MLP."""
 
     def __init__(self, original: nn.Module, mlp: MLP) -> None:
@@ -147,7 +159,7 @@ class FusedMLP(_StandIn):
         return _like(inputs, self._mlp(_rows(inputs)))
 
 
-class FusedAttention(_StandIn):
+class FusedAttention(StandIn):
     """An attention with rotary embedding."""
 
     def __init__(self, original: nn.Module, attention: Attention) -> None:
@@ -195,12 +207,12 @@ class Stream:
         return self._newest
 
 
-class FusedLayer(_StandIn):
+class FusedLayer(StandIn):
     """A whole decoder layer."""
 
     def __init__(self, original: nn.Module, layer: Layer, stream: Stream) -> None:
         super().__init__(original)
-        self._layer = layer
+        self.layer = layer
         self._stream = stream
 
     def forward(
@@ -211,7 +223,7 @@ class FusedLayer(_StandIn):
         **_ignored: object,
     ) -> Tensor:
         """[1, rows, width] to the same."""
-        rows = self._layer(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
+        rows = self.layer(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
         return self._stream.close(rows, hidden_states)
 
 

@@ -1,9 +1,9 @@
-"""The tile of matrix products by Intel's Advanced Matrix Extensions: 32 rows by 32 columns, of bfloat16 pairs.
+"""The tile of matrix products by Intel's Advanced Matrix Extensions: 32 rows by 32 columns, of pairs.
 
-It computes what `tile` computes of such pairs, with other roundings. A number of the result is one chain over
-blocks of STEP pairs in ascending order, and what the processor adds for a block is a function of that number's
-row and column alone (TDPBF16PS in Intel's Software Developer's Manual, volume 2). So no row knows of another
-here either, whatever the number of rows.
+It computes what `tile` computes of pairs of bfloat16, with other roundings. A number of the result is one
+chain over blocks of STEP pairs in ascending order, and what the processor adds for a block is a function of
+that number's row and column alone (TDPBF16PS in Intel's Software Developer's Manual, volume 2). So no row
+knows of another here either, whatever the number of rows.
 
 The registers are eight squares of 16 lines of 64 bytes: four of sums, two of rows, two of weights.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transom.engine.kernels.arrays import Floats, Ints, Operand, Panels
+from transom.engine.kernels.arrays import Floats, Ints, Longs, Operand, Panels
 from transom.engine.kernels.attention import Cache, attend
 from transom.engine.kernels.bfloat16 import as_operand, empty_operand
 from transom.engine.kernels.compile import kernel
@@ -22,6 +22,9 @@ NormOf = tuple[Floats, np.float32]
 
 Place = tuple[tuple[Ints, Ints, Ints], Ints, tuple[Floats, Floats]]
 """Where the rows of a forward belong, which are computed side by side, and their cosines and sines."""
+
+Stacked = tuple[Cache, tuple[Floats, Longs, Floats], Floats, int, tuple[Floats, Floats, np.float32]]
+"""`Heads` of all layers: each array has one dimension more in front."""
 
 Heads = tuple[Cache, tuple[np.float32, int, np.float32], Floats, int, tuple[Floats, Floats, np.float32]]
 """Cache, shape, sinks and value dimensions of a layer's attention, and the norms of queries and keys."""
@@ -100,3 +103,48 @@ def layer(
     narrowed = empty_operand(residual.shape[0], gate_up[0])
     add_norm(residual, attended, between[0], between[1], narrowed)
     add(residual, _normed(gated(narrowed, gate_up, down, gelu, threads), output_norm))
+
+
+@kernel
+def _norm_of(norms: NormOf, index: int) -> NormOf:
+    return norms[0][index], norms[1]
+
+
+@kernel
+def _factor_of(factors: Factor, index: int) -> Factor:
+    return factors[0][index], factors[1][index], factors[2]
+
+
+@kernel
+def layers(
+    residual: Floats,
+    norms: tuple[NormOf, NormOf, NormOf, NormOf],
+    factors: tuple[Factor, Factor, Factor, Factor],
+    gelu: bool,
+    heads: Stacked,
+    place: Place,
+    threads: int,
+) -> None:
+    """All layers of a model, one after the other; see `layer`.
+
+    The arrays of `norms`, `factors` and `heads` have one dimension more in front, for the layers.
+    """
+    (keys, values), (scales, windows, softcaps), sinks, value_dim, (query, key, eps) = heads
+    a, b, c, d = norms
+    e, f, g, h = factors
+    for i in range(keys.shape[0]):
+        layer(
+            residual,
+            (_norm_of(a, i), _norm_of(b, i), _norm_of(c, i), _norm_of(d, i)),
+            (_factor_of(e, i), _factor_of(f, i), _factor_of(g, i), _factor_of(h, i)),
+            gelu,
+            (
+                (keys[i], values[i]),
+                (scales[i], windows[i], softcaps[i]),
+                sinks[i],
+                value_dim,
+                (query[i], key[i], eps),
+            ),
+            place,
+            threads,
+        )
