@@ -89,6 +89,7 @@ TOGETHER: tuple[tuple[Any, str], ...] = (
     (layer, "gated"),
     (layer, "attention"),
     (linear, "product"),
+    (layer, "_normed"),
     (layer, "layer"),
     (stand_ins, "layer"),
     (stack, "layers"),
@@ -160,6 +161,8 @@ def steps(engine: Engine, clock: Clock, decoding: int) -> Iterator[Step]:
         began = perf_counter()
         outputs = engine.step()
         seconds = perf_counter() - began
+        if failed := [output.error for output in outputs if output.error]:
+            raise SystemExit(f"a step broke: {failed[0]}")
         if decoding and sum(bool(output.tokens) for output in outputs) != decoding:
             continue
         if not (decoding and first):

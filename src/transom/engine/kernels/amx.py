@@ -118,25 +118,34 @@ class _Matrix:
 
 
 def _generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
-    """Shape the registers, and emit one block for up to 16 rows and one for more."""
+    """Emit one block for up to 16 rows and one for more."""
     x, w, out = (
         _Matrix(context, builder, kind, part) for kind, part in zip(signature.args[:3], args[:3], strict=True)
     )
     depth, rows, keep = args[3], args[4], builder.trunc(args[5], ir.IntType(1))
     emit = _Emitter(builder)
-    table = cgutils.global_constant(  # type: ignore[no-untyped-call]
-        builder.module,
-        "transom_amx_shapes",
-        cgutils.make_bytearray(_ALL_SHAPES),  # type: ignore[no-untyped-call]
-    )
-    emit.call("ldtilecfg", emit.at(builder.bitcast(table, _BYTES), emit.times(rows, 64)))
     many = builder.icmp_signed(">", rows, ir.Constant(_I64, _LINES))
     with builder.if_else(many) as (two, one):
         with two:
             _emit(builder, emit, (x, w, out), depth, keep, halves=2)
         with one:
             _emit(builder, emit, (x, w, out), depth, keep, halves=1)
-    emit.call("tilerelease")
+    return context.get_dummy_value()
+
+
+def _generate_shape(context: Code, builder: Code, _signature: Code, args: Sequence[Code]) -> Code:
+    emit = _Emitter(builder)
+    table = cgutils.global_constant(  # type: ignore[no-untyped-call]
+        builder.module,
+        "transom_amx_shapes",
+        cgutils.make_bytearray(_ALL_SHAPES),  # type: ignore[no-untyped-call]
+    )
+    emit.call("ldtilecfg", emit.at(builder.bitcast(table, _BYTES), emit.times(args[0], 64)))
+    return context.get_dummy_value()
+
+
+def _generate_release(context: Code, builder: Code, _signature: Code, _args: Sequence[Code]) -> Code:
+    _Emitter(builder).call("tilerelease")
     return context.get_dummy_value()
 
 
@@ -170,14 +179,13 @@ def _emit(
     builder.branch(loop)
     builder.position_at_end(loop)
     k = builder.phi(_I64)
-    own = emit.at(x.first, emit.times(k, 4))
+    own, weights = emit.at(x.first, emit.times(k, 4)), emit.at(w.first, builder.mul(w.stride, k))
+    # A register is loaded as late as can be, while the processor still multiplies by others.
     for half in lines:
         emit.call("tileloadd64", _ROWS[half], emit.at(own, emit.times(x.stride, _LINES * half)), x.stride)
-    weights = emit.at(w.first, builder.mul(w.stride, k))
-    for side in range(2):
-        emit.call("tileloadd64", _WEIGHTS[side], emit.at(weights, emit.bytes(64 * side)), w.stride)
-    for half in lines:
         for side in range(2):
+            if half == 0:
+                emit.call("tileloadd64", _WEIGHTS[side], emit.at(weights, emit.bytes(64 * side)), w.stride)
             emit.call("tdpbf16ps", _SUMS[half][side], _ROWS[half], _WEIGHTS[side])
     following = builder.add(k, ir.Constant(_I64, STEP))
     k.add_incoming(ir.Constant(_I64, 0), before)
@@ -204,5 +212,21 @@ amx_tile: Callable[..., None] = intrinsic(_typed)
 """`amx_tile((x, at, stride), (w, at, stride), (out, at, stride), depth, rows, keep)`, as `tile.narrow_tile`.
 
 x and w hold pairs of bfloat16 as uint32; depth counts pairs, a multiple of STEP and not 0; w and out have
-COLUMNS columns; rows are at most ROWS. Only where `HAS_AMX`.
+COLUMNS columns; rows are at most ROWS, and those of the latest `shape_registers`. Only where `HAS_AMX`.
 """
+
+
+def _typed_shape(_typing: Code, rows: Code) -> Code:  # noqa: ARG001
+    return types.void(types.intp), _generate_shape
+
+
+shape_registers: Callable[..., None] = intrinsic(_typed_shape)
+"""Make the registers of the thread fit tiles of so many rows, which takes about as long as such a tile."""
+
+
+def _typed_release(_typing: Code) -> Code:
+    return types.void(), _generate_release
+
+
+release_registers: Callable[..., None] = intrinsic(_typed_release)
+"""Give them back."""

@@ -22,6 +22,9 @@ _DEPTH = 2048
 _BLOCK = 64
 """Rows that one thread takes at a time."""
 
+_AMX_BLOCK = 256
+"""The same where `amx` multiplies."""
+
 
 def pack(matrix: Panels, columns: int = COLUMNS) -> Panels:
     """[out, depth] to panels of so many columns."""
@@ -37,52 +40,85 @@ Matrix = tuple[Operand | Panels | Floats, int, int]
 
 
 @kernel
-def _by_amx(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep: bool) -> None:
-    """A tile of pairs by the processor's own tiles; what is left of the depth goes on by ours."""
-    whole = depth - depth % amx.STEP
-    if whole:
-        amx.amx_tile(x, w, out, whole, rows, keep)
-    if whole == depth:
-        return
+def _finish_tile(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep: bool) -> None:
+    """What `amx.amx_tile` leaves of a tile's depth, by our own tiles."""
     for row in range(0, rows, ROWS):
         for column in range(0, amx.COLUMNS, LANES):
             narrow_tile(
-                (x[0], x[1] + row * x[2] + whole, x[2]),
-                (w[0], w[1] + whole * w[2] + column, w[2]),
+                (x[0], x[1] + row * x[2], x[2]),
+                (w[0], w[1] + column, w[2]),
                 (out[0], out[1] + row * out[2] + column, out[2]),
-                depth - whole,
+                depth,
                 min(ROWS, rows - row),
-                keep or whole > 0,
+                keep,
                 (0, 0),
             )
 
 
-def _multiply_tile(
-    x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep: bool, following: tuple[int, int]
-) -> None:
-    """A tile as wide as its panel; for kernels."""
+@kernel
+def _amx_rows(rows: Operand, panel: Panels, out: Floats, at: int, first: int, count: int, keep: bool) -> None:
+    """A tile of rows from `first` on, over the whole depth."""
+    depth, stride = rows.shape[1], out.shape[1]
+    whole = depth - depth % amx.STEP
+    x, w, place = first * depth, amx.COLUMNS, at + first * stride
+    if whole:
+        amx.amx_tile((rows, x, depth), (panel, 0, w), (out, place, stride), whole, count, keep)
+    if whole < depth:
+        left = keep or whole > 0
+        begin = (rows, x + whole, depth), (panel, whole * w, w)
+        _finish_tile(begin[0], begin[1], (out, place, stride), depth - whole, count, left)
+
+
+@kernel
+def _amx_panel(rows: Operand, panel: Panels, out: Floats, at: int, keep: bool) -> None:
+    """As `_multiply_panel`, by the processor's own tiles."""
+    count = rows.shape[0]
+    whole = count - count % amx.ROWS
+    if whole:
+        amx.shape_registers(amx.ROWS)
+        for row in range(0, whole, amx.ROWS):
+            _amx_rows(rows, panel, out, at, row, amx.ROWS, keep)
+    if whole < count:
+        amx.shape_registers(count - whole)
+        _amx_rows(rows, panel, out, at, whole, count - whole, keep)
+    amx.release_registers()
+
+
+def _multiply_tiles(rows: Operand, panel: Panels, out: Floats, at: int, keep: bool, ahead: int) -> None:
+    """Out (+)= rows · panel, tile by tile; for kernels."""
     raise NotImplementedError
 
 
-@overload(_multiply_tile)
-def _tile_for(x, w, out, depth, rows, keep, following):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
-    if not amx.HAS_AMX or x[0].dtype != types.uint32:
-        return lambda x, w, out, depth, rows, keep, following: wide_tile(  # noqa: PLW0108
-            x, w, out, depth, rows, keep, following
+@overload(_multiply_tiles)
+def _tiles_for(rows, panel, out, at, keep, ahead):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+    if not amx.HAS_AMX or rows.dtype != types.uint32:
+        return lambda rows, panel, out, at, keep, ahead: _own_tiles(  # noqa: PLW0108
+            rows, panel, out, at, keep, ahead
         )
 
-    def either(x, w, out, depth, rows, keep, following):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        if w[2] == amx.COLUMNS:
-            _by_amx(x, w, out, depth, rows, keep)
+    def either(rows, panel, out, at, keep, ahead):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        if panel.shape[1] == amx.COLUMNS:
+            _amx_panel(rows, panel, out, at, keep)
         else:
-            wide_tile(x, w, out, depth, rows, keep, following)
+            _own_tiles(rows, panel, out, at, keep, ahead)
 
     return either
 
 
 @kernel
-def _rows_of_tile(columns: int, count: int) -> int:
-    return amx.ROWS if columns == amx.COLUMNS else even_rows(count)
+def _own_tiles(rows: Operand, panel: Panels, out: Floats, at: int, keep: bool, ahead: int) -> None:
+    count, depth = rows.shape
+    stride = out.shape[1]
+    tall = even_rows(count)
+    pace = pace_of(-(-count // tall))
+    for start in range(0, depth, _DEPTH):
+        deep = min(_DEPTH, depth - start)
+        for row in range(0, count, tall):
+            x = (rows, row * depth + start, depth)
+            w = (panel, start * COLUMNS, COLUMNS)
+            following = ahead + row // tall * (deep >> pace) * COLUMNS, pace
+            tile = (out, at + row * stride, stride)
+            wide_tile(x, w, tile, deep, min(tall, count - row), keep or start > 0, following)
 
 
 @kernel
@@ -92,24 +128,17 @@ def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at:
     Which panel is likely to be wanted next lies `ahead` elements behind this one. Each tile of rows asks for
     its share of it.
     """
-    count, depth = rows.shape
-    stride, width = out.shape[1], panel.shape[1]
     if bias.shape[0]:
-        columns = out.ravel()
-        for row in range(count):
-            begin = at + row * stride
+        width, columns = panel.shape[1], out.ravel()
+        for row in range(rows.shape[0]):
+            begin = at + row * out.shape[1]
             columns[begin : begin + width] = bias[:width]
-    tall = _rows_of_tile(width, count)
-    pace = pace_of(-(-count // tall))
-    for start in range(0, depth, _DEPTH):
-        deep = min(_DEPTH, depth - start)
-        keep = start > 0 or bias.shape[0] > 0
-        for row in range(0, count, tall):
-            x = (rows, row * depth + start, depth)
-            w = (panel, start * width, width)
-            following = ahead + row // tall * (deep >> pace) * width, pace
-            tile = (out, at + row * stride, stride)
-            _multiply_tile(x, w, tile, deep, min(tall, count - row), keep, following)
+    _multiply_tiles(rows, panel, out, at, bias.shape[0] > 0, ahead)
+
+
+@kernel
+def _block_size(columns: int) -> int:
+    return _AMX_BLOCK if columns == amx.COLUMNS else _BLOCK
 
 
 @kernel
@@ -119,7 +148,7 @@ def _multiply_block(
     """The rows from `first` on, as many as one block has, times the panel of that number."""
     width = panel.shape[1]
     columns, left = out.shape[1], number * width
-    end = min(rows.shape[0], first + _BLOCK)
+    end = min(rows.shape[0], first + _block_size(width))
     if left + width <= columns:
         _multiply_panel(rows[first:end], panel, bias[left:], out, first * columns + left, ahead)
         return
@@ -141,7 +170,8 @@ def multiply(rows: Operand, panels: Panels, bias: Floats, out: Floats, threads: 
         out: [rows, out], written.
         threads: how many share the work.
     """
-    blocks = -(-rows.shape[0] // _BLOCK)
+    block = _block_size(panels.shape[2])
+    blocks = -(-rows.shape[0] // block)
     total = panels.shape[0] * blocks
     size = panels.shape[1] * panels.shape[2]
     counter = new_counter()
@@ -153,5 +183,5 @@ def multiply(rows: Operand, panels: Panels, bias: Floats, out: Floats, threads: 
             # can be read, and asking for more only disturbs it.
             following = min(panels.shape[0] - 1, (work + threads) // blocks) if rows.shape[0] > 1 else number
             ahead = (following - number) * size
-            _multiply_block(rows, work % blocks * _BLOCK, panels[number], number, bias, out, ahead)
+            _multiply_block(rows, work % blocks * block, panels[number], number, bias, out, ahead)
             work = take(counter)
