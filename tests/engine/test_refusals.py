@@ -77,16 +77,16 @@ def test_an_operator_that_depends_on_the_batch_is_refused(tiny_root, monkeypatch
 
 def test_a_model_that_knows_its_batch_mates_is_refused(tiny_root, monkeypatch):
     """The proof itself, tried with an attention that hears whether it is alone."""
-    from transom.engine.attention import PagedAttention
+    from transom.engine.stack import Stack
 
-    honest = PagedAttention.heads
+    honest = Stack._heads
 
-    def leak(self, index, norms):
-        cache, (scale, *more), *rest = honest(self, index, norms)
-        louder = np.float32(scale * (1 + 1e-6 * (len(self._rows.tables) > 2)))
+    def leak(self):
+        cache, (scales, *more), *rest = honest(self)
+        louder = scales * np.float32(1 + 1e-6 * (len(self._paged._rows.tables) > 2))
         return cache, (louder, *more), *rest
 
-    monkeypatch.setattr(PagedAttention, "heads", leak)
+    monkeypatch.setattr(Stack, "_heads", leak)
     with pytest.raises(ModelRefused, match="other bits in a batch than alone"):
         load_tiny(tiny_root("llama"))
 
