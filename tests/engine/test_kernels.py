@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transom.engine.kernels.attention import PAGE, attend, blocks_of, empty_cache, no_sinks, store
+from transom.engine.kernels.elementary import highest
 from transom.engine.kernels.fused import gate, rms_norm, rotate_and_store
 from transom.engine.kernels.philox import philox
 from transom.engine.kernels.read import DRAW, read_rows
@@ -323,3 +324,9 @@ def test_a_row_is_rotated_alike_in_one_thread_and_in_many_and_as_defined(normed)
         assert np.array_equal(
             values[row // PAGE, :, row % PAGE], qkv[row].reshape(-1, dim)[heads + kv_heads :]
         )
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=40))
+def test_the_highest_is_the_highest(numbers):
+    expected = max(numbers, default=-math.inf)
+    assert highest(np.array(numbers, np.float32)) == expected

@@ -109,25 +109,12 @@ def _report(
 
 def _shape(logits: Floats, reads: Sequence[Read]) -> tuple[Floats, Flags]:
     """Logits after penalties and bias, and which rows differ; a copy only where some row does."""
-    is_shaped = np.array([item.token_id == DRAW and _is_shaped(item.sequence) for item in reads], np.bool_)
+    is_shaped = np.array(
+        [item.token_id == DRAW and bool(item.sequence.penalties) for item in reads], np.bool_
+    )
     if not is_shaped.any():
         return logits, is_shaped
     shaped = logits.copy()
     for row in np.flatnonzero(is_shaped).tolist():
-        _penalise(shaped[row], reads[row].sequence)
+        reads[row].sequence.penalties.apply(shaped[row])
     return shaped, is_shaped
-
-
-def _is_shaped(sequence: sequences.Sequence) -> bool:
-    params = sequence.sampling
-    penalised = (params.frequency_penalty or params.presence_penalty) and sequence.counts
-    return bool(params.logit_bias or penalised)
-
-
-def _penalise(line: Floats, sequence: sequences.Sequence) -> None:
-    """OpenAI's formula, over generated tokens: logit - count * frequency - (count > 0) * presence + bias."""
-    params = sequence.sampling
-    for token_id, count in sorted(sequence.counts.items()):
-        line[token_id] -= np.float32(count * params.frequency_penalty + params.presence_penalty)
-    for token_id, bias in params.logit_bias:
-        line[token_id] += np.float32(bias)

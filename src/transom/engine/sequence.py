@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from transom.engine.kernels.attention import PAGE
 from transom.engine.pages import CachedPage, Link
+from transom.engine.penalties import Penalties
 from transom.schema.generation import SequenceRequest, TokenLogprob
 
 
@@ -22,7 +22,7 @@ class Sequence:
         self.sampling = request.sampling
         self.tokens = [*request.prompt_token_ids, *generated]
         self.prompt_length = len(request.prompt_token_ids)
-        self.counts = Counter(generated)
+        self.penalties = Penalties(request.sampling, generated)
         # A resumed sequence has sent its prompt logprobs before.
         wanted = request.sampling.prompt_logprobs is not None and not generated
         self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if wanted else None
@@ -84,7 +84,7 @@ class Sequence:
     def append(self, token_id: int) -> None:
         """Take a generated token."""
         self.tokens.append(token_id)
-        self.counts[token_id] += 1
+        self.penalties.count(token_id)
 
     def page_tokens(self, index: int) -> list[int]:
         """The tokens of its page `index`."""

@@ -19,6 +19,7 @@ import numpy as np
 from transom.engine.kernels.arrays import Floats, Ints, Operand, Stored
 from transom.engine.kernels.bfloat16 import as_stored, hand_over
 from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.elementary import exp_in_place, highest
 from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, VECTORS, even_rows, narrow_tile, pace_of, wide_tile
 
@@ -30,37 +31,6 @@ Cache = tuple[Stored, Stored]
 
 BLOCK = 8
 """Most rows of a sequence that are computed side by side."""
-
-
-_LOG2E = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(-2.12194440e-4)
-_UNDERFLOW = np.float32(-87.0)
-
-
-@kernel
-def exp_in_place(values: Floats, shift: np.float32, exponents: Ints) -> None:
-    """Values = exp(values - shift) for values <= shift, to about 1 ulp.
-
-    Cephes' expf polynomial (Moshier 1989), written out so that the compiler can vectorise it and so that no
-    mathematics library, whose bits differ between machines, takes part. `exponents` is scratch.
-    """
-    for i in range(values.shape[0]):
-        x = max(values[i] - shift, _UNDERFLOW)
-        # x <= 0, so truncation after subtracting a half rounds to nearest.
-        n = np.int32(x * _LOG2E - np.float32(0.5))
-        r = x - np.float32(n) * _LN2_HIGH - np.float32(n) * _LN2_LOW
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        values[i] = p * r * r + r + np.float32(1.0)
-        exponents[i] = n
-    bits = values.view(np.int32)
-    for i in range(bits.shape[0]):
-        bits[i] += exponents[i] << np.int32(23)
 
 
 @kernel
@@ -78,9 +48,7 @@ def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: I
 
     A finite `sink` joins the sum alone (attention sinks as in gpt-oss).
     """
-    peak = sink
-    for i in range(low, high):
-        peak = max(peak, scores[i])
+    peak = max(sink, highest(scores[low:high]))
     exp_in_place(scores[low:high], peak, exponents)
     scores[:low] = np.float32(0.0)
     scores[high:] = np.float32(0.0)

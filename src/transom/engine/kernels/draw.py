@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transom.engine.kernels.arrays import Floats, Ints, Longs
-from transom.engine.kernels.attention import exp_in_place
 from transom.engine.kernels.compile import kernel
+from transom.engine.kernels.elementary import exp_in_place, highest
 from transom.engine.kernels.philox import Block, gumbel, philox, philox_words
 
 Bits = NDArray[np.uint32]
@@ -35,10 +35,7 @@ def argmax(logits: Floats) -> int:
     """Lowest token id among those with the highest logit; -1 if none is a number."""
     leader, lead = 0, np.float32(-np.inf)
     for start in range(0, logits.shape[0], CHUNK):
-        part = logits[start : start + CHUNK]
-        peak = part[0]
-        for i in range(part.shape[0]):
-            peak = max(peak, part[i])
+        peak = highest(logits[start : start + CHUNK])
         if peak > lead:
             leader, lead = start, peak
     for i in range(leader, logits.shape[0]):
@@ -216,16 +213,15 @@ def gumbel_max(
     halves = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32)
     lead = gumbel(_word_of(best, philox(block, counter[0], counter[1], np.uint64(0), halves[0], halves[1])))
     reach = np.float32(math.exp(-lead) * 2.0**32 * _MARGIN)
-    words, state = np.empty(CHUNK, np.uint32), np.empty((4, CHUNK // 4), np.uint64)
+    words = np.empty(CHUNK, np.uint32)
     vocabulary = logits.shape[0]
     for start in range(0, vocabulary, CHUNK):
         stop = min(start + CHUNK, vocabulary)
-        heaviest = weights[start]
-        for i in range(start, stop):
-            heaviest = max(heaviest, weights[i])
-        if heaviest * reach < np.float32(0.4):  # below the smallest word, which stands for 1/2
+        if highest(weights[start:stop]) * reach < np.float32(
+            0.4
+        ):  # below the smallest word, which stands for 1/2
             continue
-        philox_words(start >> 2, counter, halves, state, words)
+        philox_words(start >> 2, counter, halves, words)
         for low in range(start, stop, _GROUP):
             high = min(low + _GROUP, stop)
             if not _could_win(weights[start:stop], words, low - start, high - start, reach * _HALF):
