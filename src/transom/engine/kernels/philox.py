@@ -48,7 +48,7 @@ def philox_words(
     key: tuple[np.uint64, np.uint64],
     words: NDArray[np.uint32],
 ) -> None:
-    """Fill `words`, a multiple of four of them, with the blocks `block`, `block` + 1, …"""
+    """Fill `words`, a multiple of four of them, with the blocks from `block` on."""
     for i in range(words.shape[0] // 4):
         # Written out, so that the compiler lets several blocks run side by side in the registers.
         c0, c1, c2, c3 = np.uint64(block + i), counter[0], counter[1], np.uint64(0)
