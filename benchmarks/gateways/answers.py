@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle, islice
 from typing import Any
 
 MODEL = "instant"
@@ -10,6 +11,8 @@ CHUNKS = 128
 """Pieces of a streamed answer."""
 PAUSE = 0.01
 """Seconds between two pieces: each travels alone, as from an engine, and no gateway is near its limit."""
+SPOKEN = ("word ", "more ")
+"""What a streamed answer says, in turn: LiteLLM ends a stream in which a chunk comes a hundred times."""
 WORDS = ("Blue", ",", " mostly", ".")
 """A whole answer, a token each."""
 
@@ -26,8 +29,8 @@ def whole() -> bytes:
 
 def events() -> list[bytes]:
     """The events of a stream: `CHUNKS` with text, the ending, and `[DONE]`."""
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "word "}]
-    deltas += [{"content": "word "}] * (CHUNKS - 1)
+    deltas: list[dict[str, Any]] = [{"content": word} for word in islice(cycle(SPOKEN), CHUNKS)]
+    deltas[0]["role"] = "assistant"
     chunks = [_chunk(delta, None) for delta in deltas] + [_chunk({}, "stop")]
     return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
 

@@ -10,10 +10,12 @@ import argparse
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
-from benchmarks.gateways.answers import CHUNKS, MODEL, PAUSE, WORDS
-from transom.app import create_app, key_store, open_database
+from benchmarks.gateways.answers import CHUNKS, MODEL, PAUSE, SPOKEN, WORDS
+from benchmarks.gateways.grant import make_key
+from transom.app import create_app
 from transom.backends.activity import Activity
 from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.tokenizer import LocalTokenizer
@@ -35,7 +37,7 @@ class InstantBackend:
         self.ready = False
         self.activity = Activity()
         self._room = WaitingRoom(MODEL, running=1024, waiting=1024)
-        self._word = self._delta("word ")
+        self._spoken = [self._delta(word) for word in SPOKEN]
         self._words = Delta(
             tokens=tuple(token for word in WORDS for token in self._delta(word).tokens),
             token_texts=WORDS,
@@ -65,8 +67,8 @@ class InstantBackend:
         if request.sampling.max_tokens < CHUNKS:
             yield self._words
             return
-        for _ in range(CHUNKS):
-            yield self._word
+        for word in islice(cycle(self._spoken), CHUNKS):
+            yield word
             await asyncio.sleep(PAUSE)
         yield Delta(finish_reason="stop")
 
@@ -100,18 +102,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     options = parser.parse_args(arguments)
     settings = Settings(home=options.home, port=options.port, log_level="warning")
-    (options.home / "key").write_text(_make_key(settings), encoding="utf-8")
     configure_logs(settings.log_level)
     backend = InstantBackend(LocalTokenizer(options.model_root))
+    key = asyncio.run(make_key(settings, backend))
+    (options.home / "key").write_text(key, encoding="utf-8")
     Server(settings, create_app(settings, backends={MODEL: backend})).run()
-
-
-def _make_key(settings: Settings) -> str:
-    database = open_database(settings)
-    try:
-        return asyncio.run(key_store(settings, database).create(name="benchmark")).text
-    finally:
-        database.close()
 
 
 if __name__ == "__main__":
