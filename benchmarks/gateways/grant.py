@@ -5,8 +5,6 @@ The operator's own key has no limits, and would leave out what a gateway spends 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transom.access.entrance import Visitor
 from transom.access.identities import Claim
 from transom.access.persons import PersonCaller

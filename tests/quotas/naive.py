@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import insert, select, update
 
 from transom.access.quotas import Amounts
-from transom.access.quotas.budgets import microseconds
 from transom.errors import QuotaExceeded, StorageError
-from transom.storage.tables import quota_counters, quota_ledger
+from transom.storage.tables import microseconds, quota_counters, quota_ledger
 
 BOUNDLESS = 10**15
 """So that the table's own check does not save it."""

@@ -6,7 +6,8 @@ from collections import defaultdict
 
 from tests.quotas.gateway import EVERYBODY, NOON
 from transom.access.quotas import Limit
-from transom.access.quotas.budgets import SPENDING, microseconds
+from transom.access.quotas.budgets import SPENDING
+from transom.storage.tables import microseconds
 
 
 class Oracle:

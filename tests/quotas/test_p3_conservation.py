@@ -10,9 +10,9 @@ from sqlalchemy import event, insert, text, update
 from tests.quotas.gateway import EVERYBODY, NOON, limits
 from transom.access.quotas import Amounts, Charged, Limit, reconcile
 from transom.access.quotas.accounts import Cell
-from transom.access.quotas.budgets import BUDGETS, DAY_US, microseconds
+from transom.access.quotas.budgets import BUDGETS, DAY_US
 from transom.errors import QuotaExceeded, StorageError
-from transom.storage.tables import quota_counters
+from transom.storage.tables import microseconds, quota_counters
 
 pytestmark = pytest.mark.anyio
 

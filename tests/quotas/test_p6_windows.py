@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tests.quotas.gateway import EVERYBODY, limits
 from transom.access.quotas import BUDGETS, Amounts
-from transom.access.quotas.budgets import microseconds, moment_of
+from transom.access.quotas.budgets import moment_of
 from transom.errors import QuotaExceeded
+from transom.storage.tables import microseconds
 
 pytestmark = pytest.mark.anyio
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from transom.access.callers import CACHE_SECONDS, Caller
+from transom.access.callers import CACHE_ENTRIES, CACHE_SECONDS, Caller
 from transom.access.grants import Grant, grant_for, limits_for
 from transom.access.quotas import Charged, Limit
 from transom.errors import Forbidden, MissingScope
@@ -18,7 +19,36 @@ from transom.schema.programme import Programme
 from transom.schema.scopes import ALL_SCOPES, SCOPES
 from transom.storage.database import Database
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 ANONYMOUS_TIER = "anonymous"
+
+
+class Allowance(NamedTuple):
+    """How much a caller may ask of a model."""
+
+    charged: Charged
+    limits: tuple[Limit, ...]
+    returning: tuple[Limit, ...]
+    """Those that come back with time."""
+
+
+class _Believed(NamedTuple):
+    """What was read of a project's grant."""
+
+    grant: Grant | None
+    until: float
+    """Monotonic seconds."""
+    since: datetime | None
+    ends: datetime | None
+    """Between these the grant is in force; None where there is none."""
+
+    def holds(self, ticks: float, now: datetime) -> bool:
+        """Whether it may still be believed. A grant that has ended is not, for as much as a second."""
+        if self.since is not None and self.ends is not None and not self.since <= now < self.ends:
+            return False
+        return ticks < self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +59,7 @@ class Entitlement:
     scopes: frozenset[str]
     programme: Programme
     grant: Grant | None = None
+    _worked_out: dict[tuple[str, int], Allowance] = field(default_factory=dict, repr=False, compare=False)
 
     def require(self, scope: str) -> None:
         """Pass who has a scope.
@@ -53,6 +84,20 @@ class Entitlement:
                 param="model",
                 code="model_not_granted",
             )
+
+    def allowance(self, model: str, hidden_size: int) -> Allowance:
+        """What a request to a model is charged to and must keep to; the same one each time.
+
+        Args:
+            model: its name.
+            hidden_size: see `limits`.
+        """
+        found = self._worked_out.get((model, hidden_size))
+        if found is None:
+            limits = tuple(self.limits(model, hidden_size))
+            returning = tuple(limit for limit in limits if limit.of.period_us is not None)
+            found = self._worked_out[model, hidden_size] = Allowance(self.charged(model), limits, returning)
+        return found
 
     def charged(self, model: str) -> Charged:
         """Whom a request to a model is charged to."""
@@ -159,7 +204,8 @@ class Entitlements:
         self._programme = programme
         self._clock = clock
         self._ticks = ticks
-        self._grants: dict[str, tuple[Grant | None, float]] = {}
+        self._grants: dict[str, _Believed] = {}
+        self._entitled: dict[int, Entitlement] = {}
 
     async def of(self, caller: Caller) -> Entitlement:
         """What a caller may do now."""
@@ -173,20 +219,33 @@ class Entitlements:
     def forget(self) -> None:
         """Believe nothing that was read before: a grant was changed here."""
         self._grants.clear()
+        self._entitled.clear()
 
     def _entitlement(self, caller: Caller, scopes: frozenset[str], grant: Grant | None) -> Entitlement:
+        # The same caller and the same grant are the same objects for as long as they are believed.
+        known = self._entitled.get(id(caller))
+        if known is not None and known.caller is caller and known.grant is grant:
+            return known
         narrowed = scopes if caller.scopes is None else scopes & caller.scopes
-        return Entitlement(caller=caller, scopes=narrowed, programme=self._programme, grant=grant)
+        made = Entitlement(caller=caller, scopes=narrowed, programme=self._programme, grant=grant)
+        _keep(self._entitled, id(caller), made)
+        return made
 
     async def _grant(self, project_id: str) -> Grant | None:
-        grant, until = self._grants.get(project_id, (None, 0.0))
-        now = self._clock()
-        # A grant that has come to its end is not believed for another second.
-        if self._ticks() >= until or (grant is not None and grant.state(now) != "in_force"):
+        believed, now = self._grants.get(project_id), self._clock()
+        if believed is None or not believed.holds(self._ticks(), now):
             until = self._ticks() + CACHE_SECONDS
             grant = await self._database.read(lambda connection: grant_for(connection, project_id, now))
-            self._grants[project_id] = grant, until
-        return grant
+            span = (None, None) if grant is None else (grant.starts, grant.ends)
+            believed = _Believed(grant, until, *span)
+            _keep(self._grants, project_id, believed)
+        return believed.grant
+
+
+def _keep(kept: dict[K, V], name: K, value: V) -> None:
+    if len(kept) >= CACHE_ENTRIES:
+        kept.clear()  # all of it is a second old at most, or nobody's
+    kept[name] = value
 
 
 def granted_scopes(connection: Connection, project_id: str, now: datetime) -> frozenset[str]:

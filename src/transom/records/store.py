@@ -7,7 +7,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import Connection, Row, RowMapping, Select, bindparam, insert, select, update
@@ -27,14 +27,15 @@ from transom.schema.record import (
     rfc3339,
 )
 from transom.storage.database import Database
-from transom.storage.tables import projects, records
+from transom.storage.prepared import Prepared
+from transom.storage.tables import microseconds, projects, records
 from transom.storage.vault import DataKey, Vault
 
 MAX_PAGE = 100
 
 _COLUMNS = tuple(column.name for column in records.c)
-_INSERT = insert(records)
-_ADVANCE = (
+_INSERT = Prepared(insert(records))
+_ADVANCE = Prepared(
     update(projects)
     # What was asked before a project was deleted must not leave a prompt in it afterwards.
     .where(projects.c.id == bindparam("project"), projects.c.deleted.is_(None))
@@ -76,8 +77,16 @@ class StoredRecord:
         )
 
 
-Beside = Callable[[Connection], None]
-"""A write that belongs into the transaction of a record: both are done, or neither."""
+class Beside(Protocol):
+    """A write that belongs into the transaction of a record: both are done, or neither."""
+
+    @property
+    def together(self) -> Callable[[Connection, Sequence[Any]], None]:
+        """Does this one and others with the same function, in one call.
+
+        If it raises nothing of it may count, and it is called again for each alone.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +238,17 @@ class RecordStore:
             for sequence, entry in enumerate(own, first):
                 stored[entry.answer.record_id] = record = _record(entry, sequence)
                 rows.append(_row(record, entry.sealed_by(key)))
-        connection.execute(_INSERT, rows)
-        for entry in entries:
-            if entry.beside is not None:
-                entry.beside(connection)
+        _INSERT.execute_each(connection, rows)
+        _write_besides(connection, [entry.beside for entry in entries if entry.beside is not None])
         return [stored[entry.answer.record_id] for entry in entries]
+
+
+def _write_besides(connection: Connection, besides: Sequence[Beside]) -> None:
+    by_kind: dict[Callable[[Connection, Sequence[Any]], None], list[Beside]] = {}
+    for beside in besides:
+        by_kind.setdefault(beside.together, []).append(beside)
+    for write, same in by_kind.items():
+        write(connection, same)
 
 
 def owner_of(connection: Connection, record_id: str) -> tuple[str, str | None]:
@@ -251,9 +266,7 @@ def owner_of(connection: Connection, record_id: str) -> tuple[str, str | None]:
 
 def _take_numbers(connection: Connection, project_id: str, count: int) -> int:
     """The first of `count` numbers, which are the project's next."""
-    last: int | None = connection.execute(
-        _ADVANCE, {"project": project_id, "count": count}
-    ).scalar_one_or_none()
+    last: int | None = _ADVANCE.returned(connection, {"project": project_id, "count": count})
     if last is None:
         raise NotFound(f"There is no project {project_id!r}.")
     return last - count + 1
@@ -278,7 +291,8 @@ def _record(entry: _Entry, sequence: int) -> StoredRecord:
 
 
 def _row(record: StoredRecord, sealed: bytes) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _COLUMNS} | {"openings": sealed}
+    row = {name: getattr(record, name) for name in _COLUMNS}
+    return row | {"created": microseconds(record.created), "openings": sealed}
 
 
 def _newest_first(project_id: str, after: str | None) -> Select[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from transom.access.callers import Caller
-from transom.access.quotas import VECTOR, Amounts, Limit, Reservation, Settlement, Standing
+from transom.access.quotas import VECTOR, Amounts, Reservation, Settlement, Standing
 from transom.backends.base import Backend
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.services.house import House
@@ -88,7 +88,7 @@ class Meter:
     work: Work
     reservation: Reservation
     standings: list[Standing]
-    """The limits that it stands under, for whoever tells the client."""
+    """The limits that it stands under and that come back with time, for whoever tells the client."""
     began: float = field(default_factory=time.perf_counter)
 
     def settlement(self, results: Sequence[SequenceResult]) -> Settlement:
@@ -129,6 +129,6 @@ async def reserve(house: House, caller: Caller, work: Work, request_id: str) -> 
     for scope in work.scopes:
         entitlement.require(scope)
     entitlement.require_model(model)
-    limits: list[Limit] = entitlement.limits(model, work.backend.hidden_size)
-    reservation = await house.quotas.reserve(request_id, entitlement.charged(model), limits, work.demand)
-    return Meter(work, reservation, house.quotas.standing_now(limits))
+    allowance = entitlement.allowance(model, work.backend.hidden_size)
+    reservation = await house.quotas.reserve(request_id, allowance.charged, allowance.limits, work.demand)
+    return Meter(work, reservation, house.quotas.standing_now(allowance.returning))

@@ -28,6 +28,8 @@ _DURABLE = {
     # What is deleted or replaced is overwritten by zeros, and not only left to be overwritten one day.
     "secure_delete": "ON",
     "busy_timeout": str(BUSY_TIMEOUT_MS),
+    # Records have random names, so their index is written all over: 64 MiB of it stay at hand.
+    "cache_size": "-65536",
 }
 _READING = {"query_only": "ON", "foreign_keys": "ON", "busy_timeout": str(BUSY_TIMEOUT_MS)}
 
@@ -52,7 +54,8 @@ def writing_engine(url: URL) -> Engine:
     _create_private(_file_of(url))
     # IMMEDIATE takes the write lock at once: a transaction that reads first and then finds the lock taken
     # could not be saved by waiting.
-    return _sqlite(url, _DURABLE, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+    # One that the writer keeps, and one for whoever empties the log.
+    return _sqlite(url, _DURABLE, "BEGIN IMMEDIATE", pool_size=1, max_overflow=1)
 
 
 def reading_engine(url: URL, connections: int) -> Engine:

@@ -35,6 +35,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from transom.errors import ConfigurationError, StorageError
 from transom.storage.master_keys import MasterKeys, MasterKeySource
+from transom.storage.prepared import Prepared
 from transom.storage.tables import data_keys
 
 MOST_SEALS = 2**32
@@ -48,7 +49,7 @@ _REMEMBERED = 4096
 """Data keys that are kept unwrapped in memory."""
 
 
-_CHARGE = (
+_CHARGE = Prepared(
     update(data_keys)
     .where(
         data_keys.c.project_id == bindparam("project"),
@@ -235,7 +236,7 @@ class Vault:
             "more": seals,
             "most": self._most_seals - seals,
         }
-        return connection.execute(_CHARGE, values).rowcount == 1
+        return _CHARGE.execute(connection, values) == 1
 
     def _unwrap(self, row: Row[Any]) -> DataKey:
         key = self._unwrapped.get(row.wrapped)

@@ -111,8 +111,8 @@ async def test_a_crash_between_execute_and_commit_leaves_nothing_and_acknowledge
 async def test_a_failing_commit_fails_the_whole_batch_and_the_writer_goes_on(database, commits):
     gate = await Gate(database).shut()
     tasks = await queued(*(database.write(add(f"lost {i}")) for i in range(5)))
-    # The gate's savepoint is open already, so the next one belongs to the batch of five.
-    event.listen(database._writing, "savepoint", lambda *_: setattr(commits, "fail", True), once=True)
+    # The gate's transaction has begun already, so the next one is that of the batch of five.
+    event.listen(database._writing, "begin", lambda *_: setattr(commits, "fail", True), once=True)
     gate.opened.set()
     await gate.write
     failures = await asyncio.gather(*tasks, return_exceptions=True)

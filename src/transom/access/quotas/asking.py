@@ -10,12 +10,12 @@ from datetime import datetime
 
 import structlog
 
-from transom.access.quotas.budgets import microseconds
 from transom.access.quotas.grants import Ask, Fenced, Granted, Need, grant
 from transom.access.quotas.leases import Book, Hold, Shelf
 from transom.access.quotas.refusals import refusal
 from transom.errors import QuotaUnavailable, StorageError
 from transom.storage.database import Database
+from transom.storage.tables import microseconds
 
 log = structlog.get_logger()
 

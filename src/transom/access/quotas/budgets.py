@@ -105,20 +105,6 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
 SPENDING: tuple[Budget, ...] = tuple(budget for budget in BUDGETS.values() if budget.spends)
 
 
-def microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970.
-
-    Raises:
-        TypeError: the moment has no time zone.
-    """
-    return (moment - _EPOCH) // MICROSECOND
-
-
 def moment_of(microseconds_since_1970: int) -> datetime:
-    """The other way round."""
+    """The moment that `microseconds` gives that number for."""
     return _EPOCH + microseconds_since_1970 * MICROSECOND
-
-
-def windows_of(moment_us: int) -> tuple[int, ...]:
-    """The start of every window that a moment lies in, and `NO_WINDOW`."""
-    return tuple({budget.window_start(moment_us) for budget in SPENDING})

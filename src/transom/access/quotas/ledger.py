@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -22,17 +22,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from transom.access.quotas.accounts import Cell, Charged, values_of
-from transom.access.quotas.budgets import (
-    BUDGETS,
-    DAY_US,
-    RESOURCES,
-    Amounts,
-    Resource,
-    microseconds,
-    moment_of,
-)
+from transom.access.quotas.budgets import BUDGETS, DAY_US, RESOURCES, Amounts, Resource, moment_of
 from transom.storage.prepared import Prepared
-from transom.storage.tables import UtcTime, quota_ledger
+from transom.storage.tables import UtcTime, microseconds, quota_ledger
 
 Outcome = Literal["settled", "released", "expired"]
 
@@ -82,7 +74,16 @@ _CORRECT = (
 
 def enter(connection: Connection, entry: Entry) -> bool:
     """Write a request's row; False, and nothing is changed, where it has one."""
-    row = {
+    return _ENTER[connection.dialect.name].execute(connection, _row(entry)) == 1
+
+
+def enter_all(connection: Connection, entries: Sequence[Entry]) -> int:
+    """`enter` one or more; how many of them had no row."""
+    return _ENTER[connection.dialect.name].execute_each(connection, [_row(entry) for entry in entries])
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    return {
         "request_id": entry.request_id,
         **entry.charged.columns(),
         "reserved": microseconds(entry.reserved),
@@ -91,7 +92,6 @@ def enter(connection: Connection, entry: Entry) -> bool:
         "short": entry.short,
         **entry.amounts.by_resource(),
     }
-    return _ENTER[connection.dialect.name].execute(connection, row) == 1
 
 
 def correct(

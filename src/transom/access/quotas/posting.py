@@ -1,27 +1,34 @@
-"""Posting: what one request's charge changes in counters and leases.
+"""Posting: what charges change in counters and leases.
 
 Every request that is answered pays for this, so it is two statements, the same two for any accounts and
 limits: the accounts stand in fixed places, and which of their budgets hold something is a number's bits.
+Requests that charge the same cells share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
+    Column,
     ColumnElement,
     Connection,
     Integer,
+    Text,
     bindparam,
     case,
+    column,
     literal_column,
+    tuple_,
     update,
+    values,
 )
 
 from transom.access.quotas.accounts import KINDS, Cell
-from transom.access.quotas.budgets import RESOURCES, SPENDING, Amounts, windows_of
+from transom.access.quotas.budgets import BUDGETS, NO_WINDOW, SPENDING, Amounts
 from transom.errors import StorageError
 from transom.storage.prepared import Prepared
 from transom.storage.tables import quota_counters, quota_leases
@@ -31,15 +38,20 @@ _C, _L = quota_counters.c, quota_leases.c
 _BIT = {budget.name: 1 << index for index, budget in enumerate(SPENDING)}
 _ACCOUNTS: list[BindParameter[Any]] = [bindparam(f"account_{place}") for place in range(len(KINDS))]
 _MASKS = [bindparam(f"mask_{place}", type_=Integer) for place in range(len(KINDS))]
-_WINDOWS: list[BindParameter[Any]] = [
-    bindparam(f"window_{place}") for place in range(len({budget.period_us for budget in SPENDING}))
-]
+_LENGTHS = sorted({budget.period_us for budget in SPENDING if budget.period_us is not None})
+_WINDOW = {length: bindparam(f"window_{length}", type_=BigInteger) for length in _LENGTHS}
 _NOBODY = ""
+
+Key: TypeAlias = "tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]"
 
 
 def _text(name: str) -> ColumnElement[str]:
     # A constant that is a word of ours; parameters cost time in every call.
     return literal_column(f"'{name}'")
+
+
+def _number(value: int) -> ColumnElement[int]:
+    return literal_column(str(value), Integer)
 
 
 def _charge(budget: ColumnElement[str]) -> ColumnElement[int]:
@@ -51,22 +63,22 @@ def _charge(budget: ColumnElement[str]) -> ColumnElement[int]:
 
 def _holds(account: ColumnElement[str], budget: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether what is charged to a cell was held for the request."""
-    zero = literal_column("0", Integer)
     places = zip(_ACCOUNTS, _MASKS, strict=True)
-    mask: ColumnElement[int] = case(*((account == name, bits) for name, bits in places), else_=zero)
-    bits = [(budget == _text(name), literal_column(str(bit), Integer)) for name, bit in _BIT.items()]
-    return mask.bitwise_and(case(*bits, else_=zero)) != zero
+    mask: ColumnElement[int] = case(*((account == name, bits) for name, bits in places), else_=_number(0))
+    bits = [(budget == _text(name), _number(bit)) for name, bit in _BIT.items()]
+    return mask.bitwise_and(case(*bits, else_=_number(0))) != _number(0)
 
 
-def _among(
-    account: ColumnElement[str], budget: ColumnElement[str], window_start: ColumnElement[int]
-) -> list[ColumnElement[bool]]:
+def _among(account: Column[str], budget: Column[str], window_start: Column[int]) -> list[ColumnElement[bool]]:
     """The cells of a request's accounts, in the windows of its moment."""
-    return [
-        account.in_(_ACCOUNTS),
-        budget.in_([_text(each.name) for each in SPENDING]),
-        window_start.in_(_WINDOWS),
-    ]
+    # Pairs, for each budget has one window: SQLite looks up every cell that is described.
+    now = values(column("budget", Text), column("window_start", BigInteger), name="now").data(
+        [
+            (_text(each.name), _number(NO_WINDOW) if each.period_us is None else _WINDOW[each.period_us])
+            for each in SPENDING
+        ]
+    )
+    return [account.in_(_ACCOUNTS), tuple_(budget, window_start).in_(now.scalar_values())]
 
 
 _FROM_HOLD = case((_holds(_C.account, _C.budget), _charge(_C.budget)), else_=literal_column("0"))
@@ -93,7 +105,7 @@ _TAKE = Prepared(
 
 
 class Posting:
-    """The charge of one request.
+    """The charge of one request, or of several that charge the same cells.
 
     Args:
         accounts: everybody who is charged.
@@ -105,33 +117,50 @@ class Posting:
     def __init__(
         self, accounts: Sequence[str], reserved_us: int, amounts: Amounts, held: Iterable[Cell]
     ) -> None:
-        charged = {budget.name for budget in SPENDING if amounts.of(budget.resource)}
+        self._amounts = amounts.by_resource()
         masks = dict.fromkeys(accounts, 0)
         for cell in held:
-            if cell.budget in charged:
+            if self._amounts[BUDGETS[cell.budget].resource] and cell.budget in _BIT:
                 masks[cell.account] |= _BIT[cell.budget]
-        self._held = sum(mask.bit_count() for mask in masks.values())
-        self._values: dict[str, str | int] = {f"of_{name}": amounts.of(name) for name in RESOURCES}
-        for place in range(len(KINDS)):
-            known = place < len(accounts)
-            account = accounts[place] if known else _NOBODY
-            self._values[f"account_{place}"] = account
-            self._values[f"mask_{place}"] = masks[account] if known else 0
-        # At midnight windows of different lengths begin together.
-        windows = sorted(windows_of(reserved_us))
-        for place in range(len(_WINDOWS)):
-            self._values[f"window_{place}"] = windows[min(place, len(windows) - 1)]
-        self._empty = not charged
+        self.key: Key = (
+            tuple(accounts),
+            tuple([reserved_us - reserved_us % length for length in _LENGTHS]),
+            tuple(masks.values()),
+        )
+        """Charges with the same key can be added up."""
+
+    def add(self, other: Posting) -> None:
+        """Charge what another one charges too, which has the same key."""
+        for resource, amount in other._amounts.items():
+            self._amounts[resource] += amount
 
     def take_from_leases(self, connection: Connection, gateway: str) -> bool:
         """Take what is held for the request from its gateway's leases; False where they have expired."""
-        if not self._held:
+        held = self._held
+        if not held:
             return True
-        taken = _TAKE.execute(connection, {**self._values, "gateway_id": gateway})
-        if taken not in (0, self._held):
+        taken = _TAKE.execute(connection, {**self._values(), "gateway_id": gateway})
+        if taken not in (0, held):
             raise StorageError("Some leases of a gateway are gone, and others not; rebuild the counters.")
         return taken != 0
 
     def count(self, connection: Connection) -> bool:
         """Make used what was held, and count what was not held; whether there was any of the latter."""
-        return not self._empty and _COUNT.execute(connection, self._values) > self._held
+        return any(self._amounts.values()) and _COUNT.execute(connection, self._values()) > self._held
+
+    @property
+    def _held(self) -> int:
+        """In how many cells something is held."""
+        return sum(mask.bit_count() for mask in self.key[2])
+
+    def _values(self) -> dict[str, str | int]:
+        accounts, windows, masks = self.key
+        found: dict[str, str | int] = {f"of_{name}": amount for name, amount in self._amounts.items()}
+        missing = len(KINDS) - len(accounts)
+        for place, account in enumerate([*accounts, *[_NOBODY] * missing]):
+            found[f"account_{place}"] = account
+        for place, mask in enumerate([*masks, *[0] * missing]):
+            found[f"mask_{place}"] = mask
+        for length, window in zip(_LENGTHS, windows, strict=True):
+            found[f"window_{length}"] = window
+        return found

@@ -15,16 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from transom.access.quotas import counters, ledger
 from transom.access.quotas.accounts import Cell, Charged, Limit
 from transom.access.quotas.asking import Asker
-from transom.access.quotas.budgets import Amounts, microseconds
+from transom.access.quotas.budgets import Amounts
 from transom.access.quotas.counters import Count
-from transom.access.quotas.grants import Need
 from transom.access.quotas.leases import Hold, Shelf
 from transom.access.quotas.ledger import DayUsage
-from transom.access.quotas.reservation import Booking, Desk, Reservation
+from transom.access.quotas.reservation import Desk, Reservation
+from transom.access.quotas.settling import Booking
 from transom.access.quotas.standing import Standing, standing_of
 from transom.access.quotas.sweeping import Sweeper, validity
+from transom.access.quotas.tariffs import Tariffs, cell_of
 from transom.errors import QuotaUnavailable, StorageError
 from transom.storage.database import Database
+from transom.storage.tables import microseconds
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -61,6 +63,7 @@ class Quotas:
         self._clock = clock
         self._ticks = ticks
         self._shelf = Shelf()
+        self._tariffs = Tariffs()
         self._desk = Desk(database, clock, self._shelf.forgotten.append)
         seconds = ttl.total_seconds()
         self._asker = Asker(database, self._shelf, clock=clock, ticks=ticks, validity=validity(seconds))
@@ -74,7 +77,8 @@ class Quotas:
         Args:
             request_id: the request's own id, made here; the ledger has one row for it, ever.
             charged: whom it is charged to.
-            limits: what it must keep to; of two for the same account and budget, the smaller counts.
+            limits: what it must keep to; of two for the same account and budget, the smaller counts. What
+                follows from a tuple is remembered for the next request that brings the same one.
             demand: the most that it can use: prompt and `max_tokens`, a bound on engine time, and so on.
 
         Raises:
@@ -83,13 +87,12 @@ class Quotas:
             ValueError: a limit is on an account that the request is not charged to.
         """
         now = self._clock()
-        needs = _needs(charged, limits, demand, microseconds(now))
+        tariff = self._tariffs.of(charged, limits, microseconds(now))
+        needs = tariff.needs(demand)
         book = self._shelf.current
         if needs and not book.take(needs, self._ticks()):
             book = await self._asker.ask(needs)
-        booking = Booking(
-            request_id=request_id, charged=charged, limits=tuple(limits), demand=demand, reserved=now
-        )
+        booking = Booking(request_id, tariff, demand, now)
         return Reservation(self._desk, booking, Hold(book, needs))
 
     async def sweep(self) -> None:
@@ -128,7 +131,7 @@ class Quotas:
             QuotaUnavailable: SQL cannot be reached.
         """
         now = self._now()
-        cells = [_cell(limit, now) for limit in limits]
+        cells = [cell_of(limit, now) for limit in limits]
 
         def read(connection: Connection) -> list[Count]:
             known = counters.look(connection, cells)
@@ -151,7 +154,7 @@ class Quotas:
         return [
             standing_of(limit, Count(lease.used, lease.others + lease.out), now)
             for limit in limits
-            if (lease := leases.get(_cell(limit, now))) is not None
+            if (lease := leases.get(cell_of(limit, now))) is not None
         ]
 
     async def usage(
@@ -186,19 +189,3 @@ class Quotas:
             return await self._database.read(fn)
         except (SQLAlchemyError, RuntimeError) as error:
             raise QuotaUnavailable("The ledger of quotas cannot be read now.") from error
-
-
-def _needs(charged: Charged, limits: Sequence[Limit], demand: Amounts, now_us: int) -> tuple[Need, ...]:
-    accounts = charged.accounts()
-    found: dict[Cell, Need] = {}
-    for limit in limits:
-        if limit.account not in accounts:
-            raise ValueError(f"a limit is on {limit.account}, and the request is not charged to it")
-        cell, amount = _cell(limit, now_us), demand.of(limit.of.resource)
-        if amount and (cell not in found or limit.limit < found[cell].limit.limit):
-            found[cell] = Need(cell, limit, amount)
-    return tuple(found.values())
-
-
-def _cell(limit: Limit, now_us: int) -> Cell:
-    return Cell(limit.account, limit.budget, limit.of.window_start(now_us))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from transom.access.quotas.accounts import Limit
 from transom.access.quotas.budgets import SECOND_US
 from transom.access.quotas.counters import Count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(NamedTuple):
     """A limit and what is left of it, in the budget's unit, whole: rounded so that it never promises more."""
 
     limit: Limit

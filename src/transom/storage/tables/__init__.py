@@ -1,6 +1,6 @@
 """The tables, as the code sees them. `migrations/` brings a database there; a test compares the two."""
 
-from transom.storage.tables.base import UtcTime, metadata
+from transom.storage.tables.base import UtcTime, metadata, microseconds
 from transom.storage.tables.core import keys, projects, records
 from transom.storage.tables.people import (
     identities,
@@ -39,6 +39,7 @@ __all__ = [
     "keys",
     "members",
     "metadata",
+    "microseconds",
     "outbox",
     "passkeys",
     "people",

@@ -10,6 +10,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def microseconds(moment: datetime) -> int:
+    """Whole microseconds since 1970.
+
+    Raises:
+        TypeError: the moment has no time zone.
+    """
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 class UtcTime(TypeDecorator[datetime]):
     """A moment, stored as whole microseconds since 1970: the same order and the same bits everywhere."""
 
@@ -22,7 +31,7 @@ class UtcTime(TypeDecorator[datetime]):
         Raises:
             TypeError: the datetime has no time zone.
         """
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
         """A datetime in UTC."""
