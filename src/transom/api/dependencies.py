@@ -102,13 +102,14 @@ async def no_store(response: Response) -> None:
 
 async def refuse_unknown_query(request: Request) -> None:
     """`refuse_query` of what the route does not know."""
-    if request.scope["query_string"]:
-        route: APIRoute = request.scope["route"]
-        refuse_query(request, {field.alias for field in route.dependant.query_params})
+    route: APIRoute = request.scope["route"]
+    refuse_query(request, {field.alias for field in route.dependant.query_params})
 
 
 def refuse_query(request: Request, known: Collection[str] = ()) -> None:
     """A query parameter that is not known is refused, as an unknown field of a body is."""
+    if not request.scope["query_string"]:
+        return
     for name in request.query_params:
         if name not in known:
             raise InvalidRequest(

@@ -16,7 +16,7 @@ _KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens"}
 
 def headers_of(standings: Sequence[Standing]) -> dict[str, str]:
     """The headers of a reply; none where nothing that comes back with time is limited."""
-    tightest = {budget: _tightest(each) for budget, each in _by_budget(standings).items()}
+    tightest = _tightest(standings)
     found = dict(_openai(tightest.items()))
     if tightest:
         found["ratelimit-policy"] = ", ".join(_policy(budget, each) for budget, each in tightest.items())
@@ -24,16 +24,15 @@ def headers_of(standings: Sequence[Standing]) -> dict[str, str]:
     return found
 
 
-def _by_budget(standings: Iterable[Standing]) -> dict[str, list[Standing]]:
-    found: dict[str, list[Standing]] = {}
+def _tightest(standings: Iterable[Standing]) -> dict[str, Standing]:
+    """By budget, of those that come back with time."""
+    found: dict[str, Standing] = {}
     for standing in standings:
         if standing.reset is not None:
-            found.setdefault(standing.limit.budget, []).append(standing)
+            known = found.setdefault(standing.limit.budget, standing)
+            if (standing.remaining, standing.limit.limit) < (known.remaining, known.limit.limit):
+                found[standing.limit.budget] = standing
     return found
-
-
-def _tightest(standings: Iterable[Standing]) -> Standing:
-    return min(standings, key=lambda each: (each.remaining, each.limit.limit))
 
 
 def _openai(tightest: Iterable[tuple[str, Standing]]) -> Iterator[tuple[str, str]]:

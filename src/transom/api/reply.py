@@ -19,7 +19,7 @@ from transom.services.generation import Generation
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]
 
-WATCH_AFTER_SECONDS = 0.02
+WATCH_AFTER_SECONDS = 0.05
 """How long an answer may take before the server looks whether its client is still there."""
 
 
@@ -30,11 +30,17 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
             await while_present(request, generation.run())
     except EngineError as error:
         response = response_of(error)
+        response.headers.update(_headers(generation))
     else:
-        response = Response(orjson.dumps(build()), media_type="application/json")
-    response.headers["x-transom-record"] = generation.record_id
-    response.headers.update(headers_of(generation.meter.standings))
+        # All at once: to set a header of a response is to look through those that it has.
+        response = Response(
+            orjson.dumps(build()), headers=_headers(generation), media_type="application/json"
+        )
     return response
+
+
+def _headers(generation: Generation) -> dict[str, str]:
+    return {"x-transom-record": generation.record_id} | headers_of(generation.meter.standings)
 
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:

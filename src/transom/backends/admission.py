@@ -106,6 +106,7 @@ class WaitingRoom:
         """Most sequences of one project; no request can start more."""
         self._clock = clock
         self._inside: Counter[str] = Counter()
+        self._total = 0
         self._pace = Pace(clock)
         self._paces: dict[str, Pace] = {}
         self.refusals: dict[str, int] = {"queue": 0, "project": 0}
@@ -116,7 +117,7 @@ class WaitingRoom:
         Raises:
             EngineBusy: the queue is full, or the project's half of it; says which, and when to ask again.
         """
-        missing = self._inside.total() + sequences - self._most
+        missing = self._total + sequences - self._most
         missing_share = self._inside[project] + sequences - self.share
         if missing_share > 0:
             raise self._refusal("project", project, max(missing, missing_share))
@@ -133,7 +134,8 @@ class WaitingRoom:
 
     def _count(self, project: str, change: int) -> None:
         self._inside[project] += change
-        self._pace.work(goes_on=self._inside.total() > 0)
+        self._total += change
+        self._pace.work(goes_on=self._total > 0)
         if self._inside[project]:
             self._paces.setdefault(project, Pace(self._clock)).work(goes_on=True)
         else:
@@ -145,7 +147,7 @@ class WaitingRoom:
         if limit == "project":
             held = f"project {project} has {self._inside[project]} sequences here, its share is {self.share}"
         else:
-            held = f"{self._inside.total()} sequences run or wait, of at most {self._most}"
+            held = f"{self._total} sequences run or wait, of at most {self._most}"
         message = f"{self._name} has no room for this request: {held}. Ask again in {seconds} s."
         return EngineBusy(message, retry_after=seconds)
 

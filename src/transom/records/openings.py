@@ -52,7 +52,7 @@ def committed(what: str, opening: Mapping[str, Any]) -> str:
     Raises:
         KeyError, TypeError, ValueError, OverflowError: it is no opening.
     """
-    (form,) = opening.keys() - {"salt"}
+    (form,) = [name for name in opening if name != "salt"]
     value = opening[form]
     data = token_bytes(value) if form == "token_ids" else value.encode()
     return commit(f"{what}-{KINDS[form]}", bytes.fromhex(opening["salt"]), data)

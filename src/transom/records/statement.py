@@ -30,6 +30,8 @@ from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc333
 
 SALT_BYTES = 32
 
+_LINE = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -141,7 +143,7 @@ def _number(value: float) -> float | str:
 
 def _json(value: object) -> str:
     """One line of ASCII: even a lone surrogate or an integer of any size survives it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _LINE.encode(value)
 
 
 def _encodable(text: str) -> str:

@@ -131,4 +131,4 @@ async def reserve(house: House, caller: Caller, work: Work, request_id: str) -> 
     entitlement.require_model(model)
     allowance = entitlement.allowance(model, work.backend.hidden_size)
     reservation = await house.quotas.reserve(request_id, allowance.charged, allowance.limits, work.demand)
-    return Meter(work, reservation, house.quotas.standing_now(allowance.returning))
+    return Meter(work, reservation, house.quotas.standing_now(allowance.charged, allowance.returning))

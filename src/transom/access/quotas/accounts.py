@@ -7,7 +7,7 @@ so that what an account used is a question to the ledger alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -82,6 +82,10 @@ class Limit:
     budget: str
     limit: int
     """In the budget's unit: `engine_seconds` in seconds."""
+    of: Budget = field(init=False, repr=False, compare=False)
+    """What the budget's name stands for."""
+    most: int = field(init=False, repr=False, compare=False)
+    """The limit in units of the resource, as counters count."""
 
     def __post_init__(self) -> None:
         if kind_of(self.account) not in KINDS:
@@ -90,16 +94,9 @@ class Limit:
             raise ValueError(f"{self.budget!r} is no budget: it must be one of {', '.join(BUDGETS)}")
         if self.limit < 0:
             raise ValueError(f"the limit of {self.budget} for {self.account} is less than nothing")
-
-    @property
-    def of(self) -> Budget:
-        """What the budget's name stands for."""
-        return BUDGETS[self.budget]
-
-    @property
-    def most(self) -> int:
-        """The limit in units of the resource, as counters count."""
-        return self.limit * self.of.scale
+        # Asked for many times in each request.
+        object.__setattr__(self, "of", BUDGETS[self.budget])
+        object.__setattr__(self, "most", self.limit * self.of.scale)
 
 
 def kind_of(account: str) -> str:

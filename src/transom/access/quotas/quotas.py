@@ -143,8 +143,8 @@ class Quotas:
             for limit, cell, count in zip(limits, cells, counts, strict=True)
         ]
 
-    def standing_now(self, limits: Sequence[Limit]) -> list[Standing]:
-        """Where each limit stands, from memory and without waiting.
+    def standing_now(self, charged: Charged, limits: Sequence[Limit]) -> list[Standing]:
+        """Where each limit of whoever is charged stands, from memory and without waiting.
 
         Limits of which this gateway holds nothing now are left out. What other gateways did since SQL was
         asked last is not in it.
@@ -153,8 +153,8 @@ class Quotas:
         leases = self._shelf.current.leases
         return [
             standing_of(limit, Count(lease.used, lease.others + lease.out), now)
-            for limit in limits
-            if (lease := leases.get(cell_of(limit, now))) is not None
+            for cell, limit, _ in self._tariffs.of(charged, limits, now).cells
+            if (lease := leases.get(cell)) is not None
         ]
 
     async def usage(

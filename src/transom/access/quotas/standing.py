@@ -29,6 +29,6 @@ def standing_of(limit: Limit, count: Count, now_us: int) -> Standing:
         limit=limit,
         used=-(-count.used // budget.scale),
         held=-(-count.held // budget.scale),
-        remaining=max(0, limit.most - sum(count)) // budget.scale,
+        remaining=max(0, limit.most - count.used - count.held) // budget.scale,
         reset=None if end is None else -((now_us - end) // SECOND_US),
     )

@@ -109,7 +109,7 @@ async def test_standing_is_the_same_from_memory_as_from_sql_after_a_request(benc
     running = await gateway.reserve("running", EVERYBODY, BOUND, Amounts(tokens=30))
     await (await gateway.reserve("over", EVERYBODY, BOUND, Amounts(tokens=30))).settle(Amounts(tokens=12))
     [requests, tokens, flight, day] = await gateway.standing(BOUND)
-    assert gateway.standing_now(BOUND) == [requests, tokens, flight, day]
+    assert gateway.standing_now(EVERYBODY, BOUND) == [requests, tokens, flight, day]
     assert requests == Standing(limit=BOUND[0], used=1, held=1, remaining=998, reset=30)
     assert tokens == Standing(limit=BOUND[1], used=12, held=30, remaining=99_958, reset=30)
     assert flight == Standing(limit=BOUND[2], used=0, held=1, remaining=499, reset=None)
@@ -120,7 +120,7 @@ async def test_standing_is_the_same_from_memory_as_from_sql_after_a_request(benc
 
 
 async def test_what_memory_does_not_know_is_left_out_of_the_standing(bench):
-    assert bench.gateway().standing_now(BOUND) == []
+    assert bench.gateway().standing_now(EVERYBODY, BOUND) == []
 
 
 async def test_the_standing_never_promises_more_than_there_is(bench):
