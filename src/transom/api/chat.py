@@ -43,6 +43,8 @@ class _Answer:
         self._tokenizer = generation.order.backend.tokenizer
         kind = "chat.completion.chunk" if body.stream else "chat.completion"
         self._envelope = shapes.envelope(generation, kind)
+        self._frames: dict[int, sse.Frame] = {}
+        self._bare = not (body.logprobs or body.return_token_ids)
 
     def whole(self) -> dict[str, Any]:
         """The body of a reply that is no stream."""
@@ -62,13 +64,20 @@ class _Answer:
                     opened.add(index)
                     yield self._chunk(index, {"role": "assistant", "content": ""}, of_prompt)
                 if delta.text or delta.tokens:
-                    yield self._chunk(index, {"content": delta.text}, **self._details(delta))
+                    yield self._said(index, delta)
                 if delta.finish_reason is not None:
                     endings[index] = delta
         for index, delta in sorted(endings.items()):
             yield self._chunk(index, {}, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason)
         if self._body.wants_usage:
             yield sse.event(self._envelope | {"choices": [], "usage": shapes.usage(self._generation)})
+
+    def _said(self, index: int, delta: Delta) -> bytes:
+        if not self._bare:
+            return self._chunk(index, {"content": delta.text}, **self._details(delta))
+        if index not in self._frames:
+            self._frames[index] = sse.Frame(self._data(index, {"content": sse.TEXT}))
+        return self._frames[index].event(delta.text)
 
     def _chunk(
         self,
@@ -77,9 +86,12 @@ class _Answer:
         body: dict[str, Any] | None = None,
         **more: Any,  # noqa: ANN401
     ) -> bytes:
+        return sse.event(self._data(index, delta, **more) | (body or {}))
+
+    def _data(self, index: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} | more
         usage = {"usage": None} if self._body.wants_usage else {}
-        return sse.event(self._envelope | {"choices": [choice]} | usage | (body or {}))
+        return self._envelope | {"choices": [choice]} | usage
 
     def _of_prompt(self, known: tuple[TokenLogprob | None, ...] | None) -> dict[str, Any]:
         """What was asked for about the prompt, which all choices share."""

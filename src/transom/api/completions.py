@@ -47,6 +47,8 @@ class _Answer:
         self._body = body
         self._tokenizer = generation.order.backend.tokenizer
         self._envelope = shapes.envelope(generation, "text_completion")
+        self._frames: dict[int, sse.Frame] = {}
+        self._bare = body.logprobs is None and not body.return_token_ids
 
     def whole(self) -> dict[str, Any]:
         """The body of a reply that is no stream."""
@@ -62,7 +64,9 @@ class _Answer:
             async for index, delta in deltas:
                 first = index not in spoken
                 logprobs = spoken.setdefault(index, shapes.CompletionLogprobs(self._tokenizer))
-                if first or delta.text or delta.tokens:
+                if self._bare and not first and (delta.text or delta.tokens):
+                    yield self._said(index, logprobs, delta.text)
+                elif first or delta.text or delta.tokens:
                     yield self._chunk([self._part(index, delta, logprobs, first=first)])
                 if delta.finish_reason is not None:
                     endings[index] = delta
@@ -71,9 +75,18 @@ class _Answer:
         if self._body.wants_usage:
             yield sse.event(self._envelope | {"choices": [], "usage": shapes.usage(self._generation)})
 
+    def _said(self, index: int, logprobs: shapes.CompletionLogprobs, text: str) -> bytes:
+        if index not in self._frames:
+            part = self._part(index, Delta(text=sse.TEXT), logprobs, first=False)
+            self._frames[index] = sse.Frame(self._data([part]))
+        return self._frames[index].event(text)
+
     def _chunk(self, choices: Sequence[dict[str, Any]]) -> bytes:
+        return sse.event(self._data(choices))
+
+    def _data(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.wants_usage else {}
-        return sse.event(self._envelope | {"choices": choices} | usage)
+        return self._envelope | {"choices": choices} | usage
 
     def _part(
         self, index: int, delta: Delta, logprobs: shapes.CompletionLogprobs, *, first: bool

@@ -26,6 +26,25 @@ def event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
+TEXT = "\0text\0"
+"""Stands in a `Frame` where the text goes."""
+
+
+class Frame:
+    """The events of a stream that differ in their text alone, of which most streams are made.
+
+    Args:
+        data: an event with `TEXT` as the value that differs.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._before, _, self._after = event(data).partition(orjson.dumps(TEXT))
+
+    def event(self, text: str) -> bytes:
+        """The event with that text: the bytes that `event` makes of it."""
+        return self._before + orjson.dumps(text) + self._after
+
+
 def error_event(error: TransomError) -> bytes:
     """An error after the status line has gone out."""
     return b"event: error\n" + event(body_of(error))

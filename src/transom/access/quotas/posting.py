@@ -8,6 +8,7 @@ Requests that charge the same cells share them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -130,7 +131,7 @@ class Posting:
         """Charges with the same key can be added up."""
 
     def add(self, other: Posting) -> None:
-        """Charge what another one charges too, which has the same key."""
+        """Charge what another one charges too, which has the same key; before anything is executed."""
         for resource, amount in other._amounts.items():
             self._amounts[resource] += amount
 
@@ -139,20 +140,21 @@ class Posting:
         held = self._held
         if not held:
             return True
-        taken = _TAKE.execute(connection, {**self._values(), "gateway_id": gateway})
+        taken = _TAKE.execute(connection, {**self._values, "gateway_id": gateway})
         if taken not in (0, held):
             raise StorageError("Some leases of a gateway are gone, and others not; rebuild the counters.")
         return taken != 0
 
     def count(self, connection: Connection) -> bool:
         """Make used what was held, and count what was not held; whether there was any of the latter."""
-        return any(self._amounts.values()) and _COUNT.execute(connection, self._values()) > self._held
+        return any(self._amounts.values()) and _COUNT.execute(connection, self._values) > self._held
 
     @property
     def _held(self) -> int:
         """In how many cells something is held."""
         return sum(mask.bit_count() for mask in self.key[2])
 
+    @cached_property
     def _values(self) -> dict[str, str | int]:
         accounts, windows, masks = self.key
         found: dict[str, str | int] = {f"of_{name}": amount for name, amount in self._amounts.items()}
