@@ -28,6 +28,8 @@ _DURABLE = {
     # What is deleted or replaced is overwritten by zeros, and not only left to be overwritten one day.
     "secure_delete": "ON",
     "busy_timeout": str(BUSY_TIMEOUT_MS),
+    # What a statement may have to undo stays in memory too, and is no file of its own.
+    "temp_store": "MEMORY",
     # Records have random names, so their index is written all over: 64 MiB of it stay at hand.
     "cache_size": "-65536",
 }

@@ -116,8 +116,13 @@ class Writer:
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
+            groups = list(_by_function(batch))
+            if len(groups) == 1:
+                if _attempt_whole(self._connection, *groups[0]):
+                    return
+                groups = [(job.run, [job]) for job in batch]
             with self._connection.begin():
-                for run, jobs in _by_function(batch):
+                for run, jobs in groups:
                     _attempt(self._connection, run, jobs)
         except BaseException as error:  # noqa: BLE001 - the thread outlives any one batch
             _fail(batch, partial(_not_committed, error))
@@ -139,6 +144,31 @@ def _by_function(batch: Iterable[Job]) -> Iterable[tuple[Together[Any, Any], lis
     return groups.items()
 
 
+def _attempt_whole(connection: Connection, run: Together[Any, Any], jobs: Sequence[Job]) -> bool:
+    """Run `jobs` as all of a transaction, which needs no savepoint; False where one of several raises.
+
+    As nearly always, and a savepoint keeps a copy of every page that changes.
+    """
+    with connection.begin() as transaction:
+        try:
+            values = list(zip(jobs, run(connection, [job.item for job in jobs]), strict=True))
+        except Exception as error:
+            if _is_lost(connection):
+                raise
+            transaction.rollback()
+            if len(jobs) == 1:
+                jobs[0].error = error
+            return len(jobs) == 1
+    for job, value in values:
+        job.value = value
+    return True
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Whether the whole transaction is gone: with the server, or as SQLite does after a full disk."""
+    return connection.invalidated or not getattr(connection.connection, "in_transaction", True)
+
+
 def _attempt(connection: Connection, run: Together[Any, Any], jobs: Sequence[Job]) -> None:
     """Run `jobs` in a savepoint: together, or where that raises, one by one; who raises is undone alone."""
     # SQLAlchemy's own savepoints cost more than most of what is written within them.
@@ -147,11 +177,9 @@ def _attempt(connection: Connection, run: Together[Any, Any], jobs: Sequence[Job
         values = list(zip(jobs, run(connection, [job.item for job in jobs]), strict=True))
         say(connection, "RELEASE SAVEPOINT write")
     except Exception as error:
-        if connection.invalidated:
-            # The server is gone, and with it the whole transaction.
+        if _is_lost(connection):
+            # The batch fails: its other writes are gone too.
             raise
-        # After a full disk SQLite has rolled back the whole transaction, savepoints and all. Then this
-        # raises, and the batch fails: its other writes are gone too.
         say(connection, "ROLLBACK TO SAVEPOINT write")
         say(connection, "RELEASE SAVEPOINT write")
         if len(jobs) == 1:

@@ -164,6 +164,16 @@ async def test_when_sqlite_gives_up_the_whole_transaction_no_write_of_the_batch_
     assert await database.write(add("first")) == "first"
 
 
+async def test_when_sqlite_gives_up_the_transaction_of_a_single_write_it_is_not_acknowledged(database):
+    await database.write(add("first"))
+    with pytest.raises(StorageError, match="not committed"):
+        await database.write(
+            lambda connection: run(connection, "INSERT OR ROLLBACK INTO lines VALUES ('first')")
+        )
+    assert await database.write(add("last")) == "last"
+    assert await database.read(lines) == ["first", "last"]
+
+
 async def test_a_cancelled_caller_takes_nothing_back_and_spoils_nothing(database):
     gate = await Gate(database).shut()
     cancelled, other = await queued(database.write(add("cancelled")), database.write(add("other")))
