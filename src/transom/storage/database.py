@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 class Database:
     """Where everything durable stands.
 
-    Consistency: a write is a function of a connection. It runs in a savepoint, alone: what it reads is
+    Consistency: a write is a function of a connection. It runs as if it were alone: what it reads is
     the latest committed state and the earlier writes of its batch, and nobody changes it meanwhile. If it
     raises, its own changes are undone, its caller gets the exception, and its neighbours notice nothing.
     A read sees one committed state from beginning to end.

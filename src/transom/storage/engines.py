@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from transom.errors import ConfigurationError
+from transom.storage.prepared import say
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a connection waits for another process, such as the command line beside the server."""
@@ -54,10 +55,16 @@ def writing_engine(url: URL) -> Engine:
     if _is_postgresql(url):
         return _postgresql_writer(url)
     _create_private(_file_of(url))
-    # IMMEDIATE takes the write lock at once: a transaction that reads first and then finds the lock taken
-    # could not be saved by waiting.
     # One that the writer keeps, and one for whoever empties the log.
-    return _sqlite(url, _DURABLE, "BEGIN IMMEDIATE", pool_size=1, max_overflow=1)
+    engine = _sqlite(url, _DURABLE, pool_size=1, max_overflow=1)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: a transaction that reads first and then finds the lock taken
+        # could not be saved by waiting.
+        say(connection, "BEGIN IMMEDIATE")
+
+    return engine
 
 
 def reading_engine(url: URL, connections: int) -> Engine:
@@ -72,7 +79,13 @@ def reading_engine(url: URL, connections: int) -> Engine:
             # A reader has no batch to fail and begin again with.
             pool_pre_ping=True,
         )
-    return _sqlite(url, _READING, "BEGIN", pool_size=connections)
+    engine = _sqlite(url, _READING, pool_size=connections)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
 
 
 def _is_postgresql(url: URL) -> bool:
@@ -128,7 +141,7 @@ def _create_private(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _sqlite(url: URL, pragmas: dict[str, str], begin: str, **pool: int) -> Engine:
+def _sqlite(url: URL, pragmas: dict[str, str], **pool: int) -> Engine:
     engine = create_engine(url, **pool)
 
     @event.listens_for(engine, "connect")
@@ -139,9 +152,5 @@ def _sqlite(url: URL, pragmas: dict[str, str], begin: str, **pool: int) -> Engin
             answer = connection.execute(f"PRAGMA {name}={value}").fetchone()
             if name == "journal_mode" and answer != ("wal",):
                 raise ConfigurationError(f"{url.database} is on a file system without write-ahead logging")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
 
     return engine

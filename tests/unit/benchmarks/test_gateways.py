@@ -6,12 +6,14 @@ import asyncio
 import importlib.util
 import os
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import httpx2
 import pytest
 from test_results import documented
 
 from benchmarks.gateways import answers
+from benchmarks.gateways.grant import make_key
 from benchmarks.gateways.loop import converse
 from benchmarks.gateways.measure import Comparison, Gateway, Sizes
 from benchmarks.gateways.ours import InstantBackend
@@ -100,6 +102,12 @@ async def test_events_of_streams_are_counted_without_the_last(upstream):
     assert (len(tally.seconds), tally.events) == (6, 6 * (answers.CHUNKS + 1))
 
 
+def test_no_chunk_of_a_stream_is_said_twice_in_a_row():
+    said = [event for event in answers.events() if b'"content"' in event]
+    assert len(said) == answers.CHUNKS
+    assert all(one != other for one, other in pairwise(said))
+
+
 async def test_a_comparison_makes_a_row_of_each_scenario_that_the_page_can_show(upstream):
     sizes = Sizes(latency=4, throughput=8, streams=2, at_once=2, streams_at_once=2)
     told = []
@@ -124,11 +132,11 @@ class TestOurs:
     @pytest.fixture
     async def client(self, tmp_path):
         (tmp_path / "root").mkdir()
-        tokenizer = LocalTokenizer(make_root(tmp_path / "root"))
-        app = create_app(settings(tmp_path / "home"), backends={answers.MODEL: InstantBackend(tokenizer)})
+        backend = InstantBackend(LocalTokenizer(make_root(tmp_path / "root")))
+        key = await make_key(settings(tmp_path / "home"), backend)
+        app = create_app(settings(tmp_path / "home"), backends={answers.MODEL: backend})
         async with app.router.lifespan_context(app):
             await asyncio.sleep(0)
-            key = (await app.state.house.keys.create()).text
             transport = httpx2.ASGITransport(app=app)
             headers = {"authorization": f"Bearer {key}"}
             async with httpx2.AsyncClient(
@@ -147,6 +155,15 @@ class TestOurs:
         events = parse_events(reply.content)
         assert len(events) == answers.CHUNKS + 3
         assert reply.content.count(b"data: {") == answers.CHUNKS + 2
+
+    async def test_its_key_has_limits_of_every_kind(self, client):
+        reply = await client.post("/v1/chat/completions", json=answers.question(stream=False))
+        policy = reply.headers["ratelimit-policy"]
+        assert {"requests_per_minute", "tokens_per_minute", "tokens_per_day"} <= set(policy.split('"'))
+        limits = (await client.get("/v1/usage")).json()["limits"]
+        kinds = {each["account"].partition(":")[0] for each in limits}
+        assert {"key", "person", "project", "grant", "tier", "model"} <= kinds
+        assert {"requests_in_flight", "tokens_total", "engine_seconds"} <= {each["budget"] for each in limits}
 
     async def test_without_a_key_it_says_no(self, client):
         reply = await client.post(
