@@ -17,7 +17,9 @@ import tokenizers
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from transom.backends import preamble
 from transom.backends.manifest import read_chat_template, read_json
+from transom.backends.preamble import Preamble
 from transom.errors import InvalidRequest, ModelRefused
 
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -51,6 +53,7 @@ class LocalTokenizer:
         self._bytes_of = _byte_spelling(self._tokenizer)
         # One slot a token, filled on first use; two threads filling one slot write the same value.
         self._texts: list[str | None] = [None] * self._vocab_size
+        self._preamble: Preamble | None = None
         self._check_template()
 
     @property
@@ -84,6 +87,10 @@ class LocalTokenizer:
             text: any text. Text from `render` already holds its special tokens.
             add_special_tokens: whether to add those that the model expects around a text.
         """
+        known = self._preamble
+        if known is not None and not add_special_tokens and text.startswith(known.text):
+            rest = self._tokenizer.encode(text[len(known.text) :], add_special_tokens=False)
+            return known.token_ids + rest.ids
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
@@ -169,11 +176,12 @@ class LocalTokenizer:
         return str(rendered[0][0])
 
     def _check_template(self) -> None:
-        """Finds a template that cannot be compiled now, and not at the first request."""
+        """Finds a template that cannot be compiled now, and not at the first request; else its preamble."""
         if self._template is None:
             return
         try:
-            self._render([{"role": "user", "content": "Hello"}])
+            samples = [self._render([{"role": "user", "content": said}]) for said in ("Hello", "Why?")]
+            self._preamble = preamble.find(self._tokenizer, samples)
         except TemplateSyntaxError as error:
             raise ModelRefused(f"the chat template is no valid template: {error}") from error
         except TEMPLATE_FAILURES:
