@@ -88,12 +88,14 @@ def _us(moment):
 
 
 def limits(**by_name):
-    """`limits(project__tokens_total=5)`: limits on the accounts of `EVERYBODY`."""
+    """`limits(project__tokens_total=5)`: limits on the accounts of `EVERYBODY`, as a tuple: what follows from
+    one is remembered.
+    """
     names = {kind.partition(":")[0]: kind for kind in EVERYBODY.accounts()}
-    return [
+    return tuple(
         Limit(names[kind], budget, limit)
         for kind, budget, limit in ((*name.split("__"), limit) for name, limit in by_name.items())
-    ]
+    )
 
 
 @contextmanager

@@ -15,13 +15,11 @@ from transom.storage.tables import quota_counters, quota_leases
 
 pytestmark = pytest.mark.anyio
 
-BOUND = tuple(
-    limits(
-        key__requests_per_minute=1000,
-        project__tokens_per_minute=100_000,
-        project__requests_in_flight=500,
-        model__tokens_per_day=10**7,
-    )
+BOUND = limits(
+    key__requests_per_minute=1000,
+    project__tokens_per_minute=100_000,
+    project__requests_in_flight=500,
+    model__tokens_per_day=10**7,
 )
 SOMEBODY = Charged(key_id="k2", person_id="per_2", project_id="prj_2", tier="open", model="tiny")
 
@@ -42,8 +40,11 @@ def open_bench(tmp_path):
 
 
 @pytest.fixture
-def bench(open_bench):
-    return open_bench()
+def bench(database_url):
+    database = Database(database_url)
+    migrate(database)
+    yield Bench(database, database_url)
+    database.close()
 
 
 async def settle(bench, settlements):
@@ -125,7 +126,7 @@ async def test_no_part_of_what_failed_together_is_counted(bench):
 
 
 async def test_what_counts_unheld_is_asked_about_again_by_whoever_charged_it(bench):
-    pool = tuple(limits(tier__tokens_total=50))
+    pool = limits(tier__tokens_total=50)
     pooled, free = bench.gateway(), bench.gateway()
     await (await pooled.reserve("p", EVERYBODY, pool, Amounts(tokens=5))).settle(Amounts(tokens=5))
     made = [await free.reserve(name, EVERYBODY, BOUND, Amounts(tokens=9)) for name in "ab"]
@@ -149,7 +150,7 @@ async def test_together_is_what_one_after_another_is(open_bench):
         for index, (which, charged, tokens) in enumerate(plan):
             if index == 20:
                 bench.time.pass_(31)
-            bound = BOUND if charged is EVERYBODY else tuple(limits(model__tokens_total=10**6))
+            bound = BOUND if charged is EVERYBODY else limits(model__tokens_total=10**6)
             made.append((await pair[which].reserve(f"r{index}", charged, bound, Amounts(tokens=9)), tokens))
         bench.time.now += timedelta(seconds=1)
         settlements = [each.settlement(Amounts(tokens=tokens, engine_us=7)) for each, tokens in made]

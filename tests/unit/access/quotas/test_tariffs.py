@@ -13,7 +13,7 @@ from transom.access.quotas.accounts import Cell
 from transom.access.quotas.tariffs import Tariffs, tariff
 from transom.storage.tables import microseconds
 
-BOUND = tuple(limits(key__requests_per_minute=5, project__tokens_per_day=100, project__tokens_total=1000))
+BOUND = limits(key__requests_per_minute=5, project__tokens_per_day=100, project__tokens_total=1000)
 NOW = microseconds(NOON)
 MINUTE = 60 * 10**6
 
@@ -54,11 +54,11 @@ class TestRemembering:
 
     def test_a_tuple_that_is_equal_and_another_one_is_worked_out_anew(self):
         known = Tariffs()
-        first = known.of(EVERYBODY, tuple(limits(key__tokens_total=5)), NOW)
-        assert known.of(EVERYBODY, tuple(limits(key__tokens_total=6)), NOW) is not first
+        first = known.of(EVERYBODY, limits(key__tokens_total=5), NOW)
+        assert known.of(EVERYBODY, limits(key__tokens_total=6), NOW) is not first
 
     def test_somebody_else_is_charged_anew(self):
-        known, bound = Tariffs(), tuple(limits(model__tokens_total=5))
+        known, bound = Tariffs(), limits(model__tokens_total=5)
         known.of(EVERYBODY, bound, NOW)
         other = replace(EVERYBODY, project_id="prj_2")
         assert known.of(other, bound, NOW).charged == other
@@ -79,14 +79,14 @@ class TestRemembering:
         assert {cell.window_start for cell, _, _ in after.cells} == {midnight, 0}
 
     def test_limits_without_windows_are_believed_for_ever(self):
-        known, bound = Tariffs(), tuple(limits(project__tokens_total=5, key__requests_in_flight=2))
+        known, bound = Tariffs(), limits(project__tokens_total=5, key__requests_in_flight=2)
         later = microseconds(NOON + timedelta(days=400))
         assert known.of(EVERYBODY, bound, NOW) is known.of(EVERYBODY, bound, later)
 
     def test_no_more_are_remembered_than_there_is_room_for(self, monkeypatch):
         monkeypatch.setattr(tariffs, "MOST_TARIFFS", 3)
         known = Tariffs()
-        kept = [tuple(limits(project__tokens_total=most)) for most in range(10)]
+        kept = [limits(project__tokens_total=most) for most in range(10)]
         for bound in kept:
             known.of(EVERYBODY, bound, NOW)
         assert len(known._known) <= 3
