@@ -47,12 +47,13 @@ def get_house(request: Request) -> House:
 
 async def caller_of(request: Request) -> Caller:
     """The caller behind the key in the Authorization header; looked up once for each request."""
-    if not hasattr(request.state, "caller"):
+    state: dict[str, Any] = request.scope.setdefault("state", {})
+    caller: Caller | None = state.get("caller")
+    if caller is None:
         scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
         if scheme and scheme.lower() != "bearer":
             raise Unauthenticated("The Authorization header is not of the form `Bearer tr_…`.")
-        request.state.caller = await get_house(request).keys.authenticate(key.strip() or None)
-    caller: Caller = request.state.caller
+        caller = state["caller"] = await get_house(request).keys.authenticate(key.strip() or None)
     return caller
 
 

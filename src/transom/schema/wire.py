@@ -72,8 +72,12 @@ class SamplingBody(Body):
     min_p: float = Field(default=0.0, ge=0, le=1)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    # Pydantic copies a default that can change in depth, for each request; a factory's it takes as it is.
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(
-        default={}, max_length=1024, description="Token id, as a string, to bias."
+        default_factory=dict,
+        max_length=1024,
+        description="Token id, as a string, to bias.",
+        json_schema_extra={"default": {}},
     )
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(
@@ -85,10 +89,13 @@ class SamplingBody(Body):
     stop: Annotated[
         Text | Annotated[list[Text], Field(max_length=MAX_STOPS)], BeforeValidator(text_or_list)
     ] = Field(
-        default=[],
+        default_factory=list,
         description="Text before which generation ends; it is not part of the answer.",
+        json_schema_extra={"default": []},
     )
-    stop_token_ids: list[TokenId] = Field(default=[], max_length=64)
+    stop_token_ids: list[TokenId] = Field(
+        default_factory=list, max_length=64, json_schema_extra={"default": []}
+    )
     ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transom.access.quotas import Charged, Limit
+from transom.access.quotas import Amounts, Charged, Limit
 from transom.access.quotas.accounts import KINDS, Cell, kind_of, values_of
+from transom.access.quotas.budgets import RESOURCES
 
 IDS = st.text(st.characters(codec="utf-8", exclude_characters=":", min_codepoint=33), min_size=1, max_size=8)
 NAMES = st.text(st.characters(codec="utf-8", min_codepoint=33), min_size=1, max_size=8)
@@ -55,3 +56,8 @@ def test_rows_are_locked_from_the_key_to_the_pool():
 def test_seconds_of_a_limit_are_microseconds_of_its_resource():
     assert Limit("project:p", "engine_seconds", 3).most == 3_000_000
     assert Limit("project:p", "tokens_total", 3).most == 3
+
+
+def test_amounts_name_every_resource_in_the_order_of_the_ledger():
+    amounts = Amounts(requests=1, tokens=2, engine_us=3, internals_bytes=4, released_rank=5)
+    assert list(amounts.by_resource().items()) == [(each, amounts.of(each)) for each in RESOURCES]
