@@ -137,7 +137,7 @@ def _grant(
     lock_project(connection, application.project_id)
     asked = granting.terms_asked(connection, application, occasion.programme, occasion.now)
     terms = granting.narrowed(asked, body)
-    grant_id = granting.carry_out(
+    grant_id, embargo_months = granting.carry_out(
         connection, application, terms, occasion.programme, caller.person_id, occasion.now
     )
     details: dict[str, CanonicalJson] = {
@@ -145,6 +145,7 @@ def _grant(
         "grant": grant_id,
         "granted": terms.described(),
         "as_asked": terms == asked,
+        "embargo_months": embargo_months,
     }
     state, party = reached
     moved = advance(

@@ -112,11 +112,56 @@ def edit(
     if texts.given:
         connection.execute(update(projects).where(projects.c.id == project_id).values(texts.given))
         noted(connection, "project.edit", project_id, by=by, now=now, fields=sorted(texts.given))
-    before = embargo.history(connection, project_id)[-1].months
+    before = embargo.in_months(connection, project_id)
     if embargo_months not in (None, before):
         embargo.choose(connection, project_id, embargo_months, by=by, now=now)
         noted(connection, "project.embargo", project_id, by=by, now=now, months=embargo_months, before=before)
     return show(connection, project_id, by=by)
+
+
+def lengthen_embargo(  # who asks and who grants are two
+    connection: Connection,
+    project_id: str,
+    months: int,
+    *,
+    application: str,
+    asked_by: str,
+    by: str,
+    now: datetime,
+) -> int:
+    """Put the embargo that an application asks for on its project, unless a longer one holds there.
+
+    Args:
+        connection: to the database, in the transaction of the decision.
+        project_id: the project.
+        months: what is asked for.
+        application: id of the application that is granted.
+        asked_by: whose choice it was.
+        by: who decided.
+        now: the time.
+
+    Returns:
+        What holds now, in months.
+
+    Raises:
+        InvalidRequest: there is no such embargo.
+    """
+    before = embargo.in_months(connection, project_id)
+    if months <= before:
+        # To shorten it is another act, of people in the project, and has an entry of its own in the trail.
+        return before
+    embargo.choose(connection, project_id, months, by=asked_by, now=now)
+    noted(
+        connection,
+        "project.embargo",
+        project_id,
+        by=by,
+        now=now,
+        months=months,
+        before=before,
+        application=application,
+    )
+    return months
 
 
 def archive(connection: Connection, project_id: str, *, archived: bool, by: str, now: datetime) -> Project:
@@ -199,6 +244,6 @@ def _project(connection: Connection, row: Row[Any], role: Role) -> Project:
         institution=row.institution,
         created=row.created,
         archived=row.archived,
-        embargo_months=embargo.history(connection, row.id)[-1].months,
+        embargo_months=embargo.in_months(connection, row.id),
         role=role,
     )

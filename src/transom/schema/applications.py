@@ -85,7 +85,9 @@ class Asked(Body):
     conflicts: LongText = Field(default="", description="Interests that a reader should know of, or `none`")
     ethics: LongText = Field(default="", description="Who could be harmed, and who has approved; or `none`")
     embargo_months: Literal[0, 3, 6, 12] = Field(
-        default=0, description="How long after the grant its records stay closed"
+        default=0,
+        description="How long after it was made each record of the project stays closed. Approval "
+        "puts it on the project, unless a longer one is there",
     )
 
 
