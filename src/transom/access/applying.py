@@ -122,7 +122,7 @@ def withdraw(
     """Give an application up."""
     application, to, party = meet(connection, caller, application_id, "withdraw", body.version)
     event = event_by(caller, party, "withdraw", to, occasion.now, reason=body.reason)
-    moved = advance(connection, application, body.version, event, decide_by=None)
+    moved = advance(connection, application, body.version, event, decide_by=None, paused=None)
     return view(connection, moved, caller, occasion.now)
 
 

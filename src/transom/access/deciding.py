@@ -15,7 +15,8 @@ from transom.access.desk import Occasion
 from transom.access.letters import tell_applicants
 from transom.access.persons import THE_SERVER, PersonCaller
 from transom.access.standing import meet, standing_in
-from transom.access.states import Party, step
+from transom.access.states import QUEUED, Party, step
+from transom.access.suspensions import refuse_suspended
 from transom.access.views import summary, view
 from transom.errors import Forbidden, InvalidRequest
 from transom.schema.applications import (
@@ -108,12 +109,16 @@ def decide_at_once(connection: Connection, occasion: Occasion, application: Appl
 def queue(connection: Connection, occasion: Occasion, *, caller: PersonCaller) -> list[ApplicationSummary]:
     """What waits for a reviewer, and this one may review; what was promised first stands first.
 
+    What is paused is not among it.
+
     Raises:
         Forbidden: the caller does not review.
+        Suspended: they are.
     """
     if not caller.reviews:
         raise Forbidden("Only reviewers see the queue; the operator names them.")
-    waiting = select(applications).where(applications.c.state.in_(["submitted", "in_review"]))
+    refuse_suspended(connection, f"person:{caller.person_id}")
+    waiting = select(applications).where(applications.c.state.in_(QUEUED), applications.c.paused.is_(None))
     rows = (
         connection.execute(waiting.order_by(applications.c.decide_by.nulls_last(), applications.c.id))
         .mappings()

@@ -222,6 +222,7 @@ def application_sections(view: ApplicationView) -> Iterator[tuple[str, str]]:
         "grant": view.grant,
         "submitted": view.submitted,
         "decide by": view.decide_by,
+        "paused": view.paused and f"since {view.paused}",
         "decided": view.decided,
         "you may": ", ".join(view.may),
     }

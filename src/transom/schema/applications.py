@@ -40,6 +40,8 @@ Action: TypeAlias = Literal[
     "appeal",
     "comment",
     "expire",
+    "pause",
+    "resume",
 ]
 
 
@@ -224,6 +226,10 @@ class ApplicationSummary(BaseModel):
     changed: str
     submitted: str | None = Field(description="For the first time")
     decide_by: str | None = Field(description="By when a decision is promised; null where none is awaited")
+    paused: str | None = Field(
+        description="Since when it waits, because its project is suspended or archived, or who made it is "
+        "suspended; null where nothing stands against it"
+    )
     overdue: bool
     decided: str | None
     blind: bool = Field(description="Whether this reader is not shown who asks")
