@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from tests.http.door import settings
 from tests.http.live import Live
 from tests.http.programme_people import PROJECT, add_project, person_of
 from transom.access.programme import default_text, parse
@@ -16,7 +17,6 @@ from transom.cli import output
 from transom.cli.main import app as transom_app
 from transom.client import Client
 from transom.client.kept import KeptSessions
-from transom.config import Settings
 from transom.errors import Conflict
 
 STUDY = f"""
@@ -43,7 +43,7 @@ def live(tokenizer, tmp_path_factory):
 @pytest.fixture
 def project(live):
     """A project of the test's own; its id."""
-    database = open_database(Settings(home=live.home, database_url=None))
+    database = open_database(settings(live.home))
     live.projects = getattr(live, "projects", 0) + 1
     name = f"{PROJECT}{live.projects}"
     add_project(database, project_id=name)
@@ -54,6 +54,7 @@ def project(live):
 @pytest.fixture(autouse=True)
 def surroundings(live, monkeypatch):
     monkeypatch.setenv("TRANSOM_HOME", str(live.home))
+    monkeypatch.setenv("TRANSOM_DATABASE_URL", settings(live.home).database)
     monkeypatch.setenv("TRANSOM_BASE_URL", live.url)
     monkeypatch.setenv("TRANSOM_SESSION", "ts_ada")
     for name in ("TRANSOM_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
@@ -200,6 +201,7 @@ def test_a_session_that_is_over_is_said_to_be(transom):
 
 def test_the_programme_is_written_checked_and_shown(transom, monkeypatch, tmp_path):
     monkeypatch.setenv("TRANSOM_HOME", str(tmp_path))
+    monkeypatch.setenv("TRANSOM_DATABASE_URL", settings(tmp_path).database)
     path = tmp_path / "programme.toml"
     assert well(transom("admin", "programme", "init")) == str(path)
     assert path.read_text() == default_text()

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from tests import databases
 from transom.access.entrance import Entrance, Visitor
 from transom.access.identities import Claim
 from transom.access.links import Proof
@@ -17,7 +18,6 @@ from transom.access.people import normal_email
 from transom.access.peppers import Peppers, generate
 from transom.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from transom.storage.database import Database
-from transom.storage.migrate import migrate
 from transom.storage.tables import people, person_roles
 
 pytestmark = pytest.mark.anyio
@@ -40,8 +40,7 @@ class Time:
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/transom.db")
-    migrate(database)
+    database = Database(databases.fresh(tmp_path))
     yield database
     database.close()
 
