@@ -604,6 +604,8 @@ async def test_guessing_codes_ends_soon_however_many_ask_at_once(street):
 
 
 def test_the_page_of_the_link_sends_its_secret_in_a_body():
-    source = (Path(peppers.__file__).parent.parent / "api" / "sign_in_page.py").read_text(encoding="utf-8")
+    source = (Path(peppers.__file__).parent.parent / "api" / "pages" / "sign_in.js").read_text(
+        encoding="utf-8"
+    )
     assert "?token" not in source
     assert "history.replaceState" in source
