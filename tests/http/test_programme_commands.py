@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from tests.http.door import settings
 from tests.http.live import Live
-from tests.http.programme_people import PROJECT, add_project, person_of
+from tests.http.people import by_name
+from tests.http.programme_people import PROJECT, add_project
 from transom.access.programme import default_text, parse
 from transom.api import dependencies
 from transom.app import open_database
@@ -34,7 +35,7 @@ ends = 2099-12-31
 def live(tokenizer, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dependencies, "person_of", person_of)
+        patch.setattr(dependencies, "person_of", by_name)
         with Live(home, tokenizer) as live:
             live.home = home
             yield live
