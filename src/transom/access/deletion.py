@@ -6,7 +6,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from transom.access.pausing import withdraw_all
 from transom.access.projects import noted, require
 from transom.access.roles import Act
 from transom.errors import InvalidRequest
@@ -14,7 +13,7 @@ from transom.storage.tables import invitations, keys, members, projects
 
 
 def begin(connection: Connection, project_id: str, confirm: str, *, by: str, now: datetime) -> None:
-    """Refuse everything to a project from now on; what it applies for is withdrawn. Twice is as once.
+    """Refuse everything to a project from now on. A second time changes nothing.
 
     Args:
         connection: to the database.
@@ -38,7 +37,6 @@ def begin(connection: Connection, project_id: str, confirm: str, *, by: str, now
     connection.execute(update(projects).where(projects.c.id == project_id).values(deleted=now))
     alive = (keys.c.project_id == project_id, keys.c.revoked.is_(None))
     connection.execute(update(keys).where(*alive).values(revoked=now))
-    withdraw_all(connection, project_id, by=by, now=now)
     noted(connection, Act.DELETE, project_id, by=by, now=now, person_id=by)
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from transom.access.projects import ARCHIVED
 from transom.access.suspensions import in_force, refusal, refuse_suspended
 from transom.errors import Conflict, NotFound, RequestError
 from transom.storage.tables import projects
-
-ARCHIVED = "The project is archived; its owner can open it again."
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from transom.access import embargo, pausing
+from transom.access import embargo
 from transom.access.keys import random_id
-from transom.access.obstacles import ARCHIVED
 from transom.access.roles import RULES, Act, Role
 from transom.access.suspensions import refuse_suspended
 from transom.access.trail import Entry, note
 from transom.errors import Conflict, Forbidden, NotFound
 from transom.schema.canonical import CanonicalJson
 from transom.storage.tables import members, projects
+
+ARCHIVED = "The project is archived; its owner can open it again."
+"""What members are told who want to do what an archived project does not."""
 
 LOCAL = "local"
 ANONYMOUS = "anonymous"
@@ -166,15 +168,11 @@ def lengthen_embargo(  # who asks and who grants are two
 
 
 def archive(connection: Connection, project_id: str, *, archived: bool, by: str, now: datetime) -> Project:
-    """Let nothing new be asked in a project, or let it be asked again. A second time changes nothing.
-
-    Its applications wait meanwhile, see `access.pausing`.
-    """
+    """Let nothing new be asked in a project, or let it be asked again. A second time changes nothing."""
     require(connection, project_id, Act.ARCHIVE, by=by)
     different = projects.c.archived.is_(None) if archived else projects.c.archived.is_not(None)
     change = update(projects).where(projects.c.id == project_id, different)
     if connection.execute(change.values(archived=now if archived else None)).rowcount:
-        pausing.follow(connection, f"project:{project_id}", actor=by, party="applicant", now=now)
         noted(connection, "project.archive" if archived else "project.reopen", project_id, by=by, now=now)
     return show(connection, project_id, by=by)
 
