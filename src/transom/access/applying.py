@@ -1,6 +1,7 @@
 """What applicants do: draft, change, submit, withdraw, appeal; and what both sides say on the way.
 
-Each function is one step in the sense of `access.desk`, and gives the application as its caller sees it.
+Each function is one step in the sense of `access.desk`, and gives the application as its caller
+sees it.
 """
 
 from __future__ import annotations

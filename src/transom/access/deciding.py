@@ -1,6 +1,7 @@
 """What reviewers do: take up, ask for changes, approve, decline. And what the server decides by itself.
 
-Each function is one step in the sense of `access.desk`, and gives the application as its caller sees it.
+Each function is one step in the sense of `access.desk`, and gives the application as its caller
+sees it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What stands against an application for now: its project or its applicant is suspended, or it is archived.
 
-Each of these can end, so nothing is decided by them: the application is paused, see `access.pausing`.
+Each of these can end, so nothing is decided by them: `access.pausing` says what is done instead.
 """
 
 from __future__ import annotations

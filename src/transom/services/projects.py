@@ -51,9 +51,10 @@ async def show(office: Office, caller: PersonCaller, project_id: str) -> Project
 
 
 async def change(office: Office, caller: PersonCaller, project_id: str, body: ProjectChange) -> ProjectView:
-    """Change what was given, all of it or nothing; raises as `access.projects.edit` and `archive` do.
+    """Change what was given, all of it or nothing; while it is archived, what it applies for waits.
 
-    While it is archived, what it applies for waits.
+    Raises:
+        NotFound, Forbidden, Suspended, Conflict, InvalidRequest: as `access.projects.edit`.
     """
     texts = Texts(name=body.name, description=body.description, institution=body.institution)
     by, now = caller.person_id, office.now()
@@ -149,7 +150,7 @@ async def revoke_invitation(
 
 
 async def accept(office: Office, caller: PersonCaller, secret: str) -> ProjectView:
-    """Become a member of the project that one was invited to; raises as `access.invitations` does."""
+    """Join the project that one was invited to; raises as `access.invitations` does."""
     peppers, by, now = office.peppers.latest(), caller.person_id, office.now()
 
     def write(connection: Connection) -> ProjectView:
