@@ -12,7 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-from tests import postgres
+from tests import databases
 from tests.tiny import make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,10 +50,7 @@ def home() -> Path:
 @pytest.fixture(scope="session")
 def postgres_cluster():
     """A PostgreSQL server of this run's own."""
-    if postgres.programs() is None:
-        pytest.fail("PostgreSQL is not installed; run scripts/test, or scripts/install-services")
-    with postgres.cluster() as cluster:
-        yield cluster
+    return databases.cluster()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

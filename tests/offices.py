@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -114,20 +114,30 @@ def open_desk(url: str, peppers: PepperSource | None = None) -> Iterator[Desk]:
     def grant_scopes(_connection: Connection, project_id: str, _now: datetime) -> frozenset[str]:
         return granted.get(project_id, ALL_SCOPES)
 
-    office = Office(
+    office = office_over(database, own, time, letters, grant_scopes)
+    try:
+        yield Desk(office, time, letters, granted)
+    finally:
+        database.close()
+
+
+def office_over(
+    database: Database,
+    peppers: PepperSource,
+    time: Time,
+    letters: Letters,
+    grant_scopes: Callable[[Connection, str, datetime], frozenset[str]] = lambda *_: ALL_SCOPES,
+) -> Office:
+    return Office(
         database=database,
         records=RecordStore(database, make_vault()),
-        keys=_key_store(database, own, time),
-        peppers=own,
+        keys=_key_store(database, peppers, time),
+        peppers=peppers,
         mailer=letters,
         email_of=lambda _connection, person_id: ADDRESSES.get(person_id),
         grant_scopes=grant_scopes,
         now=lambda: time.now,
     )
-    try:
-        yield Desk(office, time, letters, granted)
-    finally:
-        database.close()
 
 
 def _key_store(database: Database, peppers: PepperSource, time: Time) -> KeyStore:

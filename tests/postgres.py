@@ -54,17 +54,21 @@ class Cluster:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://transom@127.0.0.1:{self.port}/{database}"
 
-    def create(self) -> str:
-        """URL of a new, empty database."""
+    def create(self, template: str | None = None) -> str:
+        """URL of a new database: an empty one, or a copy."""
         name = f"transom{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return self.url(name)
 
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str) -> list[str]:
+        """The first column of what it answers."""
         engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-        engine.dispose()
+        try:
+            with engine.connect() as connection:
+                result = connection.execute(text(statement))
+                return list(result.scalars()) if result.returns_rows else []
+        finally:
+            engine.dispose()
 
     def start(self) -> None:
         settings = {

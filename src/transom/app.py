@@ -20,7 +20,7 @@ from transom.access.entrance import Entrance
 from transom.access.mail import Letters, Mailer, MailFolder, SmtpMailer, SmtpServer
 from transom.access.origin import Origin
 from transom.access.people import addresses_of, email_of
-from transom.access.peppers import PepperFile
+from transom.access.peppers import PepperFile, PepperSource
 from transom.access.quotas import Quotas
 from transom.api import routes
 from transom.backends.base import Backend
@@ -63,18 +63,19 @@ def create_app(
             wrong.
     """
     serving = local_backends(settings) if backends is None else backends
-    open_entrance = entrance_maker(settings, clock)
+    mailer = mailer_of(settings)
+    open_entrance = entrance_maker(settings, mailer, clock)
     rules = programme.load(settings.programme_file)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
-        office = open_office(settings, database, clock)
+        office = open_office(settings, database, mailer, clock)
         app.state.house = house = House(
             serving,
             office.records,
             office.keys,
-            open_entrance(database),
+            open_entrance(office),
             office,
             Desk(database, rules, served=serving.keys(), clock=clock),
             Entitlements(database, rules, clock=clock),
@@ -154,19 +155,23 @@ def master_keys(settings: Settings) -> MasterKeySource:
     return MasterKeyFile(settings.vault) if given is None else GivenMasterKeys(given.get_secret_value())
 
 
-def key_store(settings: Settings, database: Database) -> KeyStore:
+def key_store(settings: Settings, database: Database, peppers: PepperSource | None = None) -> KeyStore:
     """The keys, with the peppers of this home."""
-    return KeyStore(database, PepperFile(settings.peppers), allow_anonymous=settings.allow_anonymous)
+    peppers = peppers or PepperFile(settings.peppers)
+    return KeyStore(database, peppers, allow_anonymous=settings.allow_anonymous)
 
 
-def open_office(settings: Settings, database: Database, clock: Callable[[], datetime] = utc_now) -> Office:
+def open_office(
+    settings: Settings, database: Database, mailer: Mailer, clock: Callable[[], datetime] = utc_now
+) -> Office:
     """What the use cases around people and projects work with."""
+    peppers = PepperFile(settings.peppers)
     return Office(
         database=database,
         records=RecordStore(database, open_vault(settings, database)),
-        keys=key_store(settings, database),
-        peppers=PepperFile(settings.peppers),
-        mailer=Letters(_mailer(settings)),
+        keys=key_store(settings, database, peppers),
+        peppers=peppers,
+        mailer=Letters(mailer),
         email_of=email_of,
         grant_scopes=granted_scopes,
         now=clock,
@@ -174,21 +179,17 @@ def open_office(settings: Settings, database: Database, clock: Callable[[], date
 
 
 def entrance_maker(
-    settings: Settings, clock: Callable[[], datetime] = utc_now
-) -> Callable[[Database], Entrance]:
-    """What makes the entrance once there is a database; the settings are checked now.
+    settings: Settings, mailer: Mailer, clock: Callable[[], datetime] = utc_now
+) -> Callable[[Office], Entrance]:
+    """What makes the entrance of an office once there is one; the settings are checked now.
 
     Raises:
         ConfigurationError: a setting is wrong, or the file of the providers.
     """
-    origin, mailer, known = (
-        Origin.parse(settings.origin),
-        _mailer(settings),
-        providers.load(settings.providers),
-    )
+    origin, known = Origin.parse(settings.origin), providers.load(settings.providers)
 
-    def make(database: Database) -> Entrance:
-        entrance = Entrance(database, PepperFile(settings.peppers), origin, mailer, known, clock=clock)
+    def make(office: Office) -> Entrance:
+        entrance = Entrance(office.database, office.peppers, origin, mailer, known, clock=clock)
         entrance.own_data.on_export("projects", export.person)
         entrance.own_data.on_delete(members.farewell)
         return entrance
@@ -196,7 +197,12 @@ def entrance_maker(
     return make
 
 
-def _mailer(settings: Settings) -> Mailer:
+def mailer_of(settings: Settings) -> Mailer:
+    """What sends mails, or keeps them in a folder.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or lacks another.
+    """
     if settings.smtp_url is None:
         return MailFolder(settings.mails)
     if settings.mail_from is None:

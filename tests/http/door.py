@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
+from tests import databases
 from tests.fakes import FakeBackend
 from transom.app import create_app
 from transom.backends.tokenizer import LocalTokenizer
@@ -92,7 +93,7 @@ def chunks_of(events: list[tuple[str | None, Any]]) -> list[dict[str, Any]]:
 
 
 def settings(home: Path, **more: Any) -> Settings:
-    return Settings(**{"home": home, "allow_anonymous": False, "database_url": None} | more)
+    return Settings(**{"home": home, "allow_anonymous": False, "database_url": databases.fresh(home)} | more)
 
 
 @asynccontextmanager

@@ -19,14 +19,16 @@ ASK = {COMPLETIONS: {"prompt": "The light"}, CHAT: {"messages": HELLO}}
 
 
 class Live:
-    """The server; anonymous callers are let in."""
+    """The server; anonymous callers are let in. To browsers it is at `site`, for a passkey needs a name."""
 
-    def __init__(self, home, tokenizer):
+    def __init__(self, home, tokenizer, **more):
         self.backend = FakeBackend(MODEL, tokenizer)
-        self._app = create_app(settings(home, allow_anonymous=True), backends={MODEL: self.backend})
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = self._listening.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
+        self.site = f"http://localhost:{self.address[1]}"
+        own = settings(home, **{"allow_anonymous": True, "port": self.address[1]} | more)
+        self._app = create_app(own, backends={MODEL: self.backend})
         config = uvicorn.Config(self._app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._listening],))

@@ -6,21 +6,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+from fastapi import Request
 
 from tests.http.door import Door
 from tests.offices import ADA, ADDRESSES, BOB, EVE, Letters
+from transom.access.persons import PersonCaller
 from transom.errors import Unauthenticated
 from transom.schema.scopes import ALL_SCOPES
 
-PEOPLE = {"ada": ADA, "bob": BOB, "eve": EVE}
+BEN = PersonCaller("per_ben")
+PEOPLE = {
+    "ada": ADA,
+    "bob": BOB,
+    "eve": EVE,
+    "ben": BEN,
+    "ria": PersonCaller("per_ria", frozenset({"reviewer"})),
+    "rob": PersonCaller("per_rob", frozenset({"reviewer"})),
+    "oli": PersonCaller("per_oli", frozenset({"operator"})),
+}
 
 
-async def by_name(request):
+async def by_name(request: Request) -> PersonCaller:
     """The person behind `Bearer ts_<name>`, in the place of sign-in."""
-    token = request.headers.get("authorization", "").removeprefix("Bearer ts_")
-    if token not in PEOPLE:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    name = token.removeprefix("ts_")
+    if scheme != "Bearer" or name == token or name not in PEOPLE:
         raise Unauthenticated("Nobody is signed in.")
-    return PEOPLE[token]
+    return PEOPLE[name]
+
+
+def session(name: str) -> dict[str, str]:
+    """The headers of somebody's requests."""
+    return {"authorization": f"Bearer ts_{name}"}
 
 
 @dataclass
@@ -31,7 +48,7 @@ class Lobby:
     letters: Letters
 
     async def ask(self, who: str, method: str, path: str, **more: Any) -> httpx2.Response:
-        headers = {"authorization": f"Bearer ts_{who}"} | more.pop("headers", {})
+        headers = session(who) | more.pop("headers", {})
         return await self.door.client.request(method, path, headers=headers, **more)
 
     async def project(self, who: str = "ada", **fields: Any) -> str:

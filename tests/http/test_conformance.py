@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from itertools import count
 
 import httpx2
@@ -23,7 +24,8 @@ from tests.http.live import Live
 from tests.http.programme_people import PROJECT, add_project
 from transom.access.entrance import Visitor
 from transom.access.identities import Claim
-from transom.app import create_app, entrance_maker, key_store, open_database
+from transom.access.people import give_role
+from transom.app import create_app, entrance_maker, mailer_of, open_database, open_office
 from transom.config import Settings
 
 CHECKS = [
@@ -100,9 +102,12 @@ def server(tokenizer, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     own = settings(home)
     database = open_database(own)
-    key = asyncio.run(key_store(own, database).create()).text
-    sessions = asyncio.run(sign_in_many(entrance_maker(own)(database), 2 * len(OPERATIONS)))
-    asyncio.run(prepare(database, entrance_maker(own)(database), sessions[0]))
+    mailer = mailer_of(own)
+    office = open_office(own, database, mailer)
+    entrance = entrance_maker(own, mailer)(office)
+    key = asyncio.run(office.keys.create()).text
+    sessions = asyncio.run(sign_in_many(entrance, 2 * len(OPERATIONS)))
+    asyncio.run(prepare(database, entrance, sessions[0]))
     database.close()
     with Live(home, tokenizer) as live:
         live.headers = {"authorization": f"Bearer {key}"}
@@ -124,7 +129,8 @@ async def sign_in_many(entrance, number):
 async def prepare(database, entrance, session):
     """A project of the first of them, who may review too."""
     person = (await entrance.sessions.resolve(session, "token")).person
-    await entrance.people.give_role(person.id, "reviewer", by="test")
+    now = datetime.now(UTC)
+    await database.write(lambda c: give_role(c, person.id, "reviewer", by="test", now=now))
     await asyncio.to_thread(add_project, database, owner=person.id)
 
 

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tests.http.programme_people import PROJECT, add_project, person_of, session
+from tests.http.people import by_name, session
+from tests.http.programme_people import PROJECT, add_project
+from tests.offices import ADA
 from transom.access.grants import grant_for
 from transom.access.programme import default_text, parse
 from transom.api import dependencies
@@ -59,7 +61,7 @@ class Hall:
 
 @pytest.fixture
 async def hall(own_door, monkeypatch):
-    monkeypatch.setattr(dependencies, "person_of", person_of)
+    monkeypatch.setattr(dependencies, "person_of", by_name)
     add_project(own_door.house.desk.database)
     return Hall(own_door)
 
@@ -146,10 +148,10 @@ async def test_a_blind_reviewer_is_sent_no_byte_of_who_asks(hall):
     last = await hall.act("ria", again, "start-review")
     sent = [repr(reply.headers.raw).encode() + reply.content for who, reply in hall.seen if who == "ria"]
     assert len(sent) == 18
-    for secret in (b"per_ada", b"per_ben", PROJECT.encode(), b"Telltale", b"telltale"):
+    for secret in (ADA.person_id.encode(), b"per_ben", PROJECT.encode(), b"Telltale", b"telltale"):
         assert [body for body in sent if secret in body] == []
     decided = await hall.act("ria", last, "approve", met=CRITERIA)
-    assert (decided["applicant"], decided["asked"]["institution"]) == ("per_ada", "Telltale Institute")
+    assert (decided["applicant"], decided["asked"]["institution"]) == (ADA.person_id, "Telltale Institute")
 
 
 @pytest.mark.parametrize(

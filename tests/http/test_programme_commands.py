@@ -7,8 +7,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from tests.http.door import settings
 from tests.http.live import Live
-from tests.http.programme_people import PROJECT, add_project, person_of
+from tests.http.people import by_name
+from tests.http.programme_people import PROJECT, add_project
 from transom.access.programme import default_text, parse
 from transom.api import dependencies
 from transom.app import open_database
@@ -16,7 +18,6 @@ from transom.cli import output
 from transom.cli.main import app as transom_app
 from transom.client import Client
 from transom.client.kept import KeptSessions
-from transom.config import Settings
 from transom.errors import Conflict
 
 STUDY = f"""
@@ -34,7 +35,7 @@ ends = 2099-12-31
 def live(tokenizer, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dependencies, "person_of", person_of)
+        patch.setattr(dependencies, "person_of", by_name)
         with Live(home, tokenizer) as live:
             live.home = home
             yield live
@@ -43,7 +44,7 @@ def live(tokenizer, tmp_path_factory):
 @pytest.fixture
 def project(live):
     """A project of the test's own; its id."""
-    database = open_database(Settings(home=live.home, database_url=None))
+    database = open_database(settings(live.home))
     live.projects = getattr(live, "projects", 0) + 1
     name = f"{PROJECT}{live.projects}"
     add_project(database, project_id=name)
@@ -54,6 +55,7 @@ def project(live):
 @pytest.fixture(autouse=True)
 def surroundings(live, monkeypatch):
     monkeypatch.setenv("TRANSOM_HOME", str(live.home))
+    monkeypatch.setenv("TRANSOM_DATABASE_URL", settings(live.home).database)
     monkeypatch.setenv("TRANSOM_BASE_URL", live.url)
     monkeypatch.setenv("TRANSOM_SESSION", "ts_ada")
     for name in ("TRANSOM_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
@@ -200,6 +202,7 @@ def test_a_session_that_is_over_is_said_to_be(transom):
 
 def test_the_programme_is_written_checked_and_shown(transom, monkeypatch, tmp_path):
     monkeypatch.setenv("TRANSOM_HOME", str(tmp_path))
+    monkeypatch.setenv("TRANSOM_DATABASE_URL", settings(tmp_path).database)
     path = tmp_path / "programme.toml"
     assert well(transom("admin", "programme", "init")) == str(path)
     assert path.read_text() == default_text()

@@ -12,6 +12,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
+from tests.databases import only_sqlite
 from tests.http.guests import ADA, SITE, Clock, error_of, open_street
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Bend, running_issuer
 
@@ -130,6 +131,7 @@ async def test_what_is_asked_of_the_provider(street, issuer):
     assert CLIENT_SECRET not in url
 
 
+@only_sqlite
 async def test_neither_verifier_nor_nonce_is_stored(street, tmp_path):
     browser = street.browser()
     asked = query_of(await begin(browser))

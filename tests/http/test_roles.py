@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.http.guests import error_of, open_street
+from tests.offices import OPERATOR
 from transom.api.dependencies import ThePerson
 from transom.app import create_app
 from transom.config import Settings
 from transom.errors import ConfigurationError, Forbidden
+from transom.services import roles
 
 pytestmark = pytest.mark.anyio
 
@@ -43,18 +45,18 @@ async def test_only_those_with_the_role_pass_where_one_is_wanted(street):
     browser = street.browser()
     error_of(await browser.post("/for-reviewers"), 401)
     person = (await browser.sign_in())["person"]
-    people = street.door.house.entrance.people
+    office = street.door.house.office
     assert error_of(await browser.post("/for-reviewers"), 403)["code"] == "role_needed"
-    await people.give_role(person["id"], "reviewer", by="test")
+    await roles.give(office, OPERATOR, person["email"], "reviewer")
     assert (await browser.post("/for-reviewers")).json() == person["id"]
-    await people.take_role(person["id"], "reviewer")
+    await roles.take(office, OPERATOR, person["email"], "reviewer")
     error_of(await browser.post("/for-reviewers"), 403)
 
 
 async def test_a_cookie_needs_its_proof_there_too(street):
     browser = street.browser()
     person = (await browser.sign_in())["person"]
-    await street.door.house.entrance.people.give_role(person["id"], "reviewer", by="test")
+    await roles.give(street.door.house.office, OPERATOR, person["email"], "reviewer")
     del browser.client.headers["x-transom-csrf"]
     assert error_of(await browser.post("/for-reviewers"), 403)["code"] == "cross_site_request"
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.databases import only_sqlite
 from tests.http.guests import ADA, SITE, code_in, error_of, open_street, token_in
 from transom.access.sessions import IDLE, LIFETIME, RECENT
 
@@ -170,6 +171,7 @@ class TestLinks:
     async def test_a_proof_is_one_thing(self, street, proof):
         error_of(await street.program().redeem(**proof), 400)
 
+    @only_sqlite
     async def test_the_database_holds_no_secret(self, street, tmp_path):
         program, browser = street.program(), street.browser()
         await program.ask()

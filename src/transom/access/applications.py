@@ -42,6 +42,7 @@ class Application:
     decide_by: datetime | None = None
     decided: datetime | None = None
     decided_by: str | None = None
+    paused: datetime | None = None
 
     @property
     def tier(self) -> str:

@@ -1,6 +1,7 @@
 """What applicants do: draft, change, submit, withdraw, appeal; and what both sides say on the way.
 
-Each function is one step in the sense of `access.desk`, and gives the application as its caller sees it.
+Each function is one step in the sense of `access.desk`, and gives the application as its caller
+sees it.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def withdraw(
     """Give an application up."""
     application, to, party = meet(connection, caller, application_id, "withdraw", body.version)
     event = event_by(caller, party, "withdraw", to, occasion.now, reason=body.reason)
-    moved = advance(connection, application, body.version, event, decide_by=None)
+    moved = advance(connection, application, body.version, event, decide_by=None, paused=None)
     return view(connection, moved, caller, occasion.now)
 
 

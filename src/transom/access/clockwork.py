@@ -23,6 +23,9 @@ from transom.storage.tables import applications
 REMINDERS = (1, 7, 30)
 """How many days before its end a grant is announced to end, least first."""
 
+_RUNS = applications.c.paused.is_(None)
+"""No clock runs for what is paused."""
+
 
 def tick(connection: Connection, occasion: Occasion) -> int:
     """Do what is due, as one step in the sense of `access.desk`.
@@ -40,7 +43,7 @@ def tick(connection: Connection, occasion: Occasion) -> int:
 
 def _lapse(connection: Connection, occasion: Occasion, state: State, days: int) -> int:
     before = occasion.now - timedelta(days=days)
-    due = _locked(connection, applications.c.state == state, applications.c.changed <= before)
+    due = _locked(connection, applications.c.state == state, applications.c.changed <= before, _RUNS)
     count = 0
     for application in due:
         to, party = step(application.state, "expire", {"system"})
@@ -53,7 +56,7 @@ def _lapse(connection: Connection, occasion: Occasion, state: State, days: int) 
 
 
 def _call_overdue(connection: Connection, now: datetime) -> int:
-    query = select(applications).where(applications.c.decide_by < now)
+    query = select(applications).where(applications.c.decide_by < now, _RUNS)
     rows = connection.execute(query).mappings().all()
     return sum(tell_overdue(connection, from_row(row), now) for row in rows)
 

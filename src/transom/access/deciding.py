@@ -1,6 +1,7 @@
 """What reviewers do: take up, ask for changes, approve, decline. And what the server decides by itself.
 
-Each function is one step in the sense of `access.desk`, and gives the application as its caller sees it.
+Each function is one step in the sense of `access.desk`, and gives the application as its caller
+sees it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from transom.access.desk import Occasion
 from transom.access.letters import tell_applicants
 from transom.access.persons import THE_SERVER, PersonCaller
 from transom.access.standing import meet, standing_in
-from transom.access.states import Party, step
+from transom.access.states import QUEUED, Party, step
+from transom.access.suspensions import refuse_suspended
 from transom.access.views import summary, view
 from transom.errors import Forbidden, InvalidRequest
 from transom.schema.applications import (
@@ -108,12 +110,16 @@ def decide_at_once(connection: Connection, occasion: Occasion, application: Appl
 def queue(connection: Connection, occasion: Occasion, *, caller: PersonCaller) -> list[ApplicationSummary]:
     """What waits for a reviewer, and this one may review; what was promised first stands first.
 
+    What is paused is not among it.
+
     Raises:
         Forbidden: the caller does not review.
+        Suspended: they are.
     """
     if not caller.reviews:
         raise Forbidden("Only reviewers see the queue; the operator names them.")
-    waiting = select(applications).where(applications.c.state.in_(["submitted", "in_review"]))
+    refuse_suspended(connection, f"person:{caller.person_id}")
+    waiting = select(applications).where(applications.c.state.in_(QUEUED), applications.c.paused.is_(None))
     rows = (
         connection.execute(waiting.order_by(applications.c.decide_by.nulls_last(), applications.c.id))
         .mappings()
@@ -137,7 +143,7 @@ def _grant(
     lock_project(connection, application.project_id)
     asked = granting.terms_asked(connection, application, occasion.programme, occasion.now)
     terms = granting.narrowed(asked, body)
-    grant_id = granting.carry_out(
+    grant_id, embargo_months = granting.carry_out(
         connection, application, terms, occasion.programme, caller.person_id, occasion.now
     )
     details: dict[str, CanonicalJson] = {
@@ -145,6 +151,7 @@ def _grant(
         "grant": grant_id,
         "granted": terms.described(),
         "as_asked": terms == asked,
+        "embargo_months": embargo_months,
     }
     state, party = reached
     moved = advance(

@@ -71,6 +71,12 @@ def history(connection: Connection, project_id: str) -> list[Choice]:
     return [Choice(row.since, row.months) for row in connection.execute(query)]
 
 
+def in_months(connection: Connection, project_id: str) -> int:
+    """The embargo of what is recorded in a project now; 0 where none was ever chosen."""
+    known = history(connection, project_id)
+    return known[-1].months if known else 0
+
+
 def choose(connection: Connection, project_id: str, months: int, *, by: str, now: datetime) -> None:
     """Note a choice.
 

@@ -15,7 +15,11 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, or_, select
 from transom.schema.record import rfc3339
 from transom.storage.tables import (
     acceptances,
+    application_events,
+    applications,
     embargoes,
+    grant_changes,
+    grants,
     invitations,
     keys,
     members,
@@ -25,7 +29,7 @@ from transom.storage.tables import (
 )
 
 _HIDDEN = {"mac", "pepper_version", "last_sequence"}
-_JSON = {"scopes", "quotas", "details"}
+_JSON = {"asked", "scopes", "models", "quotas", "details"}
 """Columns that hold JSON as text."""
 
 
@@ -37,9 +41,16 @@ def project_lines(connection: Connection, project_id: str) -> Iterator[dict[str,
         ("embargo", embargoes),
         ("invitation", invitations),
         ("key", keys),
+        ("application", applications),
+        ("grant", grants),
         ("trail", trail),
     ):
         yield from _lines(connection, kind, table, table.c.project_id == project_id)
+    applied = select(applications.c.id).where(applications.c.project_id == project_id)
+    events = application_events.c.application_id.in_(applied)
+    yield from _lines(connection, "application_event", application_events, events)
+    granted = select(grants.c.id).where(grants.c.project_id == project_id)
+    yield from _lines(connection, "grant_change", grant_changes, grant_changes.c.grant_id.in_(granted))
     theirs = select("key:" + keys.c.id).where(keys.c.project_id == project_id)
     subject = suspensions.c.subject
     against = or_(subject == f"project:{project_id}", subject.in_(theirs))
@@ -55,6 +66,7 @@ def person(connection: Connection, person_id: str) -> dict[str, list[dict[str, A
         "memberships": (members, members.c.person_id == person_id),
         "keys": (keys, keys.c.person_id == person_id),
         "invitations": (invitations, invitations.c.invited_by == person_id),
+        "applications": (applications, applications.c.applicant == person_id),
         "acceptances": (acceptances, acceptances.c.person_id == person_id),
         "suspensions": (suspensions, or_(subject == f"person:{person_id}", subject.in_(theirs))),
         "trail": (trail, about),
@@ -70,7 +82,12 @@ def _lines(
     for row in connection.execute(query).mappings():
         # Plain text: the names of columns are a kind of it that JSON writers refuse.
         line = {str(column.name): _plain(column, row[column.name]) for column in shown}
-        yield line if kind is None else {"kind": kind} | line
+        yield line if kind is None else {"kind": kind} | _without_kind(line, kind)
+
+
+def _without_kind(line: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What a row calls its kind is another thing than which kind of row it is."""
+    return {f"{kind}_kind" if name == "kind" else name: value for name, value in line.items()}
 
 
 def _plain(column: Column[Any], value: object) -> object:

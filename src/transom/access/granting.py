@@ -17,6 +17,7 @@ from transom.access.grants import (
     grants_of,
     locked_grant,
 )
+from transom.access.projects import lengthen_embargo
 from transom.errors import Conflict, InvalidRequest
 from transom.schema.applications import Approval, Asked
 from transom.schema.budgets import Quotas
@@ -135,16 +136,25 @@ def carry_out(
     programme: Programme,
     actor: str,
     now: datetime,
-) -> str:
-    """Make, renew or supplement the grant, in the transaction of the decision.
+) -> tuple[str, int]:
+    """Make, renew or supplement the grant, in the transaction of the decision; its embargo too.
 
     Returns:
-        The grant's id.
+        The grant's id, and the project's embargo in months.
     """
+    months = lengthen_embargo(
+        connection,
+        application.project_id,
+        application.asked.embargo_months,
+        application=application.id,
+        asked_by=application.applicant,
+        by=actor,
+        now=now,
+    )
     if application.intent == "new":
-        grant = _new_grant(application, terms, programme, now)
+        grant = _new_grant(application, terms, programme, months, now)
         add_grant(connection, grant, actor)
-        return grant.id
+        return grant.id, months
     assert application.grant_id is not None  # noqa: S101  # as `create` saw to
     more = terms.quotas if application.intent == "supplement" else None
     ends = terms.ends if application.intent == "renewal" else None
@@ -152,10 +162,12 @@ def carry_out(
         at=now, actor=actor, kind=application.intent, application_id=application.id, quotas=more, ends=ends
     )
     change_grant(connection, locked_grant(connection, application.grant_id), change)
-    return application.grant_id
+    return application.grant_id, months
 
 
-def _new_grant(application: Application, terms: Terms, programme: Programme, now: datetime) -> Grant:
+def _new_grant(
+    application: Application, terms: Terms, programme: Programme, embargo_months: int, now: datetime
+) -> Grant:
     tier = programme.tier(application.tier)
     return Grant(
         id=new_id("grt"),
@@ -168,7 +180,7 @@ def _new_grant(application: Application, terms: Terms, programme: Programme, now
         models=terms.models,
         given=terms.quotas,
         holdback_percent=tier.holdback(terms.quotas),
-        embargo_months=application.asked.embargo_months,
+        embargo_months=embargo_months,
         starts=terms.starts,
         planned_end=terms.ends,
         created=now,

@@ -19,8 +19,10 @@ from transom.access.grants import (
     unknown_grant,
 )
 from transom.access.letters import tell_ended
+from transom.access.obstacles import refuse_closed
 from transom.access.persons import PersonCaller
 from transom.access.standing import MANAGING, role_in
+from transom.access.suspensions import refuse_suspended
 from transom.errors import Conflict, Forbidden
 from transom.schema.grants import Ending, GrantPage, GrantView, ProgressReport
 from transom.storage.tables import members
@@ -47,6 +49,7 @@ def list_grants(
     mine = connection.execute(query).scalars().all()
     chosen = [each for each in mine if project in {None, each}]
     if project is not None and caller.operates:
+        refuse_suspended(connection, f"person:{caller.person_id}")
         chosen = [project]
     return GrantPage(data=[grant_view(grant, occasion.now) for grant in grants_of(connection, chosen)])
 
@@ -64,12 +67,14 @@ def report_progress(
     Raises:
         NotFound: the caller is not in its project.
         Forbidden: the caller does not manage the project.
-        Conflict: nothing is held back, or it is not in force.
+        Suspended: the caller is, or the project.
+        Conflict: nothing is held back, it is not in force, or the project is archived.
     """
     grant = locked_grant(connection, grant_id)
     role = _role(connection, grant, caller)
     if role not in MANAGING:
         raise Forbidden("Only an owner or administrator of the project reports on its grant.")
+    refuse_closed(connection, grant.project_id, by=caller.person_id, applicant=caller.person_id)
     if grant.state(occasion.now) != "in_force":
         raise Conflict(f"The grant is {grant.state(occasion.now).replace('_', ' ')}, and not in force.")
     if not grant.held_back:
@@ -106,4 +111,6 @@ def _role(connection: Connection, grant: Grant, caller: PersonCaller) -> str | N
     role = role_in(connection, grant.project_id, caller.person_id)
     if role is None and not caller.operates:
         raise unknown_grant(grant.id)
+    if role is None:
+        refuse_suspended(connection, f"person:{caller.person_id}")
     return role

@@ -81,15 +81,6 @@ class PeopleStore:
         """
         return await self._database.read(lambda connection: one(connection, person_id))
 
-    async def find(self, email: str) -> Person:
-        """A person by address.
-
-        Raises:
-            NotFound: nobody has it.
-            InvalidRequest: it is none.
-        """
-        return await self._database.read(lambda connection: person_by_email(connection, email))
-
     async def rename(self, person_id: str, name: str) -> Person:
         """Change what a person is called."""
 
@@ -98,21 +89,6 @@ class PeopleStore:
             return one(connection, person_id)
 
         return await self._database.write(write)
-
-    async def give_role(self, person_id: str, role: Role, *, by: str) -> Person:
-        """`give_role`, as a write of its own."""
-        return await retried(
-            self._database,
-            lambda connection: give_role(connection, person_id, role, by=by, now=self._clock()),
-        )
-
-    async def take_role(self, person_id: str, role: Role) -> Person:
-        """`take_role`, as a write of its own."""
-        return await self._database.write(lambda connection: take_role(connection, person_id, role))
-
-    async def with_role(self, role: Role) -> list[Person]:
-        """Everybody who may act as `role`, oldest account first."""
-        return await self._database.read(lambda connection: with_role(connection, role))
 
     def by_email(self, connection: Connection, email: str) -> Person:
         """The person who has proven that `email` is theirs: known, or new."""

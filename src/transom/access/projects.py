@@ -17,6 +17,9 @@ from transom.errors import Conflict, Forbidden, NotFound
 from transom.schema.canonical import CanonicalJson
 from transom.storage.tables import members, projects
 
+ARCHIVED = "The project is archived; its owner can open it again."
+"""What members are told who want to do what an archived project does not."""
+
 LOCAL = "local"
 ANONYMOUS = "anonymous"
 
@@ -112,11 +115,56 @@ def edit(
     if texts.given:
         connection.execute(update(projects).where(projects.c.id == project_id).values(texts.given))
         noted(connection, "project.edit", project_id, by=by, now=now, fields=sorted(texts.given))
-    before = embargo.history(connection, project_id)[-1].months
+    before = embargo.in_months(connection, project_id)
     if embargo_months not in (None, before):
         embargo.choose(connection, project_id, embargo_months, by=by, now=now)
         noted(connection, "project.embargo", project_id, by=by, now=now, months=embargo_months, before=before)
     return show(connection, project_id, by=by)
+
+
+def lengthen_embargo(  # who asks and who grants are two
+    connection: Connection,
+    project_id: str,
+    months: int,
+    *,
+    application: str,
+    asked_by: str,
+    by: str,
+    now: datetime,
+) -> int:
+    """Put the embargo that an application asks for on its project, unless a longer one holds there.
+
+    Args:
+        connection: to the database, in the transaction of the decision.
+        project_id: the project.
+        months: what is asked for.
+        application: id of the application that is granted.
+        asked_by: whose choice it was.
+        by: who decided.
+        now: the time.
+
+    Returns:
+        What holds now, in months.
+
+    Raises:
+        InvalidRequest: there is no such embargo.
+    """
+    before = embargo.in_months(connection, project_id)
+    if months <= before:
+        # To shorten it is another act, of people in the project, and has an entry of its own in the trail.
+        return before
+    embargo.choose(connection, project_id, months, by=asked_by, now=now)
+    noted(
+        connection,
+        "project.embargo",
+        project_id,
+        by=by,
+        now=now,
+        months=months,
+        before=before,
+        application=application,
+    )
+    return months
 
 
 def archive(connection: Connection, project_id: str, *, archived: bool, by: str, now: datetime) -> Project:
@@ -148,7 +196,7 @@ def require(connection: Connection, project_id: str, act: Act, *, by: str) -> Ro
     if not rule.suspended:
         refuse_suspended(connection, f"person:{by}", f"project:{project_id}")
     if not rule.archived and _row(connection, project_id).archived is not None:
-        raise Conflict("The project is archived; its owner can open it again.")
+        raise Conflict(ARCHIVED)
     return role
 
 
@@ -199,6 +247,6 @@ def _project(connection: Connection, row: Row[Any], role: Role) -> Project:
         institution=row.institution,
         created=row.created,
         archived=row.archived,
-        embargo_months=embargo.history(connection, row.id)[-1].months,
+        embargo_months=embargo.in_months(connection, row.id),
         role=role,
     )

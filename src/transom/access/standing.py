@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from transom.access.applications import Application, load, moved_on, unknown
+from transom.access.obstacles import refuse_closed
 from transom.access.persons import PersonCaller
-from transom.access.states import DECIDED, Party, step
+from transom.access.states import DECIDED, WHILE_PAUSED, Party, step
+from transom.access.suspensions import refuse_suspended
 from transom.access.trail import SYSTEM
 from transom.errors import Forbidden, NotFound
 from transom.schema.applications import Action, State
@@ -36,17 +38,20 @@ def role_in(connection: Connection, project_id: str, person_id: str) -> str | No
 
 
 def require_manager(connection: Connection, project_id: str, caller: PersonCaller) -> None:
-    """Pass who manages the project.
+    """Pass who manages the project, while it may apply.
 
     Raises:
         NotFound: the caller is not in it.
         Forbidden: the caller is in it, and does not manage it.
+        Suspended: the project is, or the caller.
+        Conflict: the project is archived.
     """
     role = role_in(connection, project_id, caller.person_id)
     if role is None:
         raise NotFound(f"There is no project {project_id[:40]!r}, or you are not in it.", param="project")
     if role not in MANAGING:
         raise Forbidden("Only an owner or administrator of the project may do this.")
+    refuse_closed(connection, project_id, by=caller.person_id, applicant=caller.person_id)
 
 
 def standing_in(connection: Connection, application: Application, caller: PersonCaller) -> Standing:
@@ -54,6 +59,7 @@ def standing_in(connection: Connection, application: Application, caller: Person
 
     Raises:
         NotFound: nobody who may know of it.
+        Suspended: they would review it, and are suspended.
     """
     if caller.person_id == SYSTEM:
         return Standing(frozenset({"system"}), within=False)
@@ -65,6 +71,7 @@ def standing_in(connection: Connection, application: Application, caller: Person
         )
     if not caller.reviews or application.submitted is None:
         raise unknown(application.id)
+    refuse_suspended(connection, f"person:{caller.person_id}")
     if (barred := _conflict(connection, application, caller)) is not None:
         return Standing(frozenset(), within=False, barred=barred)
     return Standing(frozenset({"reviewer"}), within=False)
@@ -78,10 +85,20 @@ def meet(
     Raises:
         NotFound: they may not know of it.
         Forbidden: somebody else may do it.
-        Conflict: nobody may do it now, or it is no longer at `version`.
+        Suspended: the caller is, or their project.
+        Conflict: nobody may do it now, something stands against the application, or it is no longer at
+            `version`.
     """
     application = load(connection, application_id)
     standing = standing_in(connection, application, caller)
+    if action not in WHILE_PAUSED:
+        refuse_closed(
+            connection,
+            application.project_id,
+            by=caller.person_id,
+            applicant=application.applicant,
+            within=standing.within,
+        )
     if application.version != version:
         raise moved_on(application)
     to, party = step(application.state, action, standing.parties, standing.barred)

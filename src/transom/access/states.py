@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from transom.errors import Conflict, Forbidden
 from transom.schema.applications import Action, State
 
-Party: TypeAlias = Literal["applicant", "member", "reviewer", "system"]
+Party: TypeAlias = Literal["applicant", "member", "reviewer", "operator", "system"]
 """As what somebody acts. `applicant` is whoever manages the project, `member` anybody else in it."""
 
 
@@ -54,12 +54,22 @@ TRANSITIONS = (
 PENDING: frozenset[State] = frozenset({"submitted", "in_review", "changes_asked"})
 """Submitted, and neither decided nor given up."""
 
+QUEUED: frozenset[State] = frozenset({"submitted", "in_review"})
+"""Waits for a reviewer."""
+
+OPEN: frozenset[State] = PENDING | {"draft"}
+"""Something may still become of it."""
+
+WHILE_PAUSED: frozenset[Action] = frozenset({"withdraw", "comment"})
+"""Of what the table allows, what is possible while something stands against the application."""
+
 DECIDED: frozenset[State] = frozenset({"approved", "declined"})
 
 _WORDS: dict[Party, str] = {
     "applicant": "an owner or administrator of its project",
     "member": "a member of its project",
     "reviewer": "a reviewer",
+    "operator": "the operator",
     "system": "the server itself",
 }
 
@@ -69,9 +79,10 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def possible(state: State, parties: AbstractSet[Party]) -> list[Action]:
+def possible(state: State, parties: AbstractSet[Party], *, paused: bool = False) -> list[Action]:
     """What these parties may do in `state`."""
-    return sorted({row.action for row in TRANSITIONS if row.state == state and row.party in parties})
+    able = {row.action for row in TRANSITIONS if row.state == state and row.party in parties}
+    return sorted(able & WHILE_PAUSED if paused else able)
 
 
 def step(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, or_, select
 
 from transom.access.trail import SYSTEM, Entry, note
 from transom.errors import Conflict, InvalidRequest, NotFound, Suspended
-from transom.storage.tables import keys, members, projects, suspensions
+from transom.storage.tables import keys, members, people, projects, suspensions
 
 _SUBJECT = re.compile(r"(key|person|project):([0-9A-Za-z_-]{1,64})")
 MAX_REASON = 2000
@@ -159,6 +159,8 @@ def _of_person(connection: Connection, person_id: str) -> Affected | None:
     seen: Any = or_(
         select(members.c.person_id).where(members.c.person_id == person_id).exists(),
         select(keys.c.person_id).where(keys.c.person_id == person_id).exists(),
+        # Who has but an account could make a project next.
+        select(people.c.id).where(people.c.id == person_id, people.c.deleted.is_(None)).exists(),
     )
     return Affected(None, (person_id,)) if connection.execute(select(seen)).scalar_one() else None
 

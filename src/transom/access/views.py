@@ -61,6 +61,7 @@ def summary(
 def _summary(
     application: Application, standing: Standing, now: datetime, *, blind: bool
 ) -> ApplicationSummary:
+    promised = application.decide_by if application.paused is None else None
     return ApplicationSummary(
         id=application.id,
         kind=application.kind,
@@ -76,11 +77,12 @@ def _summary(
         created=moment(application.created),
         changed=moment(application.changed),
         submitted=_moment(application.submitted),
-        decide_by=_moment(application.decide_by),
-        overdue=application.decide_by is not None and now > application.decide_by,
+        decide_by=_moment(promised),
+        paused=_moment(application.paused),
+        overdue=promised is not None and now > promised,
         decided=_moment(application.decided),
         blind=blind,
-        may=possible(application.state, standing.parties),
+        may=possible(application.state, standing.parties, paused=application.paused is not None),
     )
 
 

@@ -1,58 +1,36 @@
-"""`/sign-in`: where a link in a mail leads. Scanners of mail may fetch it; its button uses the link up."""
+"""`/sign-in`: where people sign in with a browser, and where a link in a mail leads.
+
+Scanners of mail may fetch it; its button uses the link up. The page is one file to browsers: style and script
+stand in it, and its policy names them by their hashes, so that nothing else runs or is loaded.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 
-_STYLE = """
-body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem; }
-button { font: inherit; padding: .5rem 1.5rem; }
-"""
 
-# The token stands behind `#`: it never reached a server with the page, and leaves the address bar at once.
-_SCRIPT = """
-const token = location.hash.slice(1);
-const button = document.querySelector("button"), said = document.querySelector("output");
-history.replaceState(null, "", location.pathname);
-async function show() {
-  const reply = await fetch("/v1/account");
-  if (!reply.ok) return;
-  const me = await reply.json();
-  said.textContent = "You are signed in as " + (me.email || me.name || me.id) + ".";
-}
-async function signIn() {
-  button.disabled = true;
-  const reply = await fetch("/v1/auth/links/redeem", {
-    method: "POST",
-    headers: {"content-type": "application/json", "x-transom-csrf": "1"},
-    body: JSON.stringify({token, session: "cookie"}),
-  });
-  const body = await reply.json();
-  if (!reply.ok) { said.textContent = body.error.message; return; }
-  if (body.next) { location.replace(body.next); return; }
-  button.hidden = true;
-  await show();
-}
-if (token) { button.hidden = false; button.addEventListener("click", signIn); } else { show(); }
-"""
+def _part(name: str) -> str:
+    return files("transom.api").joinpath("pages", name).read_text(encoding="utf-8")
+
+
+_STYLE, _SCRIPT = _part("sign_in.css"), _part("sign_in.js")
 
 _PAGE = f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
 <title>Sign in to Transom</title>
+<link rel="icon" href="data:,">
 <style>{_STYLE}</style>
-<h1>Transom</h1>
-<p><button hidden>Sign in</button></p>
-<p><output></output></p>
-<noscript><p>This page needs a script. Or enter the code from the mail where you asked for it.</p></noscript>
+{_part("sign_in.html")}
 <script>{_SCRIPT}</script>
 </html>
 """
@@ -65,7 +43,7 @@ def _hash_of(text: str) -> str:
 
 _HEADERS = {
     "content-security-policy": (
-        f"default-src 'none'; script-src {_hash_of(_SCRIPT)}; style-src {_hash_of(_STYLE)}; "
+        f"default-src 'none'; script-src {_hash_of(_SCRIPT)}; style-src {_hash_of(_STYLE)}; img-src data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "referrer-policy": "no-referrer",

@@ -53,7 +53,8 @@ purpose = \"\"\"
 # conflicts = ""
 # ethics = ""
 
-# For how many months the records of the grant stay closed: 0, 3, 6 or 12.
+# How many months after it was made each of the project's records stays closed: 0, 3, 6 or 12.
+# Where the project has a longer embargo, that stays.
 # embargo_months = 0
 
 # To go on with a grant, or to add to it: kind is renewal or supplement, and grant its id.
@@ -221,6 +222,7 @@ def application_sections(view: ApplicationView) -> Iterator[tuple[str, str]]:
         "grant": view.grant,
         "submitted": view.submitted,
         "decide by": view.decide_by,
+        "paused": view.paused and f"since {view.paused}",
         "decided": view.decided,
         "you may": ", ".join(view.may),
     }

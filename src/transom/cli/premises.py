@@ -21,12 +21,12 @@ T = TypeVar("T")
 def opened_office() -> Iterator[Office]:
     """The office of this home; the server may be running beside it."""
     # Here and not above: `transom --help` should not load the server.
-    from transom.app import open_database, open_office
+    from transom.app import mailer_of, open_database, open_office
 
     settings = Settings()
     database = open_database(settings)
     try:
-        yield open_office(settings, database)
+        yield open_office(settings, database, mailer_of(settings))
     finally:
         database.close()
 

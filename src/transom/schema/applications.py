@@ -40,6 +40,8 @@ Action: TypeAlias = Literal[
     "appeal",
     "comment",
     "expire",
+    "pause",
+    "resume",
 ]
 
 
@@ -85,7 +87,9 @@ class Asked(Body):
     conflicts: LongText = Field(default="", description="Interests that a reader should know of, or `none`")
     ethics: LongText = Field(default="", description="Who could be harmed, and who has approved; or `none`")
     embargo_months: Literal[0, 3, 6, 12] = Field(
-        default=0, description="How long after the grant its records stay closed"
+        default=0,
+        description="How long after it was made each record of the project stays closed. Approval "
+        "puts it on the project, unless a longer one is there",
     )
 
 
@@ -222,6 +226,10 @@ class ApplicationSummary(BaseModel):
     changed: str
     submitted: str | None = Field(description="For the first time")
     decide_by: str | None = Field(description="By when a decision is promised; null where none is awaited")
+    paused: str | None = Field(
+        description="Since when it waits, because its project is suspended or archived, or who made it is "
+        "suspended; null where nothing stands against it"
+    )
     overdue: bool
     decided: str | None
     blind: bool = Field(description="Whether this reader is not shown who asks")

@@ -56,7 +56,10 @@ class GrantView(BaseModel):
     holdback_percent: int = Field(description="Share of the totals that waits for a progress report; 0 after")
     starts: str
     ends: str = Field(description="The first moment at which it is no longer in force")
-    embargo_months: int
+    embargo_months: int = Field(
+        description="The project's when it was given. Renewals and supplements may have lengthened it, and "
+        "its researchers changed it: `GET /v1/projects/{id}` says what holds"
+    )
     programme: str = Field(description="Digest of the programme under which it was given")
     changes: list[ChangeView]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from transom.access import invitations, issuing, members, projects, suspensions
+from transom.access import invitations, issuing, members, pausing, projects, suspensions
 from transom.access.invitations import Invitation, NewInvitation
 from transom.access.persons import PersonCaller
 from transom.access.projects import Project, Texts
@@ -51,7 +51,11 @@ async def show(office: Office, caller: PersonCaller, project_id: str) -> Project
 
 
 async def change(office: Office, caller: PersonCaller, project_id: str, body: ProjectChange) -> ProjectView:
-    """Change what was given, all of it or nothing; raises as `access.projects.edit` and `archive` do."""
+    """Change what was given, all of it or nothing; while it is archived, what it applies for waits.
+
+    Raises:
+        NotFound, Forbidden, Suspended, Conflict, InvalidRequest: as `access.projects.edit`.
+    """
     texts = Texts(name=body.name, description=body.description, institution=body.institution)
     by, now = caller.person_id, office.now()
 
@@ -63,6 +67,8 @@ async def change(office: Office, caller: PersonCaller, project_id: str, body: Pr
             projects.edit(connection, project_id, texts, body.embargo_months, by=by, now=now)
         if body.archived:
             projects.archive(connection, project_id, archived=True, by=by, now=now)
+        if body.archived is not None:
+            pausing.follow(connection, f"project:{project_id}", actor=by, party="applicant", now=now)
         return _shown(connection, project_id, by)
 
     return await office.database.write(write)
@@ -144,7 +150,7 @@ async def revoke_invitation(
 
 
 async def accept(office: Office, caller: PersonCaller, secret: str) -> ProjectView:
-    """Become a member of the project that one was invited to; raises as `access.invitations` does."""
+    """Join the project that one was invited to; raises as `access.invitations` does."""
     peppers, by, now = office.peppers.latest(), caller.person_id, office.now()
 
     def write(connection: Connection) -> ProjectView:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from transom.access import deletion, export, issuing, projects, trail
+from transom.access import deletion, export, issuing, pausing, projects, trail
 from transom.access.persons import PersonCaller
 from transom.access.projects import noted, require
 from transom.access.roles import Act
@@ -57,17 +57,21 @@ async def export_project(office: Office, caller: PersonCaller, project_id: str) 
 async def delete_project(office: Office, caller: PersonCaller, project_id: str, confirm: str) -> Deleted:
     """Delete a project: its keys are refused, and prompts, answers, texts and members are gone.
 
-    The statements of its records stay, without prompts and answers, and so does what the trail says: the
-    record of what was done keeps no gap. A deletion that is cut off is taken up when asked for again.
+    What it applies for is withdrawn. The statements of its records stay, without prompts and answers, and so
+    does what the trail says: the record of what was done keeps no gap. A deletion that is cut off is taken up
+    when asked for again.
 
     Raises:
         InvalidRequest: `confirm` is not the project's name.
         NotFound, Forbidden, Suspended: as `access.projects.require`.
     """
     by, now = caller.person_id, office.now()
-    await office.database.write(
-        lambda connection: deletion.begin(connection, project_id, confirm, by=by, now=now)
-    )
+
+    def begin(connection: Connection) -> None:
+        deletion.begin(connection, project_id, confirm, by=by, now=now)
+        pausing.withdraw_all(connection, project_id, by=by, now=now)
+
+    await office.database.write(begin)
     office.keys.forget()
     openings = await office.records.shred(project_id)
     await office.database.write(lambda connection: deletion.finish(connection, project_id))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from transom.access import suspensions
+from transom.access import pausing, suspensions
 from transom.access.persons import PersonCaller
 from transom.errors import Forbidden, TransomError
 from transom.services.office import Office
@@ -26,10 +26,11 @@ class Told:
 async def suspend(office: Office, caller: PersonCaller, subject: str, reason: str) -> Told:
     """Refuse all requests of a key, a person or a project, everywhere within two seconds.
 
-    It stands even if a letter cannot be sent.
+    It stands even if a letter cannot be sent. Applications of the person or the project wait meanwhile.
 
     Raises:
         Forbidden: the caller does not act for the operator.
+        Suspended: they are suspended themselves.
         InvalidRequest, NotFound, Conflict: as `access.suspensions.suspend`.
     """
     return await _act(office, caller, subject, reason, "suspended")
@@ -48,7 +49,9 @@ async def _act(
     now, act = office.now(), suspensions.suspend if what == "suspended" else suspensions.lift
 
     def write(connection: Connection) -> dict[str, str | None]:
+        suspensions.refuse_suspended(connection, f"person:{caller.person_id}")
         affected = act(connection, subject, actor=caller.person_id, reason=reason, now=now)
+        pausing.follow(connection, subject, actor=caller.person_id, party="operator", now=now)
         return {person: office.email_of(connection, person) for person in affected.person_ids}
 
     addresses = await office.database.write(write)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from sqlalchemy import insert, select
 
+from tests import databases
 from transom.access import applying, deciding, holding, reading
 from transom.access.desk import Desk
 from transom.access.grants import grant_for
@@ -25,7 +25,6 @@ from transom.schema.applications import (
 )
 from transom.schema.grants import Ending, ProgressReport
 from transom.storage.database import Database
-from transom.storage.migrate import migrate
 from transom.storage.tables import application_events, members, outbox, projects, trail
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -107,22 +106,10 @@ OLI = PersonCaller("per_oli", frozenset({"operator"}))
 PURPOSE = {"purpose": "Why do models stop?", "method": "Ask, and count."}
 
 
-@cache
-def empty_database():
-    """The bytes of a database at the newest schema; migrating each test's own would take most of its time."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "transom.db")
-        database = Database(f"sqlite:///{path}")
-        migrate(database)
-        database.close()
-        return path.read_bytes()
-
-
 class Stage:
     def __init__(self, folder, text=PROGRAMME, served=("small", "large", "other")):
         self.now = START
-        Path(folder, "transom.db").write_bytes(empty_database())
-        self.database = Database(f"sqlite:///{folder}/transom.db")
+        self.database = Database(databases.fresh(Path(folder)))
         self.desk = Desk(self.database, parse(text), served=served, clock=lambda: self.now)
         self.desk.open()
         self.project = self.add_project("prj_first", ADA, BEN)

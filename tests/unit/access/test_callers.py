@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, select
 
+from tests import databases
 from transom.access import callers
 from transom.access.callers import Caller, KeyStore
 from transom.access.keys import Key, mint
 from transom.access.peppers import Peppers, generate
 from transom.errors import NotFound, Unauthenticated
 from transom.storage.database import Database
-from transom.storage.migrate import migrate
 from transom.storage.tables import keys, projects
 
 pytestmark = pytest.mark.anyio
@@ -37,8 +37,7 @@ class Time:
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/transom.db")
-    migrate(database)
+    database = Database(databases.fresh(tmp_path))
     yield database
     database.close()
 
@@ -219,6 +218,7 @@ async def test_last_use_is_noted_once_a_minute_however_many_ask(store, time, sta
     assert info.last_used == time.now
 
 
+@databases.only_sqlite
 async def test_a_key_is_shown_once_and_stored_only_as_a_keyed_hash(store, database, tmp_path):
     new = await store.create(name="laptop")
     secret = new.text.split("_")[2]

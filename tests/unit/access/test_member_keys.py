@@ -326,7 +326,8 @@ async def test_all_that_stands_against_a_key_is_one_round_trip(desk, project):
         event.listen(engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
     desk.office.keys.forget()
     await desk.office.keys.authenticate(key.key)
-    assert [statement.split()[0] for statement in seen] == ["BEGIN", "SELECT"]
+    # SQLite is told to begin; the driver of PostgreSQL begins with the first statement.
+    assert [statement.split()[0] for statement in seen if statement != "BEGIN"] == ["SELECT"]
 
 
 async def test_making_rotating_and_revoking_are_in_the_trail_without_the_secret(desk, project):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests import databases
 from tests.offices import ADA, OPERATOR, open_desk
 from transom.access.invitations import LIFETIME
 from transom.access.peppers import PepperFile, Peppers, generate, load
@@ -28,7 +29,7 @@ def file(path):
 
 @pytest.fixture
 def desk(tmp_path, file):
-    with open_desk(f"sqlite:///{tmp_path}/transom.db", file) as desk:
+    with open_desk(databases.fresh(tmp_path), file) as desk:
         yield desk
 
 

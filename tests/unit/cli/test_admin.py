@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.offices import ADA, Desk, Letters, Time, record
 from transom import cli
 from transom.access.trail import entries
-from transom.app import open_database, open_office
+from transom.app import mailer_of, open_database, open_office
 from transom.cli.main import app
 from transom.config import Settings
 from transom.schema.scopes import ALL_SCOPES
@@ -43,7 +43,7 @@ def premises():
     """The office of this home, with every scope granted."""
     settings = Settings()
     database = open_database(settings)
-    office = open_office(settings, database)
+    office = open_office(settings, database, mailer_of(settings))
     office.grant_scopes = lambda *_: ALL_SCOPES
     office.mailer = Letters()
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests import databases
 from tests.offices import open_desk
 
 
 @pytest.fixture
 def desk(tmp_path):
-    with open_desk(f"sqlite:///{tmp_path}/transom.db") as desk:
+    with open_desk(databases.fresh(tmp_path)) as desk:
         yield desk

@@ -174,6 +174,7 @@ class TestExport:
         assert {name: len(rows) for name, rows in found.items()} == {
             "memberships": 1,
             "keys": 1,
+            "applications": 0,
             "invitations": 0,
             "acceptances": 1,
             "suspensions": 1,

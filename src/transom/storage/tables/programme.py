@@ -82,6 +82,8 @@ applications = Table(
     Column("decide_by", UtcTime),
     Column("decided", UtcTime),
     Column("decided_by", Text),
+    # Since when it waits, because something stands against it; `decide_by` is moved when that is over.
+    Column("paused", UtcTime),
     Index(None, "project_id"),
     Index(None, "state"),
 )
@@ -93,7 +95,7 @@ application_events = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", UtcTime, nullable=False),
     Column("actor", Text, nullable=False),
-    # As what they acted: applicant, member, reviewer or system.
+    # As what they acted: applicant, member, reviewer, operator or system.
     Column("party", String(9), nullable=False),
     Column("action", String(12), nullable=False),
     # The state after it.
