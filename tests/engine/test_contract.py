@@ -20,6 +20,7 @@ from tests.tiny import FAMILIES
 from transom.engine.core import Engine
 from transom.engine.kernels.attention import PAGE
 from transom.schema.generation import SequenceRequest
+from transom.schema.measures import Measures
 
 VOCAB = 384
 
@@ -43,6 +44,12 @@ requests = st.builds(
             "logit_bias": st.just(((3, 4.0), (17, -100.0))),
             "logprobs": st.integers(0, 20),
             "prompt_logprobs": st.integers(0, 3),
+            "measures": st.builds(
+                Measures, entropy=st.booleans(), kl=st.booleans(), top_k_mass=st.sampled_from([0, 1, 9, VOCAB])
+            ),
+            "prompt_measures": st.just(Measures(entropy=True, top_k_mass=5)),
+            "distributions": st.sampled_from([(0,), (0, 1, 7), (11,)]),
+            "prompt_distributions": st.sampled_from([(1,), (2, 3, 17)]),
             "stop_token_ids": st.just(tuple(range(0, VOCAB, 9))),
         },
     ),
