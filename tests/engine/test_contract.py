@@ -45,7 +45,10 @@ requests = st.builds(
             "logprobs": st.integers(0, 20),
             "prompt_logprobs": st.integers(0, 3),
             "measures": st.builds(
-                Measures, entropy=st.booleans(), kl=st.booleans(), top_k_mass=st.sampled_from([0, 1, 9, VOCAB])
+                Measures,
+                entropy=st.booleans(),
+                kl=st.booleans(),
+                top_k_mass=st.sampled_from([0, 1, 9, VOCAB]),
             ),
             "prompt_measures": st.just(Measures(entropy=True, top_k_mass=5)),
             "distributions": st.sampled_from([(0,), (0, 1, 7), (11,)]),

@@ -62,7 +62,8 @@ class _Answer:
                     opened.add(index)
                     yield self._chunk(index, {"role": "assistant", "content": ""}, of_prompt)
                 if delta.text or delta.tokens:
-                    yield self._chunk(index, {"content": delta.text}, **self._details(delta))
+                    told = len(self._generation.results[index].tokens) - len(delta.tokens)
+                    yield self._chunk(index, {"content": delta.text}, **self._details(delta, told))
                 if delta.finish_reason is not None:
                     endings[index] = delta
         for index, delta in sorted(endings.items()):
@@ -83,7 +84,7 @@ class _Answer:
 
     def _of_prompt(self, known: tuple[TokenLogprob | None, ...] | None) -> dict[str, Any]:
         """What was asked for about the prompt, which all choices share."""
-        told: dict[str, Any] = {}
+        told = shapes.of_prompt(self._tokenizer, self._generation.order.sampling, known)
         if known is not None and self._body.prompt_logprobs is not None:
             told["prompt_logprobs"] = shapes.prompt_logprobs(
                 self._tokenizer, known, self._body.prompt_logprobs
@@ -92,8 +93,10 @@ class _Answer:
             told["prompt_token_ids"] = list(self._generation.order.prompts[0])
         return told
 
-    def _details(self, delta: Delta) -> dict[str, Any]:
-        details: dict[str, Any] = {}
+    def _details(self, delta: Delta, told: int = 0) -> dict[str, Any]:
+        """What was asked for about the tokens of a piece, `told` tokens being in those before."""
+        params = self._generation.order.sampling
+        details = shapes.of_tokens(self._tokenizer, params, delta.tokens, told)
         if self._body.logprobs:
             details["logprobs"] = shapes.chat_logprobs(self._tokenizer, delta.tokens)
         if self._body.return_token_ids:

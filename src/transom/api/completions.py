@@ -63,7 +63,8 @@ class _Answer:
                 first = index not in spoken
                 logprobs = spoken.setdefault(index, shapes.CompletionLogprobs(self._tokenizer))
                 if first or delta.text or delta.tokens:
-                    yield self._chunk([self._part(index, delta, logprobs, first=first)])
+                    told = len(self._generation.results[index].tokens) - len(delta.tokens)
+                    yield self._chunk([self._part(index, delta, logprobs, first=first, told=told)])
                 if delta.finish_reason is not None:
                     endings[index] = delta
         for index, delta in sorted(endings.items()):
@@ -76,10 +77,11 @@ class _Answer:
         return sse.event(self._envelope | {"choices": choices} | usage)
 
     def _part(
-        self, index: int, delta: Delta, logprobs: shapes.CompletionLogprobs, *, first: bool
+        self, index: int, delta: Delta, logprobs: shapes.CompletionLogprobs, *, first: bool, told: int = 0
     ) -> dict[str, Any]:
+        """A piece of a choice, `told` tokens of which are in the pieces before."""
         prompt = self._generation.place(index)[0]
-        known = delta.prompt_logprobs
+        known, params = delta.prompt_logprobs, self._generation.order.sampling
         tokens = [*(self._echoed(prompt, known) if first and self._body.echo else []), *delta.tokens]
         part: dict[str, Any] = {
             "index": index,
@@ -91,6 +93,8 @@ class _Answer:
             part["prompt_logprobs"] = shapes.prompt_logprobs(
                 self._tokenizer, known, self._body.prompt_logprobs
             )
+        part |= shapes.of_tokens(self._tokenizer, params, delta.tokens, told)
+        part |= shapes.of_prompt(self._tokenizer, params, known)
         if self._body.return_token_ids:
             part["token_ids"] = [token.token_id for token in delta.tokens]
             if first:

@@ -136,7 +136,9 @@ class _Extra:
             if item.measures is not None:
                 ks[row] = item.measures.top_k_mass
         return _Extra(
-            (ks, places), np.zeros((len(reads), 3), np.float32), np.empty((len(whole), vocabulary), np.float32)
+            (ks, places),
+            np.zeros((len(reads), 3), np.float32),
+            np.empty((len(whole), vocabulary), np.float32),
         )
 
     def added(self, tokens: list[TokenLogprob], reads: Sequence[Read]) -> list[TokenLogprob]:

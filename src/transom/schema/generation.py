@@ -62,9 +62,7 @@ class SamplingParams:
     @property
     def scores_prompt(self) -> bool:
         """Whether anything is wanted of how the model predicts its prompt."""
-        return bool(
-            self.prompt_logprobs is not None or self.prompt_measures or self.prompt_distributions
-        )
+        return bool(self.prompt_logprobs is not None or self.prompt_measures or self.prompt_distributions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ class Measures:
 
     @property
     def numbers(self) -> int:
-        """How many numbers they tell of a row of logits, the token's logprob not counted.
+        """How many numbers they tell of a row of logits, beside the token's logprob.
 
-        A position has one entropy only, and a rank is an order and no number; but whoever asks about one
-        position with every k, or with every temperature, has its whole row in the end.
+        A position has one entropy only, and a rank is an order and no number; so neither counts. But whoever
+        asks about one position with every k, or at many temperatures, has its whole row in the end.
         """
         return (self.top_k_mass > 0) + self.kl
 

@@ -15,7 +15,7 @@ from transom.engine.kernels.compile import kernel
 from transom.engine.kernels.draw import most_likely
 
 _FAINT = 87.0
-"""Nats below the peak beyond which a weight is no longer the exponential of its logit, and is as good as 0."""
+"""Nats below the peak beyond which a weight is not the exponential of its logit, and is as good as 0."""
 
 
 @kernel
@@ -63,8 +63,11 @@ def divergence(
     """Kullback-Leibler divergence in nats of what a token is drawn from, from what the model says.
 
     Args:
-        logits: the model's own row; `peak` its highest, `log_total` the logarithm of its `summed` weights.
-        shaped: the row that is drawn from; `favourite` has its highest logit.
+        logits: the model's own row.
+        peak: its highest logit.
+        log_total: the logarithm of its `summed` weights.
+        shaped: the row that is drawn from.
+        favourite: the token with its highest logit.
         temperature: above 0.
         weights: exp((shaped - highest) / temperature).
         limit: the last token that the filters keep, see `draw.boundary`.
