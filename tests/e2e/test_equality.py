@@ -115,6 +115,9 @@ def test_20_seeded_requests_get_the_same_bits_alone_and_beside_31_others(http):
             "seed": 1000 + index,
             "logprobs": 5,
             "return_token_ids": True,
+            "measures": {"entropy": True, "rank": True, "surprisal": True, "kl": True, "top_k_mass": 10},
+            "prompt_measures": {"entropy": True, "top_k_mass": 100},
+            "distributions": [1],
         }
         for index, prompt in enumerate(PROMPTS)
     ]
@@ -127,6 +130,7 @@ def test_20_seeded_requests_get_the_same_bits_alone_and_beside_31_others(http):
             "seed": index,
             "ignore_eos": True,
             "logprobs": index % 2,
+            "prompt_logprobs": [None, 2][index % 2],
         }
         for index in range(31)
     ]

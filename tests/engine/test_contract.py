@@ -150,7 +150,8 @@ def test_preempted_sequences_end_as_if_nothing_had_happened(llama):
 @pytest.mark.parametrize("family", ["gpt2", "gemma3"])
 def test_a_resumed_sequence_goes_on_at_the_next_token(tiny_root, family):
     engine = load(tiny_root(family))
-    request = ask("a", range(20), seed=5, max_tokens=16, frequency_penalty=0.5, logprobs=2)
+    whole = {"measures": Measures(entropy=True, kl=True, top_k_mass=3), "distributions": (0, 7, 15)}
+    request = ask("a", range(20), seed=5, max_tokens=16, frequency_penalty=0.5, logprobs=2, **whole)
     whole = run(engine, [request])["a"]
     for done in (1, 7, 15):
         engine.submit(request, tuple(whole.ids[:done]))

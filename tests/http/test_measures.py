@@ -168,7 +168,7 @@ async def test_a_stream_tells_the_same_as_a_whole_answer(own_door, stride):
                 each for chunk in chunks for each in chunk["choices"] if each["index"] == choice["index"]
             ]
             for name in ("measures", "distributions"):
-                assert sum((piece.get(name) or [] for piece in pieces), []) == choice[name]
+                assert [each for piece in pieces for each in piece.get(name) or ()] == choice[name]
         first = [chunk for chunk in chunks if "prompt_measures" in (chunk | chunk["choices"][0])]
         of_prompt = whole if "messages" in more else whole["choices"][0]
         for name in ("prompt_measures", "prompt_distributions"):

@@ -37,9 +37,6 @@ from transom.services.metering import Work, allow, reserve
 _ENDINGS = ("stop", "length")
 """How a sequence ends by itself."""
 
-_SAID = {"top": "TOP LOGPROBS"}
-"""What parts of the evidence are called in a finding, where that is not their name."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -50,6 +47,17 @@ class Finding:
     place: Difference | None = None
     tokens: int = 0
     """Generated tokens that were compared."""
+
+
+_OTHERWISE = {
+    "top": Finding("OUTSIDE", "TOP LOGPROBS"),
+    "prompt_logprobs": Finding("OUTSIDE", "PROMPT LOGPROBS"),
+    "measures": Finding("OUTSIDE", "MEASURES"),
+    "prompt_measures": Finding("OUTSIDE", "PROMPT MEASURES"),
+    "distributions": Finding("OUTSIDE", "DISTRIBUTIONS"),
+    "prompt_distributions": Finding("OUTSIDE", "PROMPT DISTRIBUTIONS"),
+}
+"""What is concluded of a part of the evidence that comes out otherwise."""
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -214,9 +222,9 @@ def _compare(
         if again.tokens[position].logprob != recorded.logprobs[position]:
             return Finding("OUTSIDE", f"LOGPROB at {position}", place)
     count = len(recorded.token_ids)
-    differs = _other_evidence(recorded, replace(again, tokens=again.tokens[:count]), sampling)
-    if differs is not None:
-        return Finding("OUTSIDE", differs, Difference(sequence=index, position=0))
+    finding = _other_evidence(recorded, replace(again, tokens=again.tokens[:count]), sampling)
+    if finding is not None:
+        return replace(finding, place=Difference(sequence=index, position=0))
     if not _same_ending(recorded, again):
         return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
     return None
@@ -224,12 +232,12 @@ def _compare(
 
 def _other_evidence(
     recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
-) -> str | None:
-    """The first part of the evidence that came out otherwise."""
+) -> Finding | None:
+    """That of the first part of the evidence that came out otherwise."""
     found = evidence_openings(sampling, again)
     for name, told in recorded.evidence.items():
         if told is not None and EVIDENCE[name](told) != EVIDENCE[name](found[name] or ()):
-            return _SAID.get(name, name.replace("_", " ").upper())
+            return _OTHERWISE[name]
     return None
 
 
