@@ -275,6 +275,15 @@ async def test_each_distribution_costs_a_vector(door):
     assert await released(door, "vectors", prompt_distributions=[1, 2], n=2, max_tokens=1) == 2e6
 
 
+@pytest.mark.parametrize("asked", [{"distributions": [0]}, {"prompt_distributions": [1]}], ids=str)
+async def test_vectors_of_an_answer_that_never_began_cost_nothing(door, asked):
+    someone = await holder(door, "vectors")
+    door.backend.knobs.crash_after = 0
+    assert (await someone.ask(prompt=PROMPT, **asked)).status_code == 500
+    (row,) = await rows(door)
+    assert (row["released_rank"], row["outcome"]) == (0, "settled")
+
+
 async def test_a_replay_releases_no_vector_and_needs_no_scope_for_one(door):
     someone = await holder(door, "vectors")
     record = (await someone.ask(distributions=[0], measures=ALL)).headers["x-transom-record"]

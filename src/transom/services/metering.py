@@ -58,22 +58,27 @@ class Work:
         return Amounts(
             tokens=tokens,
             engine_us=ENGINE_US_PER_TOKEN * tokens,
-            released_rank=self._released(generated, sequences * len(self.sampling.distributions)),
+            released_rank=self._released(
+                generated, sequences * len(self.sampling.distributions), len(self.prompts)
+            ),
         )
 
     def used(self, results: Sequence[SequenceResult], seconds: float) -> Amounts:
         """What it used, as the serving tokenizer counts, however it ended."""
         generated = sum(len(result.tokens) for result in results)
-        whole = 0
+        whole, prompts = 0, len(self.prompts)
         if self.sampling.distributions:
             whole = sum(token.distribution is not None for result in results for token in result.tokens)
+        if self.sampling.prompt_distributions:
+            known = enumerate(result.prompt_logprobs is not None for result in results)
+            prompts = len({index // self.candidates for index, is_known in known if is_known})
         return Amounts(
             tokens=self.prompt_tokens + generated,
             engine_us=round(1e6 * seconds),
-            released_rank=self._released(generated, whole),
+            released_rank=self._released(generated, whole, prompts),
         )
 
-    def _released(self, generated: int, whole: int) -> int:
+    def _released(self, generated: int, whole: int, prompts: int) -> int:
         """What is told about the output matrix, in millionths of vectors over the vocabulary.
 
         A distribution is a vector. Where a bias decides which token is drawn, its logprob is any logit that
@@ -84,6 +89,7 @@ class Work:
         Args:
             generated: tokens.
             whole: those of them that have a distribution.
+            prompts: those whose distributions are told.
         """
         params = self.sampling
         of_token = _numbers(params.logprobs, params.measures)
@@ -91,7 +97,7 @@ class Work:
             vectors, numbers = generated, 0
         else:
             vectors, numbers = whole, generated * of_token
-        vectors += len(self.prompts) * len(params.prompt_distributions)
+        vectors += prompts * len(params.prompt_distributions)
         numbers += self.prompt_tokens * _numbers(params.prompt_logprobs, params.prompt_measures)
         return VECTOR * vectors - (-VECTOR * numbers // self.backend.tokenizer.vocab_size)
 
