@@ -85,7 +85,7 @@ def _sum(values: Floats) -> float:
 
 
 @kernel
-def most_likely(
+def _most_likely(
     logits: Floats, peak: np.float32, temperature: float, weights: Floats, top_k: int, mass: float
 ) -> Longs:
     """Token ids by falling logit, then rising id: at least `top_k` of them and at least `mass` of the weight.
@@ -147,7 +147,7 @@ def boundary(
     last_id: int = _ALL
     if top_k > 0 or top_p < 1.0:
         mass = top_p * total if top_p < 1.0 else 0.0
-        order = most_likely(logits, peak, temperature, weights, top_k, 0.0 if top_k > 0 else mass)
+        order = _most_likely(logits, peak, temperature, weights, top_k, 0.0 if top_k > 0 else mass)
         kept = order.shape[0] if top_k == 0 else min(top_k, order.shape[0])
         if top_p < 1.0:
             kept = _nucleus(weights, order[:kept], top_p, 0.0 if top_k > 0 else total)

@@ -79,7 +79,7 @@ def read_rows(
             exact = summed(weights)
             measures[row, ENTROPY] = np.float32(entropy(line, peak, weights, exact))
             if k > 0:
-                measures[row, MASS] = np.float32(mass(line, peak, weights, exact, k))
+                measures[row, MASS] = np.float32(mass(line, weights, exact, k))
         if whole != NOTHING:
             log_softmax(line, peak, log_total, wholes[whole])
         if tokens[row] == DRAW:
