@@ -19,6 +19,7 @@ from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import EngineUnavailable
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
+from transom.schema.measures import Measured, Measures
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
@@ -240,13 +241,19 @@ class FakeBackend:
             key = f"{params.seed}/{len(ids)}/{request.choice}".encode()
             noise = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8]))
             scores += params.temperature * noise.gumbel(size=len(scores))
-        return _describe(row, int(scores.argmax()), params.logprobs)
+        place = len(ids) - len(request.prompt_token_ids)
+        token = _describe(row, int(scores.argmax()), params.logprobs)
+        return _measure(row, token, params.measures, whole=place in params.distributions)
 
     def _prompt(self, ids: list[int], params: SamplingParams) -> tuple[TokenLogprob | None, ...] | None:
-        if params.prompt_logprobs is None:
+        if not params.scores_prompt:
             return None
-        rest = range(1, len(ids))
-        return (None, *(_describe(self._logprobs(ids[:i]), ids[i], params.prompt_logprobs) for i in rest))
+        told: list[TokenLogprob | None] = [None]
+        for i in range(1, len(ids)):
+            row = self._logprobs(ids[:i])
+            token = _describe(row, ids[i], params.prompt_logprobs)
+            told.append(_measure(row, token, params.prompt_measures, whole=i in params.prompt_distributions))
+        return tuple(told)
 
 
 def _describe(row: np.ndarray, token_id: int, top: int | None) -> TokenLogprob:
@@ -254,3 +261,16 @@ def _describe(row: np.ndarray, token_id: int, top: int | None) -> TokenLogprob:
     rank = int(np.nonzero(order == token_id)[0][0]) + 1
     best = tuple((int(i), float(row[i])) for i in order[: top or 0])
     return TokenLogprob(token_id, float(row[token_id]), rank, best)
+
+
+def _measure(row: np.ndarray, token: TokenLogprob, measures: Measures | None, *, whole: bool) -> TokenLogprob:
+    """The token with what is asked of the whole row; its divergence is that of a greedy choice."""
+    measured, chances = None, np.exp(row.astype(np.float64))
+    if measures is not None:
+        mass = np.sort(chances)[::-1][: measures.top_k_mass].sum()
+        measured = Measured(
+            float(-(chances * row).sum()) if measures.entropy else None,
+            float(mass) if measures.top_k_mass else None,
+            -token.logprob if measures.kl else None,
+        )
+    return replace(token, measured=measured, distribution=row.astype("<f4").tobytes() if whole else None)

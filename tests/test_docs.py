@@ -21,6 +21,7 @@ from transom.records.openings import verify_openings
 from transom.records.statement import draft
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.measures import Measured, Measures
 from transom.schema.record import Answer, Failure
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -213,10 +214,10 @@ def fields(value, prefix="") -> dict[str, str]:
 
 
 def answer(*, failed: bool = False) -> Answer:
-    moment = datetime(2026, 2, 3, tzinfo=UTC)
+    moment, measured = datetime(2026, 2, 3, tzinfo=UTC), Measured(entropy=1.1, top_k_mass=0.3)
     tokens = [
-        TokenLogprob(5, -0.1, 1, ((5, -0.1), (7, float("-inf")))),
-        TokenLogprob(9, -2.7, 3, ((5, -1.1),)),
+        TokenLogprob(5, -0.1, 1, ((5, -0.1), (7, float("-inf"))), measured, b"\0\0\0\xbf" * 3),
+        TokenLogprob(9, -2.7, 3, ((5, -1.1),), measured),
     ]
     made = Answer(
         record_id="rec_" + "0" * 26,
@@ -239,6 +240,8 @@ def answer(*, failed: bool = False) -> Answer:
             stop=("\u00fc\n",),
             stop_token_ids=(5,),
             logit_bias=((3, 1e-05),),
+            measures=Measures(entropy=True, rank=True, top_k_mass=10),
+            distributions=(0,),
         ),
         seed_source="server",
         n=1,
@@ -246,9 +249,16 @@ def answer(*, failed: bool = False) -> Answer:
     )
     if not failed:
         return made
-    known = (None, TokenLogprob(2, -0.5, 1, ((2, -0.5),)), TokenLogprob(3, -9.5, 8))
+    second = TokenLogprob(2, -0.5, 1, ((2, -0.5),), Measured(), b"\0\0\0\xbf" * 3)
+    known = (None, second, TokenLogprob(3, -9.5, 8, (), Measured()))
     broken = SequenceResult(tokens=tokens[:1], text="D", prompt_logprobs=known)
-    sampling = replace(made.sampling, stop=(), stop_token_ids=(), logit_bias=(), logprobs=None)
+    sampling = SamplingParams(
+        seed=-3,
+        max_tokens=2,
+        prompt_logprobs=1,
+        prompt_measures=Measures(surprisal=True),
+        prompt_distributions=(1,),
+    )
     return replace(
         made,
         status="failed",
@@ -260,7 +270,7 @@ def answer(*, failed: bool = False) -> Answer:
 
 def test_every_reason_of_a_replay_is_explained():
     source = (sources.SOURCE / "services" / "replay.py").read_text(encoding="utf-8")
-    reasons = set(re.findall(r'Finding\("[A-Z]+", f?"([A-Z]+(?: LOGPROBS| at)?)', source))
+    reasons = set(re.findall(r'Finding\("[A-Z]+", f?"([A-Z]+(?: [A-Z]+| at)?)', source))
     assert reasons > {"DIGEST", "RENDER", "TOKEN at", "TOP LOGPROBS"}
     text = RECORDS.read_text(encoding="utf-8")
     assert [reason for reason in reasons if f"`{reason}" not in text] == []

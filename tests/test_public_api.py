@@ -17,6 +17,8 @@ CLIENT = [
     "Client",
     "Completion",
     "CompletionChunk",
+    "Distribution",
+    "MeasuredToken",
     "Model",
     "RateLimited",
     "Scored",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -85,6 +88,42 @@ def test_greedy_tokens_and_echo_logprobs_of_20_prompts_are_the_plain_models(http
         assert likeliest == pytest.approx(expected.amax(-1).tolist(), abs=1e-4, rel=0), prompt
 
 
+def test_measures_and_distributions_are_the_plain_models_and_are_replayed_exactly(http, plain):
+    body = {
+        "model": REAL_MODEL,
+        "prompt": PROMPTS[5],
+        "max_tokens": 4,
+        "seed": 5,
+        "top_p": 0.9,
+        "ignore_eos": True,
+        "measures": {"entropy": True, "kl": True, "top_k_mass": 7},
+        "prompt_measures": {"entropy": True, "rank": True},
+        "distributions": [0, 3],
+        "prompt_distributions": [2],
+        "return_token_ids": True,
+    }
+    reply = http.post("/v1/completions", json=body).json()
+    (choice,) = reply["choices"]
+    context = choice["prompt_token_ids"]
+    rows = plain.logprobs(context + choice["token_ids"]).double()
+    entropies = [-float((row.exp() * row).sum()) for row in rows]
+    told = [*choice["prompt_measures"][1:], *choice["measures"]]
+    assert [each["entropy"] for each in told] == pytest.approx(entropies[:-1], abs=1e-3)
+    # A nucleus at temperature 1 is what is left of the distribution: the divergence is that of its mass.
+    assert all(0 <= each["kl"] <= -math.log(0.9) + 1e-4 for each in choice["measures"])
+    assert [each["top_k_mass"] for each in choice["measures"]] == pytest.approx(
+        rows[len(context) - 1 : -1].exp().topk(7).values.sum(-1).tolist(), abs=1e-4
+    )
+    vectors = [base64.b64decode(each["b64"]) for each in choice["distributions"]]
+    for vector, place in zip(vectors, (0, 3), strict=True):
+        found = torch.frombuffer(bytearray(vector), dtype=torch.float32)
+        assert float((found - rows[len(context) - 1 + place]).abs().max()) < 1e-3
+    record = http.get(f"/v1/records/{reply['id']}").json()
+    digests = ["sha256:" + sha256(vector).hexdigest() for vector in vectors]
+    assert record["openings"]["sequences"][0]["distributions"] == [[0, digests[0]], [3, digests[1]]]
+    assert http.post(f"/v1/records/{reply['id']}/replay").json()["level"] == "EXACT"
+
+
 @dataclass(frozen=True)
 class Timed:
     """An answer, and when it was under way."""
@@ -115,6 +154,9 @@ def test_20_seeded_requests_get_the_same_bits_alone_and_beside_31_others(http):
             "seed": 1000 + index,
             "logprobs": 5,
             "return_token_ids": True,
+            "measures": {"entropy": True, "rank": True, "surprisal": True, "kl": True, "top_k_mass": 10},
+            "prompt_measures": {"entropy": True, "top_k_mass": 100},
+            "distributions": [1],
         }
         for index, prompt in enumerate(PROMPTS)
     ]
@@ -127,6 +169,7 @@ def test_20_seeded_requests_get_the_same_bits_alone_and_beside_31_others(http):
             "seed": index,
             "ignore_eos": True,
             "logprobs": index % 2,
+            "prompt_logprobs": [None, 2][index % 2],
         }
         for index in range(31)
     ]

@@ -1,4 +1,4 @@
-"""What README and tutorial tell people to run is run, against a real server."""
+"""What README, tutorial and the page on measures tell people to run is run, against a real server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from tests.documents import ROOT, Block, blocks
 
 pytestmark = pytest.mark.e2e
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorial").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
+    ROOT / "docs" / "reference" / "measures.md",
+]
 NOT_RUN = ("scripts/serve", "scripts/test", "git clone")
 """Commands that would begin everything anew; the fixture, and whoever runs this, did them."""
 

@@ -20,6 +20,7 @@ from tests.tiny import FAMILIES
 from transom.engine.core import Engine
 from transom.engine.kernels.attention import PAGE
 from transom.schema.generation import SequenceRequest
+from transom.schema.measures import Measures
 
 VOCAB = 384
 
@@ -43,6 +44,15 @@ requests = st.builds(
             "logit_bias": st.just(((3, 4.0), (17, -100.0))),
             "logprobs": st.integers(0, 20),
             "prompt_logprobs": st.integers(0, 3),
+            "measures": st.builds(
+                Measures,
+                entropy=st.booleans(),
+                kl=st.booleans(),
+                top_k_mass=st.sampled_from([0, 1, 9, VOCAB]),
+            ),
+            "prompt_measures": st.just(Measures(entropy=True, top_k_mass=5)),
+            "distributions": st.sampled_from([(0,), (0, 1, 7), (11,)]),
+            "prompt_distributions": st.sampled_from([(1,), (2, 3, 17)]),
             "stop_token_ids": st.just(tuple(range(0, VOCAB, 9))),
         },
     ),
@@ -140,7 +150,8 @@ def test_preempted_sequences_end_as_if_nothing_had_happened(llama):
 @pytest.mark.parametrize("family", ["gpt2", "gemma3"])
 def test_a_resumed_sequence_goes_on_at_the_next_token(tiny_root, family):
     engine = load(tiny_root(family))
-    request = ask("a", range(20), seed=5, max_tokens=16, frequency_penalty=0.5, logprobs=2)
+    whole = {"measures": Measures(entropy=True, kl=True, top_k_mass=3), "distributions": (0, 7, 15)}
+    request = ask("a", range(20), seed=5, max_tokens=16, frequency_penalty=0.5, logprobs=2, **whole)
     whole = run(engine, [request])["a"]
     for done in (1, 7, 15):
         engine.submit(request, tuple(whole.ids[:done]))

@@ -14,7 +14,7 @@ from transom.engine.kernels.attention import PAGE, attend, blocks_of, empty_cach
 from transom.engine.kernels.elementary import highest
 from transom.engine.kernels.fused import gate, rms_norm, rotate_and_store
 from transom.engine.kernels.philox import philox
-from transom.engine.kernels.read import DRAW, read_rows
+from transom.engine.kernels.read import DRAW, NOTHING, read_rows
 
 # Known answers of Random123 (kat_vectors, philox4x32 10).
 KNOWN = [
@@ -81,11 +81,14 @@ def read(logits, tokens, *, shaped=None, counts=None, draws=()):
         tuple(columns[:4]),
         tuple(columns[4:]),
         counts,
+        (np.full(rows, NOTHING), np.full(rows, NOTHING)),
         tokens,
         logprobs,
         ranks,
         top_ids,
         top_logprobs,
+        np.empty((rows, 3), np.float32),
+        np.empty((0, logits.shape[1]), np.float32),
     )
     return tokens, logprobs, ranks, top_ids, top_logprobs
 

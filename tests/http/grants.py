@@ -38,10 +38,19 @@ review = false
 scopes = ["model:sample", "model:logprobs", "model:score", "model:bias", "records:read", "records:replay"]
 duration_days = 90
 
+[tiers.vectors]
+title = "Whole distributions"
+review = false
+scopes = [
+  "model:sample", "model:logprobs", "model:score", "model:bias", "model:distributions",
+  "records:read", "records:replay",
+]
+duration_days = 90
+
 [tiers.bare]
 title = "Without a budget of information"
 review = false
-scopes = ["model:sample", "model:logprobs", "model:bias"]
+scopes = ["model:sample", "model:logprobs", "model:score", "model:bias", "model:distributions"]
 duration_days = 90
 [tiers.bare.quotas]
 released_rank = 1_000_000_000

@@ -44,7 +44,9 @@ class _Answer:
         kind = "chat.completion.chunk" if body.stream else "chat.completion"
         self._envelope = shapes.envelope(generation, kind)
         self._frames: dict[int, sse.Frame] = {}
-        self._bare = not (body.logprobs or body.return_token_ids)
+        self._bare = not (
+            body.logprobs or body.return_token_ids or generation.order.sampling.describes_tokens
+        )
 
     def whole(self) -> dict[str, Any]:
         """The body of a reply that is no stream."""
@@ -74,7 +76,8 @@ class _Answer:
 
     def _said(self, index: int, delta: Delta) -> bytes:
         if not self._bare:
-            return self._chunk(index, {"content": delta.text}, **self._details(delta))
+            told = len(self._generation.results[index].tokens) - len(delta.tokens)
+            return self._chunk(index, {"content": delta.text}, **self._details(delta, told))
         if index not in self._frames:
             self._frames[index] = sse.Frame(self._data(index, {"content": sse.TEXT}))
         return self._frames[index].event(delta.text)
@@ -95,7 +98,7 @@ class _Answer:
 
     def _of_prompt(self, known: tuple[TokenLogprob | None, ...] | None) -> dict[str, Any]:
         """What was asked for about the prompt, which all choices share."""
-        told: dict[str, Any] = {}
+        told = shapes.of_prompt(self._tokenizer, self._generation.order.sampling, known)
         if known is not None and self._body.prompt_logprobs is not None:
             told["prompt_logprobs"] = shapes.prompt_logprobs(
                 self._tokenizer, known, self._body.prompt_logprobs
@@ -104,8 +107,10 @@ class _Answer:
             told["prompt_token_ids"] = list(self._generation.order.prompts[0])
         return told
 
-    def _details(self, delta: Delta) -> dict[str, Any]:
-        details: dict[str, Any] = {}
+    def _details(self, delta: Delta, told: int = 0) -> dict[str, Any]:
+        """What was asked for about the tokens of a piece, `told` tokens being in those before."""
+        params = self._generation.order.sampling
+        details = shapes.of_tokens(self._tokenizer, params, delta.tokens, told)
         if self._body.logprobs:
             details["logprobs"] = shapes.chat_logprobs(self._tokenizer, delta.tokens)
         if self._body.return_token_ids:

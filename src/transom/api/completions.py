@@ -48,7 +48,8 @@ class _Answer:
         self._tokenizer = generation.order.backend.tokenizer
         self._envelope = shapes.envelope(generation, "text_completion")
         self._frames: dict[int, sse.Frame] = {}
-        self._bare = body.logprobs is None and not body.return_token_ids
+        asked = body.logprobs is not None or body.return_token_ids
+        self._bare = not (asked or generation.order.sampling.describes_tokens)
 
     def whole(self) -> dict[str, Any]:
         """The body of a reply that is no stream."""
@@ -67,7 +68,8 @@ class _Answer:
                 if self._bare and not first and (delta.text or delta.tokens):
                     yield self._said(index, logprobs, delta.text)
                 elif first or delta.text or delta.tokens:
-                    yield self._chunk([self._part(index, delta, logprobs, first=first)])
+                    told = len(self._generation.results[index].tokens) - len(delta.tokens)
+                    yield self._chunk([self._part(index, delta, logprobs, first=first, told=told)])
                 if delta.finish_reason is not None:
                     endings[index] = delta
         for index, delta in sorted(endings.items()):
@@ -89,10 +91,11 @@ class _Answer:
         return self._envelope | {"choices": choices} | usage
 
     def _part(
-        self, index: int, delta: Delta, logprobs: shapes.CompletionLogprobs, *, first: bool
+        self, index: int, delta: Delta, logprobs: shapes.CompletionLogprobs, *, first: bool, told: int = 0
     ) -> dict[str, Any]:
+        """A piece of a choice, `told` tokens of which are in the pieces before."""
         prompt = self._generation.place(index)[0]
-        known = delta.prompt_logprobs
+        known, params = delta.prompt_logprobs, self._generation.order.sampling
         tokens = [*(self._echoed(prompt, known) if first and self._body.echo else []), *delta.tokens]
         part: dict[str, Any] = {
             "index": index,
@@ -104,6 +107,8 @@ class _Answer:
             part["prompt_logprobs"] = shapes.prompt_logprobs(
                 self._tokenizer, known, self._body.prompt_logprobs
             )
+        part |= shapes.of_tokens(self._tokenizer, params, delta.tokens, told)
+        part |= shapes.of_prompt(self._tokenizer, params, known)
         if self._body.return_token_ids:
             part["token_ids"] = [token.token_id for token in delta.tokens]
             if first:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transom.backends.base import Tokenizer
-from transom.schema.generation import SequenceResult, TokenLogprob
+from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.measures import Measures
 from transom.services.generation import Generation
 
 Json = dict[str, Any]
@@ -107,6 +109,53 @@ def _chat_token(tokenizer: Tokenizer, token_id: int, logprob: float) -> Json:
         "logprob": logprob,
         "bytes": list(tokenizer.token_bytes(token_id)),
     }
+
+
+def of_tokens(
+    tokenizer: Tokenizer, params: SamplingParams, tokens: Sequence[TokenLogprob], before: int = 0
+) -> Json:
+    """What was asked of the whole vocabulary at generated tokens, `before` of which were told already."""
+    told: Json = {}
+    if params.measures:
+        told["measures"] = [_measures(tokenizer, params.measures, token) for token in tokens]
+    if params.distributions:
+        told["distributions"] = _distributions(enumerate(tokens, before))
+    return told
+
+
+def of_prompt(
+    tokenizer: Tokenizer, params: SamplingParams, tokens: Sequence[TokenLogprob | None] | None
+) -> Json:
+    """The same at a prompt's tokens; null for the first."""
+    told: Json = {}
+    if tokens is None:
+        return told
+    if params.prompt_measures:
+        told["prompt_measures"] = [
+            token and _measures(tokenizer, params.prompt_measures, token) for token in tokens
+        ]
+    if params.prompt_distributions:
+        told["prompt_distributions"] = _distributions(enumerate(tokens))
+    return told
+
+
+def _measures(tokenizer: Tokenizer, measures: Measures, token: TokenLogprob) -> Json:
+    named = {"token": tokenizer.token_text(token.token_id), "token_id": token.token_id}
+    return named | dict(zip(measures.names, token.values(measures), strict=True))
+
+
+def _distributions(tokens: Iterable[tuple[int, TokenLogprob | None]]) -> list[Json]:
+    """A tensor inline: little-endian, in base64, by token id."""
+    return [
+        {
+            "position": position,
+            "dtype": "float32",
+            "shape": [len(token.distribution) // 4],
+            "b64": base64.b64encode(token.distribution).decode(),
+        }
+        for position, token in tokens
+        if token is not None and token.distribution is not None
+    ]
 
 
 def best(generation: Generation, n: int) -> list[tuple[int, SequenceResult]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +13,7 @@ from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
 from transom.client import Client, Scored, operations, verify_record
 from transom.client.operations import Operation
-from transom.client.types import ChatChunk, CompletionChunk
+from transom.client.types import ChatChunk, CompletionChunk, MeasuredToken
 from transom.errors import InvalidRequest, TransomError
 from transom.schema.record import RecordView, ReplayLevel, ReplayReport
 
@@ -31,6 +31,8 @@ _REPLAY_ENDS: dict[ReplayLevel, tuple[int, str]] = {
     "UNREPLAYABLE": (2, "bold magenta"),
 }
 """Status and style of each level."""
+
+_MEASURES = ("entropy", "rank", "surprisal", "kl", "top_k_mass")
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +59,13 @@ def ask(  # noqa: PLR0913, PLR0917  # one for each option
     top_logprobs: Annotated[
         int | None, typer.Option(help="Also show each token's logprob and this many alternatives.")
     ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also show this of each token: entropy, rank, surprisal, kl, or top_k_mass=K. "
+            "May be given several times."
+        ),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text itself, without a chat template.")
     ] = False,
@@ -66,7 +75,7 @@ def ask(  # noqa: PLR0913, PLR0917  # one for each option
 ) -> None:
     """Ask a model, and get an answer that is on record."""
     options = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
-    options |= _logprob_options(top_logprobs, raw=raw)
+    options |= _logprob_options(top_logprobs, raw=raw) | _measure_options(measure or ())
     with Client(base_url, api_key) as client:
         if raw:
             if system is not None:
@@ -89,6 +98,17 @@ def _logprob_options(top_logprobs: int | None, *, raw: bool) -> dict[str, Any]:
     return {"logprobs": top_logprobs} if raw else {"logprobs": True, "top_logprobs": top_logprobs}
 
 
+def _measure_options(measures: Sequence[str]) -> dict[str, Any]:
+    """`entropy` asks for it, and `top_k_mass=10` with that k; what there is, the server knows."""
+    asked: dict[str, Any] = {}
+    for measure in measures:
+        name, given, k = measure.partition("=")
+        if given and not k.isdecimal():
+            raise InvalidRequest(f"{k!r} is no number; write top_k_mass=10.", param="measure")
+        asked[name] = int(k) if given else True
+    return {"measures": asked} if asked else {}
+
+
 def _messages(question: str, system: str | None) -> list[dict[str, str]]:
     before = [] if system is None else [{"role": "system", "content": system}]
     return [*before, {"role": "user", "content": question}]
@@ -97,6 +117,7 @@ def _messages(question: str, system: str | None) -> list[dict[str, str]]:
 def _show_answer(chunks: Iterator[ChatChunk | CompletionChunk]) -> None:
     """The text as it arrives, then the tokens where they were asked for, then how to get it again."""
     scored: list[Scored] = []
+    measured: list[MeasuredToken] = []
     last: ChatChunk | CompletionChunk | None = None
     finish: str | None = None
     try:
@@ -104,6 +125,7 @@ def _show_answer(chunks: Iterator[ChatChunk | CompletionChunk]) -> None:
             output.write(last.text, end="")
             for choice in last.choices:
                 scored += choice.logprobs.scored if choice.logprobs else ()
+                measured += choice.measures or ()
                 finish = choice.finish_reason or finish
     finally:
         if last is not None:  # whatever ends the stream, the next line is not the answer's
@@ -111,6 +133,10 @@ def _show_answer(chunks: Iterator[ChatChunk | CompletionChunk]) -> None:
     if scored:
         output.write("")
         output.write_rows(["token", "logprob", "likeliest"], [_scored_row(token) for token in scored])
+    if measured:
+        names = [name for name in _MEASURES if getattr(measured[0], name) is not None]
+        output.write("")
+        output.write_rows(["token", *names], [_measured_row(token, names) for token in measured])
     if last is not None:
         output.note(_footer(last, finish))
 
@@ -118,6 +144,11 @@ def _show_answer(chunks: Iterator[ChatChunk | CompletionChunk]) -> None:
 def _scored_row(scored: Scored) -> list[str]:
     likeliest = "  ".join(f"{_quoted(token)} {logprob:.4f}" for token, logprob in scored.top)
     return [_quoted(scored.token), "" if scored.logprob is None else f"{scored.logprob:.4f}", likeliest]
+
+
+def _measured_row(token: MeasuredToken, names: Sequence[str]) -> list[str]:
+    values = [getattr(token, name) for name in names]
+    return [_quoted(token.token), *(str(x) if isinstance(x, int) else f"{x:.4f}" for x in values)]
 
 
 def _quoted(token: str) -> str:

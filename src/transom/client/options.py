@@ -15,6 +15,22 @@ Conversation: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 """Messages such as `{"role": "user", "content": "…"}`; a text alone is one message of the user."""
 
 
+class PromptMeasures(TypedDict, total=False):
+    """What to measure at tokens that were given."""
+
+    entropy: bool
+    rank: bool
+    surprisal: bool
+    top_k_mass: int
+    """The k."""
+
+
+class Measures(PromptMeasures, total=False):
+    """What to measure at tokens that were drawn."""
+
+    kl: bool
+
+
 class SamplingOptions(TypedDict, total=False):
     """Options of both endpoints; None means the same as leaving the option out."""
 
@@ -37,6 +53,14 @@ class SamplingOptions(TypedDict, total=False):
     ignore_eos: bool | None
     return_token_ids: bool | None
     prompt_logprobs: int | None
+    measures: Measures | None
+    """What to measure over the whole vocabulary at each generated token."""
+    prompt_measures: PromptMeasures | None
+    """The same at each token of the prompt but the first."""
+    distributions: Sequence[int] | None
+    """Generated tokens, from 0, at which to report the logprobs of the whole vocabulary."""
+    prompt_distributions: Sequence[int] | None
+    """The same of the prompt's tokens, from 1."""
     service_tier: Literal["auto", "default", "flex"] | None
     """`flex` runs when nothing else waits."""
     user: str | None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Base64Bytes, BeforeValidator, Field, model_validator
 
+from transom.schema.canonical import sha256
 from transom.schema.record import Read
 
 Logprob = Annotated[float, BeforeValidator(lambda value: -math.inf if value is None else value)]
@@ -97,6 +101,51 @@ class ChatLogprobs(Read):
         )
 
 
+class MeasuredToken(Read):
+    """A token, and what was measured over the whole vocabulary at its place; None for what was not asked."""
+
+    token: str
+    token_id: int
+    entropy: float | None = None
+    """Of the model's own distribution, in nats."""
+    rank: int | None = None
+    """1 is the most likely."""
+    surprisal: Annotated[
+        float | None, BeforeValidator(lambda value: math.inf if value is None else value)
+    ] = None
+    """In nats: minus the logprob."""
+    kl: float | None = None
+    """Divergence of the distribution that the token was drawn from, from the model's own, in nats."""
+    top_k_mass: float | None = None
+    """Probability that the k likeliest tokens hold together."""
+
+
+class Distribution(Read):
+    """The logprobs of the whole vocabulary at one place."""
+
+    position: int
+    """Of the token that is predicted: among the generated ones, or in the prompt; from 0."""
+    dtype: Literal["float32"]
+    shape: tuple[int]
+    b64: Base64Bytes = Field(repr=False)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.b64) != 4 * self.shape[0]:
+            raise ValueError("a distribution is not as long as it says")
+        return self
+
+    @cached_property
+    def logprobs(self) -> NDArray[np.float32]:
+        """[vocabulary], by token id; read-only."""
+        return np.frombuffer(self.b64, "<f4")
+
+    @property
+    def digest(self) -> str:
+        """What the openings of the answer's record hold in its place."""
+        return sha256(self.b64)
+
+
 class _Choice(Read):
     index: int
     finish_reason: str | None = None
@@ -104,9 +153,18 @@ class _Choice(Read):
     stop_reason: str | int | None = None
     """The stop string or stop token that ended it."""
     token_ids: tuple[int, ...] | None = None
+    measures: tuple[MeasuredToken, ...] | None = None
+    """One entry a generated token."""
+    distributions: tuple[Distribution, ...] | None = None
 
 
-class CompletionChoice(_Choice):
+class _OfPrompt(Read):
+    prompt_measures: tuple[MeasuredToken | None, ...] | None = None
+    """One entry a token of the prompt; None for the first, which nothing predicts."""
+    prompt_distributions: tuple[Distribution, ...] | None = None
+
+
+class CompletionChoice(_Choice, _OfPrompt):
     """One continuation, or a piece of one."""
 
     text: str
@@ -195,7 +253,7 @@ class CompletionChunk(_Answer):
         return "".join(choice.text for choice in self.choices if choice.index == 0)
 
 
-class Chat(_Answer):
+class Chat(_Answer, _OfPrompt):
     """The reply of `chat`."""
 
     choices: tuple[ChatChoice, ...]
@@ -209,7 +267,7 @@ class Chat(_Answer):
         return self.choices[0].text
 
 
-class ChatChunk(_Answer):
+class ChatChunk(_Answer, _OfPrompt):
     """One event of `stream_chat`."""
 
     choices: tuple[ChatDelta, ...]

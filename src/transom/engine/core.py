@@ -156,6 +156,6 @@ def _reads(chunk: Chunk) -> list[Read]:
     sequence = chunk.sequence
     scored = scored_positions(chunk)
     return [
-        Read(sequence, sequence.tokens[position + 1]) if position in scored else Read(sequence)
+        Read(sequence, sequence.tokens[position + 1], position + 1) if position in scored else Read(sequence)
         for position in wanted_positions(chunk)
     ]

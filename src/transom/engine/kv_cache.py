@@ -45,7 +45,8 @@ class KVCacheManager:
         """Registered pages that hold what comes next in `sequence`; it does not hold them yet.
 
         They never cover the whole sequence: the last token must be computed for there to be logits. A
-        sequence that scores its prompt can only use pages that have the scores of their tokens.
+        sequence that scores its prompt can only use pages that have the scores of their tokens, and none
+        while it wants more of them than is kept.
         """
         first = len(sequence.chain)
         if not self._prefix_caching or len(sequence.pages) != first:
@@ -55,7 +56,9 @@ class KVCacheManager:
         top, link = sequence.wanted_scores, sequence.link(first)
         for index in range(first, (sequence.target - 1) // PAGE):
             page = self.pool.get_cached(link, sequence.page_tokens(index))
-            if page is None or (top is not None and not page.has_scores(top)):
+            if page is None:
+                break
+            if top is not None and not (sequence.shares_scores and page.has_scores(top)):
                 break
             found.append(page)
             link = page.serial

@@ -6,7 +6,7 @@ A token drawn is a pure function of (logits, sampling params, position, choice);
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 from transom.engine import sequence as sequences
 from transom.engine.attention import floats
 from transom.engine.kernels.arrays import Flags, Floats, Ints, Longs
-from transom.engine.kernels.read import DRAW, read_rows
+from transom.engine.kernels.read import DRAW, ENTROPY, KL, MASS, NOTHING, read_rows
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
+from transom.schema.measures import Measured, Measures
 
 NAME = "gumbel-max/philox4x32-10/v3"
 
@@ -33,12 +34,28 @@ class Read:
 
     sequence: sequences.Sequence
     token_id: int = DRAW
+    position: int = 0
+    """Of a known token, in the prompt."""
 
     @property
     def top(self) -> int:
         """How many of the likeliest tokens to report."""
         params = self.sequence.sampling
         return (params.logprobs if self.token_id == DRAW else params.prompt_logprobs) or 0
+
+    @property
+    def measures(self) -> Measures | None:
+        """What to measure."""
+        params = self.sequence.sampling
+        return params.measures if self.token_id == DRAW else params.prompt_measures
+
+    @property
+    def whole(self) -> bool:
+        """Whether the distribution is to be reported."""
+        params = self.sequence.sampling
+        if self.token_id == DRAW:
+            return self.sequence.generated in params.distributions
+        return self.position in params.prompt_distributions
 
 
 def read(head: Head, hidden: Tensor, reads: Sequence[Read]) -> list[TokenLogprob]:
@@ -69,6 +86,7 @@ def _read_block(logits: Floats, reads: Sequence[Read]) -> list[TokenLogprob]:
     logprobs, ranks = np.empty(len(reads), np.float32), np.empty(len(reads), np.int64)
     top_ids = np.zeros((len(reads), int(counts.max())), np.int32)
     top_logprobs = np.zeros(top_ids.shape, np.float32)
+    extra = _Extra.of(reads, logits.shape[1])
     read_rows(
         logits,
         shaped,
@@ -85,15 +103,63 @@ def _read_block(logits: Floats, reads: Sequence[Read]) -> list[TokenLogprob]:
             np.array([item.sequence.request.choice for item in reads], np.int64),
         ),
         counts,
+        extra.wanted,
         tokens,
         logprobs,
         ranks,
         top_ids,
         top_logprobs,
+        extra.measures,
+        extra.wholes,
     )
     if not np.isfinite(logprobs).all():
         raise FloatingPointError("the model's logits are not finite after this prompt")
-    return _report(tokens, logprobs, ranks, counts, top_ids, top_logprobs)
+    found = _report(tokens, logprobs, ranks, counts, top_ids, top_logprobs)
+    return extra.added(found, reads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """What rows are wanted for beside tokens and their logprobs, which is mostly nothing."""
+
+    wanted: tuple[Longs, Longs]
+    measures: Floats
+    wholes: Floats
+
+    @staticmethod
+    def of(reads: Sequence[Read], vocabulary: int) -> _Extra:
+        """Room for all that is wanted."""
+        ks, places = np.full((2, len(reads)), NOTHING, np.int64)
+        whole = [row for row, item in enumerate(reads) if item.whole]
+        places[whole] = np.arange(len(whole))
+        for row, item in enumerate(reads):
+            if item.measures is not None:
+                ks[row] = item.measures.top_k_mass
+        return _Extra(
+            (ks, places),
+            np.zeros((len(reads), 3), np.float32),
+            np.empty((len(whole), vocabulary), np.float32),
+        )
+
+    def added(self, tokens: list[TokenLogprob], reads: Sequence[Read]) -> list[TokenLogprob]:
+        """The tokens, with what was wanted beside."""
+        ks, places = self.wanted
+        for row in np.flatnonzero((ks != NOTHING) | (places != NOTHING)).tolist():
+            place = places[row]
+            whole = None if place == NOTHING else self.wholes[place].astype("<f4", copy=False).tobytes()
+            measured = _measured(reads[row].measures, self.measures[row].tolist())
+            tokens[row] = replace(tokens[row], measured=measured, distribution=whole)
+        return tokens
+
+
+def _measured(wanted: Measures | None, values: list[float]) -> Measured | None:
+    if wanted is None:
+        return None
+    return Measured(
+        entropy=values[ENTROPY] if wanted.entropy else None,
+        top_k_mass=values[MASS] if wanted.top_k_mass else None,
+        kl=values[KL] if wanted.kl else None,
+    )
 
 
 def _report(

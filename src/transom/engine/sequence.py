@@ -24,7 +24,7 @@ class Sequence:
         self.prompt_length = len(request.prompt_token_ids)
         self.penalties = Penalties(request.sampling, generated)
         # A resumed sequence has sent its prompt logprobs before.
-        wanted = request.sampling.prompt_logprobs is not None and not generated
+        wanted = request.sampling.scores_prompt and not generated
         self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if wanted else None
         # Kept by the cache manager.
         self.computed = 0
@@ -79,7 +79,15 @@ class Sequence:
         """How many most likely tokens the scores of its prompt are to list; None if it wants none now."""
         if self.prompt_logprobs is None or len(self.prompt_logprobs) == self.prompt_length:
             return None
-        return self.sampling.prompt_logprobs
+        return self.sampling.prompt_logprobs or 0
+
+    @property
+    def shares_scores(self) -> bool:
+        """Whether the scores of its prompt are like those of others: tokens, and the likeliest beside them.
+
+        Measures and distributions are not kept on pages, where each k would be one more set of them.
+        """
+        return not (self.sampling.prompt_measures or self.sampling.prompt_distributions)
 
     def append(self, token_id: int) -> None:
         """Take a generated token."""
@@ -110,7 +118,7 @@ class Sequence:
         While scores are wanted nothing has been generated: a full page is a page of the prompt.
         """
         top = self.wanted_scores
-        if top is not None and not page.has_scores(top):
+        if top is not None and self.shares_scores and not page.has_scores(top):
             page.promised = top
             self._promises.append((index, page))
 

@@ -14,15 +14,19 @@ and everything in the openings is behind a claim: nothing private can be changed
                    text: {salt, text},
                    logprobs: [x],                    of the generated tokens
                    top: [[[id, x], …]] | null,       most likely tokens, by position
-                   prompt_logprobs: [[[id, x], …]] | null}],   the actual token first; [] for the first
+                   prompt_logprobs: [[[id, x], …]] | null,   the actual token first; [] for the first
+                   measures: [[x, …]] | null,        of the generated tokens, in the order of `Measures`
+                   prompt_measures: [[x, …]] | null, [] for the first token
+                   distributions: [[n, digest], …] | null,   place of a generated token, SHA-256 of its vector
+                   prompt_distributions: [[n, digest], …] | null}],   place of a token of the prompt
       error:     {salt, text} | null,
     }
 
 Null stands for what the request did not have. Records of version 1 lack `stop`, `stop_token_ids` and
-`logit_bias`: there they stand in the statement.
+`logit_bias`: there they stand in the statement. Those before version 3 lack measures and distributions.
 
 Text is committed to as UTF-8, token ids as little-endian uint32. Logprobs are digested as little-endian
-float32, most likely tokens as described at `ranked_bytes`.
+float32, the rest of the evidence as described at `ranked_bytes`, `measures_bytes` and `vectors_bytes`.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from transom.schema.canonical import commit, digest, sha256, token_bytes
-from transom.schema.record import PREDICATE_TYPE_1
+from transom.schema.record import PREDICATE_TYPE, PREDICATE_TYPE_1
 
 Ranked: TypeAlias = "Sequence[Sequence[tuple[int, float]]]"
 """For each position some tokens with their logprobs."""
@@ -80,6 +84,54 @@ def _position_bytes(pairs: Sequence[tuple[int, float]]) -> bytes:
     return struct.pack(f"<I{len(ids)}I{len(ids)}f", len(ids), *ids, *logprobs)
 
 
+def measures_digest(measures: Sequence[Sequence[float]]) -> str:
+    """SHA-256 of `measures_bytes`."""
+    return sha256(measures_bytes(measures))
+
+
+def measures_bytes(measures: Sequence[Sequence[float]]) -> bytes:
+    """For each position: the number of measures (uint32), and their values (float64)."""
+    return b"".join(struct.pack(f"<I{len(values)}d", len(values), *map(float, values)) for values in measures)
+
+
+def vectors_digest(vectors: Sequence[tuple[int, str]]) -> str:
+    """SHA-256 of `vectors_bytes`."""
+    return sha256(vectors_bytes(vectors))
+
+
+def vectors_bytes(vectors: Sequence[tuple[int, str]]) -> bytes:
+    """For each vector: its position (uint32), and the SHA-256 of its logprobs as float32 (32 bytes).
+
+    Raises:
+        ValueError: one of the digests is none.
+    """
+    return b"".join(struct.pack("<I", position) + _hash(spelled) for position, spelled in vectors)
+
+
+def _hash(spelled: str) -> bytes:
+    found = bytes.fromhex(spelled.removeprefix("sha256:"))
+    if len(found) != 32:
+        raise ValueError(f"{spelled[:80]!r} is no SHA-256")
+    return found
+
+
+EVIDENCE_2: Mapping[str, Callable[[Any], str]] = {
+    "logprobs": logprobs_digest,
+    "top": ranked_digest,
+    "prompt_logprobs": ranked_digest,
+}
+"""How each part of the evidence is digested, in records before version 3."""
+
+EVIDENCE: Mapping[str, Callable[[Any], str]] = {
+    **EVIDENCE_2,
+    "measures": measures_digest,
+    "prompt_measures": measures_digest,
+    "distributions": vectors_digest,
+    "prompt_distributions": vectors_digest,
+}
+"""The same in records of today."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     name: str
@@ -121,8 +173,11 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
     if statement["predicateType"] != PREDICATE_TYPE_1:
         yield from _sampling_claims(request["sampling"], openings)
     yield _Claim("output", len(output), lambda: len(openings["sequences"]))
+    digested = EVIDENCE if statement["predicateType"] == PREDICATE_TYPE else EVIDENCE_2
     for index, (said, seen) in enumerate(zip(output, predicate["evidence"], strict=True)):
-        yield from _sequence_claims(index, said, seen, openings)
+        yield from _sequence_claims(index, said, openings)
+        for name, how in digested.items():
+            yield _Claim(f"evidence[{index}].{name}", seen[name], _evidence(openings, index, name, how))
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
 
 
@@ -147,19 +202,21 @@ def _optional(opening: Mapping[str, Any] | None, what: str) -> str | None:
     return None if opening is None else committed(what, opening)
 
 
-def _sequence_claims(
-    index: int, said: Mapping[str, Any], seen: Mapping[str, Any], openings: Mapping[str, Any]
-) -> Iterator[_Claim]:
+def _evidence(
+    openings: Mapping[str, Any], index: int, name: str, digested: Callable[[Any], str]
+) -> Callable[[], object]:
+    def recompute() -> str | None:
+        value = openings["sequences"][index][name]
+        return None if value is None else digested(value)
+
+    return recompute
+
+
+def _sequence_claims(index: int, said: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterator[_Claim]:
     def opened(part: str) -> Any:  # noqa: ANN401
         return openings["sequences"][index][part]
 
-    def ranked(part: str) -> str | None:
-        return None if opened(part) is None else ranked_digest(opened(part))
-
-    output, evidence = f"output[{index}]", f"evidence[{index}]"
+    output = f"output[{index}]"
     yield _Claim(f"{output}.tokens", said["tokens"], lambda: len(opened("token_ids")["token_ids"]))
     yield _Claim(f"{output}.token_ids", said["token_ids"], lambda: committed("output", opened("token_ids")))
     yield _Claim(f"{output}.text", said["text"], lambda: committed("output", opened("text")))
-    yield _Claim(f"{evidence}.logprobs", seen["logprobs"], lambda: logprobs_digest(opened("logprobs")))
-    yield _Claim(f"{evidence}.top", seen["top"], lambda: ranked("top"))
-    yield _Claim(f"{evidence}.prompt_logprobs", seen["prompt_logprobs"], lambda: ranked("prompt_logprobs"))

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transom.records.openings import SAMPLING_KINDS
+from transom.records.openings import EVIDENCE, SAMPLING_KINDS
 from transom.schema.generation import SamplingParams
+from transom.schema.measures import Measures
 from transom.schema.record import PREDICATE_TYPE_1
 
 
@@ -22,8 +23,13 @@ class RecordedSequence:
     token_ids: list[int]
     text: str
     logprobs: list[float]
-    top: list[Any] | None
-    prompt_logprobs: list[Any] | None
+    evidence: dict[str, Any]
+    """The other parts of the evidence by name, as the openings have them; None for what there is not."""
+
+    @property
+    def scored_prompt(self) -> bool:
+        """Whether anything is known of how the model predicted the prompt."""
+        return any(self.evidence[name] is not None for name in self.evidence if name.startswith("prompt_"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +62,8 @@ def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> R
                 token_ids=opened["token_ids"]["token_ids"],
                 text=opened["text"]["text"],
                 logprobs=[float(value) for value in opened["logprobs"]],
-                top=opened["top"],
-                prompt_logprobs=opened["prompt_logprobs"],
+                # Records before version 3 have fewer parts.
+                evidence={name: opened.get(name) for name in EVIDENCE if name != "logprobs"},
             )
             for said, opened in zip(predicate["output"], openings["sequences"], strict=True)
         ],
@@ -83,7 +89,15 @@ def _sampling(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Samp
         ignore_eos=said["ignore_eos"],
         logprobs=said["logprobs"],
         prompt_logprobs=said["prompt_logprobs"],
+        measures=_measures(said.get("measures")),
+        prompt_measures=_measures(said.get("prompt_measures")),
+        distributions=tuple(said.get("distributions", ())),
+        prompt_distributions=tuple(said.get("prompt_distributions", ())),
     )
+
+
+def _measures(said: Mapping[str, Any] | None) -> Measures | None:
+    return None if said is None else Measures(**said)
 
 
 def _private_sampling(openings: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -18,14 +18,15 @@ import json
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
-from transom.records.openings import SAMPLING_KINDS, committed, logprobs_digest, ranked_digest
-from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest
+from transom.records.openings import EVIDENCE, SAMPLING_KINDS, committed
+from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest, sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.measures import Measures
 from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc3339
 
 SALT_BYTES = 32
@@ -111,7 +112,7 @@ def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
             {
                 "token_ids": opening("token_ids", result.token_ids),
                 "text": opening("text", _encodable(result.text)),
-                **_evidence_openings(params, result),
+                **evidence_openings(params, result),
             }
             for _, _, result in answer.sequences
         ],
@@ -119,13 +120,40 @@ def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
     }
 
 
-def _evidence_openings(params: SamplingParams, result: SequenceResult) -> dict[str, Any]:
+def evidence_openings(params: SamplingParams, result: SequenceResult) -> dict[str, Any]:
+    """What is behind each part of the evidence about one sequence; None for what was not asked for."""
     known = result.prompt_logprobs
-    return {
+    scored = None if params.prompt_logprobs is None else known
+    found = {
         "logprobs": [_number(token.logprob) for token in result.tokens],
         "top": None if params.logprobs is None else [_ranked(token.top) for token in result.tokens],
-        "prompt_logprobs": None if known is None else [_actual_first(token) for token in known],
+        "prompt_logprobs": None if scored is None else [_actual_first(token) for token in scored],
+        "measures": _measured(params.measures, result.tokens),
+        "prompt_measures": None,
+        "distributions": _digests(result.tokens) if params.distributions else None,
+        "prompt_distributions": None,
     }
+    if known is not None:
+        found["prompt_measures"] = _measured(params.prompt_measures, known)
+        found["prompt_distributions"] = _digests(known) if params.prompt_distributions else None
+    return found
+
+
+def _measured(
+    measures: Measures | None, tokens: Sequence[TokenLogprob | None]
+) -> list[list[float | str]] | None:
+    if measures is None:
+        return None
+    return [[] if token is None else [_number(x) for x in token.values(measures)] for token in tokens]
+
+
+def _digests(tokens: Sequence[TokenLogprob | None]) -> list[list[int | str]]:
+    """(position, digest) of each distribution. The vectors themselves are kept by nobody but who asked."""
+    return [
+        [position, sha256(token.distribution)]
+        for position, token in enumerate(tokens)
+        if token is not None and token.distribution is not None
+    ]
 
 
 def _actual_first(token: TokenLogprob | None) -> list[Any]:
@@ -201,6 +229,10 @@ def _sampling(params: SamplingParams, openings: Mapping[str, Any]) -> dict[str, 
         "ignore_eos": params.ignore_eos,
         "logprobs": params.logprobs,
         "prompt_logprobs": params.prompt_logprobs,
+        "measures": None if params.measures is None else asdict(params.measures),
+        "prompt_measures": None if params.prompt_measures is None else asdict(params.prompt_measures),
+        "distributions": params.distributions,
+        "prompt_distributions": params.prompt_distributions,
     }
 
 
@@ -218,9 +250,7 @@ def _output(
 
 
 def _evidence(opening: Mapping[str, Any]) -> dict[str, CanonicalJson]:
-    top, prompt = opening["top"], opening["prompt_logprobs"]
     return {
-        "logprobs": logprobs_digest(opening["logprobs"]),
-        "top": None if top is None else ranked_digest(top),
-        "prompt_logprobs": None if prompt is None else ranked_digest(prompt),
+        name: None if opening[name] is None else digested(opening[name])
+        for name, digested in EVIDENCE.items()
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from transom.schema.measures import Measured, Measures
+
 Priority = Literal["interactive", "batch"]
 """Batch work runs when nothing interactive waits."""
 
@@ -48,6 +50,24 @@ class SamplingParams:
     """How many of the most likely tokens to report with each generated one; None reports none."""
     prompt_logprobs: int | None = None
     """The same for each prompt token."""
+    measures: Measures | None = None
+    """What to measure with each generated token; None measures nothing."""
+    prompt_measures: Measures | None = None
+    """The same for each prompt token; `kl` is none of them, for nothing was drawn there."""
+    distributions: tuple[int, ...] = ()
+    """Generated tokens, counted from 0, whose whole distribution to report; rising."""
+    prompt_distributions: tuple[int, ...] = ()
+    """The same of the prompt's tokens. Nothing predicts the first one, so 0 is none of them."""
+
+    @property
+    def describes_tokens(self) -> bool:
+        """Whether anything of the whole vocabulary is wanted with generated tokens."""
+        return bool(self.measures or self.distributions)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether anything is wanted of how the model predicts its prompt."""
+        return bool(self.prompt_logprobs is not None or self.prompt_measures or self.prompt_distributions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +81,14 @@ class TokenLogprob:
     """1 is the most likely token; ties count the lower token id first."""
     top: tuple[tuple[int, float], ...] = ()
     """The most likely tokens and their logprobs, best first."""
+    measured: Measured | None = None
+    distribution: bytes | None = None
+    """Logprobs of the whole vocabulary by token id, as little-endian float32."""
+
+    def values(self, measures: Measures) -> list[float]:
+        """What was asked for of it, in the order of `Measures.names`."""
+        found = {"rank": self.rank, "surprisal": 0.0 - self.logprob}
+        return [found[name] if name in found else getattr(self.measured, name) for name in measures.names]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from transom.schema.generation import SamplingParams, SequenceResult
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:transom:record:v2"
+PREDICATE_TYPE = "urn:transom:record:v3"
+PREDICATE_TYPE_2 = "urn:transom:record:v2"
+"""The type of earlier records: they have no measures and no distributions. Still read."""
 PREDICATE_TYPE_1 = "urn:transom:record:v1"
-"""The type of earlier records: stop strings, stop tokens and logit biases stood in the clear. Still read."""
-PREDICATE_TYPES = frozenset({PREDICATE_TYPE_1, PREDICATE_TYPE})
+"""The type of those before: stop strings, stop tokens and logit biases stood in the clear. Still read."""
+PREDICATE_TYPES = frozenset({PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE})
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 RecordStatus = Literal["complete", "failed", "aborted"]

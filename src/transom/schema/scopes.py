@@ -30,25 +30,27 @@ SCOPES: dict[str, Scope] = {
         ),
         Scope(
             "model:logprobs",
-            "`logprobs` and `top_logprobs`: the chosen token's logprob, and the likeliest tokens beside it.",
+            "`logprobs` and `top_logprobs`: the chosen token's logprob, and the likeliest tokens beside it. "
+            "`measures`: entropy, rank, surprisal, divergence and mass, over the whole vocabulary.",
             "A few numbers of each distribution, which together say a little about the output matrix.",
             "open",
         ),
         Scope(
             "model:score",
-            "`echo` and `prompt_logprobs`: logprobs of a text that the model did not write.",
+            "`echo`, `prompt_logprobs`, `prompt_measures`: the same of a text that the model did not write.",
             "As `model:logprobs`, for any text.",
             "open",
         ),
         Scope(
             "model:bias",
             "`logit_bias`: push single tokens up or down.",
-            "With logprobs, the logit of any token: whole distributions in pieces, metered as such.",
+            "With logprobs, surprisal or divergence, the logit of any token: whole distributions in pieces, "
+            "metered as such.",
             "research",
         ),
         Scope(
             "model:distributions",
-            "Whole distributions over the vocabulary.",
+            "`distributions` and `prompt_distributions`: the logprobs of the whole vocabulary.",
             "Each is a vector about the output matrix; as many as the hidden size give it away.",
             "extended",
         ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from transom.schema.generation import MAX_SEED, MAX_TOP_LOGPROBS, Priority
+from transom.schema.measures import Measures
 
 MAX_CHOICES = 128
 """Most sequences that one prompt may ask for."""
@@ -17,6 +19,9 @@ MAX_PROMPTS = 256
 
 MAX_STOPS = 64
 """Most stop strings in one request; each is looked for after each token."""
+
+MAX_POSITIONS = 1024
+"""Most positions in one list. How many of them fit an answer depends on the model at hand."""
 
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -58,6 +63,66 @@ class StreamOptions(Body):
 
     include_usage: bool = False
     """Send one more chunk, with the usage and no choices, before `[DONE]`."""
+
+
+class PromptMeasuresBody(Body):
+    """What to measure at each token of a prompt but the first."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "kl": "a prompt's tokens are not drawn, so there is no distribution to compare with the model's own"
+    }
+
+    entropy: bool = Field(default=False, description="Of the model's own distribution, in nats")
+    rank: bool = Field(
+        default=False, description="Of the token; 1 is the most likely, ties by lower token id"
+    )
+    surprisal: bool = Field(default=False, description="Of the token, in nats: minus its logprob")
+    top_k_mass: int | None = Field(
+        default=None, ge=1, le=2**31, description="The k whose k most likely tokens' probability is summed"
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.asked.names:
+            raise PydanticCustomError(
+                "measures",
+                "asks for no measure; name one: {names}",
+                {"names": ", ".join(type(self).model_fields)},
+            )
+        return self
+
+    @property
+    def asked(self) -> Measures:
+        """The measures that are asked for."""
+        fields = self.model_dump(exclude_none=True)
+        return Measures(**fields)
+
+
+class MeasuresBody(PromptMeasuresBody):
+    """What to measure at each generated token."""
+
+    refused: ClassVar[dict[str, str]] = {}
+
+    kl: bool = Field(
+        default=False,
+        description="Divergence of the distribution that the token was drawn from, after penalties, bias, "
+        "temperature and filters, from the model's own, in nats",
+    )
+
+
+def _rising(positions: list[int]) -> list[int]:
+    """In order; one that is named twice is refused."""
+    found = sorted(positions)
+    for position, following in pairwise(found):
+        if position == following:
+            raise PydanticCustomError("positions", "names {position} twice", {"position": position})
+    return found
+
+
+Positions = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_POSITIONS), AfterValidator(_rising)
+]
+"""Places of tokens, each once."""
 
 
 class SamplingBody(Body):
@@ -103,6 +168,20 @@ class SamplingBody(Body):
         default=False, description="Add `token_ids` and `prompt_token_ids` to choices."
     )
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    measures: MeasuresBody | None = Field(
+        default=None, description="What to measure, over the whole vocabulary, at each generated token."
+    )
+    prompt_measures: PromptMeasuresBody | None = Field(
+        default=None, description="The same at each token of the prompt but the first."
+    )
+    distributions: Positions = Field(
+        default=[],
+        description="Generated tokens, from 0, at which to report the logprobs of the whole vocabulary.",
+    )
+    prompt_distributions: Positions = Field(
+        default=[],
+        description="The same of the prompt's tokens; the first one, 0, is predicted by nothing.",
+    )
     service_tier: Literal["auto", "default", "flex"] | None = Field(
         default=None,
         description="`flex` runs when nothing else waits; `auto` is `default`. The reply says which it was.",

@@ -16,6 +16,7 @@ from transom.schema.record import SeedSource
 from transom.schema.wire import SamplingBody
 from transom.services.generation import Generation, Order, begin
 from transom.services.house import House
+from transom.services.wholes import check_wholes
 
 MAX_SEQUENCES = 512
 """Most sequences that one request may start."""
@@ -169,6 +170,7 @@ def _check(
                 param=param if len(prompt) >= limit else _length_param(body),
                 code="context_length_exceeded",
             )
+    check_wholes(backend, body, prompts, max_tokens, candidates)
 
 
 def _check_prompt(backend: Backend, prompt: tuple[int, ...], where: str, param: str) -> None:
@@ -216,6 +218,10 @@ def _sampling(
         ignore_eos=body.ignore_eos,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
+        measures=None if body.measures is None else body.measures.asked,
+        prompt_measures=None if body.prompt_measures is None else body.prompt_measures.asked,
+        distributions=tuple(body.distributions),
+        prompt_distributions=tuple(body.prompt_distributions),
     )
 
 

@@ -10,6 +10,7 @@ from transom.access.callers import Caller
 from transom.access.quotas import VECTOR, Amounts, Reservation, Settlement, Standing
 from transom.backends.base import Backend
 from transom.schema.generation import SamplingParams, SequenceResult
+from transom.schema.measures import Measures
 from transom.services.house import House
 
 ENGINE_US_PER_TOKEN = 50_000
@@ -31,12 +32,14 @@ class Work:
     def scopes(self) -> list[str]:
         """What it needs."""
         params, needed = self.sampling, []
-        if params.max_tokens or params.prompt_logprobs is None:
+        if params.max_tokens or not params.scores_prompt:
             needed.append("model:sample")
-        if params.logprobs is not None:
+        if params.logprobs is not None or params.measures:
             needed.append("model:logprobs")
-        if params.prompt_logprobs is not None:
+        if params.prompt_logprobs is not None or params.prompt_measures:
             needed.append("model:score")
+        if params.distributions or params.prompt_distributions:
+            needed.append("model:distributions")
         if params.logit_bias:
             needed.append("model:bias")
         return needed
@@ -49,36 +52,67 @@ class Work:
     @property
     def demand(self) -> Amounts:
         """The most that it can use."""
-        generated = len(self.prompts) * self.candidates * self.sampling.max_tokens
+        sequences = len(self.prompts) * self.candidates
+        generated = sequences * self.sampling.max_tokens
         tokens = self.prompt_tokens + generated
         return Amounts(
-            tokens=tokens, engine_us=ENGINE_US_PER_TOKEN * tokens, released_rank=self._released(generated)
+            tokens=tokens,
+            engine_us=ENGINE_US_PER_TOKEN * tokens,
+            released_rank=self._released(
+                generated, sequences * len(self.sampling.distributions), len(self.prompts)
+            ),
         )
 
     def used(self, results: Sequence[SequenceResult], seconds: float) -> Amounts:
         """What it used, as the serving tokenizer counts, however it ended."""
         generated = sum(len(result.tokens) for result in results)
+        whole, prompts = 0, len(self.prompts)
+        if self.sampling.distributions:
+            whole = sum(token.distribution is not None for result in results for token in result.tokens)
+        if self.sampling.prompt_distributions:
+            known = enumerate(result.prompt_logprobs is not None for result in results)
+            prompts = len({index // self.candidates for index, is_known in known if is_known})
         return Amounts(
             tokens=self.prompt_tokens + generated,
             engine_us=round(1e6 * seconds),
-            released_rank=self._released(generated),
+            released_rank=self._released(generated, whole, prompts),
         )
 
-    def _released(self, generated: int) -> int:
+    def _released(self, generated: int, whole: int, prompts: int) -> int:
         """What is told about the output matrix, in millionths of vectors over the vocabulary.
 
-        Where a bias decides which token is drawn, its logprob is any logit that whoever asks would like to
-        know, and enough such questions about one position read out its whole row of logits (Carlini and
-        others, "Stealing Part of a Production Language Model", arXiv 2403.06634): each counts as a whole one.
-        Other logprobs count as what they are, single numbers of a row.
+        A distribution is a vector. Where a bias decides which token is drawn, its logprob is any logit that
+        whoever asks would like to know, and enough such questions about one position read out its whole row
+        of logits (Carlini and others, "Stealing Part of a Production Language Model", arXiv 2403.06634): each
+        counts as a whole one. Other logprobs count as what they are, single numbers of a row.
+
+        Args:
+            generated: tokens.
+            whole: those of them that have a distribution.
+            prompts: those whose distributions are told.
         """
         params = self.sampling
-        if params.logit_bias and params.logprobs is not None:
-            return VECTOR * generated
-        numbers = 0 if params.logprobs is None else generated * (1 + params.logprobs)
-        if params.prompt_logprobs is not None:
-            numbers += self.prompt_tokens * (1 + params.prompt_logprobs)
-        return -(-VECTOR * numbers // self.backend.tokenizer.vocab_size)
+        of_token = _numbers(params.logprobs, params.measures)
+        if params.logit_bias and (params.logprobs is not None or _steerable(params.measures)):
+            vectors, numbers = generated, 0
+        else:
+            vectors, numbers = whole, generated * of_token
+        vectors += prompts * len(params.prompt_distributions)
+        numbers += self.prompt_tokens * _numbers(params.prompt_logprobs, params.prompt_measures)
+        return VECTOR * vectors - (-VECTOR * numbers // self.backend.tokenizer.vocab_size)
+
+
+def _numbers(logprobs: int | None, measures: Measures | None) -> int:
+    """How many numbers of a row of logits are told with each token."""
+    if measures is None:
+        return 0 if logprobs is None else 1 + logprobs
+    alone = int(measures.surprisal) if logprobs is None else 1 + logprobs
+    return alone + measures.numbers
+
+
+def _steerable(measures: Measures | None) -> bool:
+    """Whether a bias decides what they tell."""
+    return measures is not None and (measures.surprisal or measures.kl)
 
 
 @dataclass(slots=True)

@@ -22,11 +22,13 @@ from transom.backends.admission import Admission
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, InvalidRequest
 from transom.records.identifiers import new_record_id
-from transom.records.openings import Ranked, ranked_digest, verify_openings
+from transom.records.openings import EVIDENCE, verify_openings
 from transom.records.reading import RecordedRequest, RecordedSequence, read_request
+from transom.records.statement import evidence_openings
 from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
-from transom.schema.generation import SequenceRequest, SequenceResult, TokenLogprob
+from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
+from transom.schema.measures import Measures
 from transom.schema.record import Difference, RecordView, ReplayLevel, ReplayReport
 from transom.services.ask import encode_prompts, render
 from transom.services.house import House
@@ -45,6 +47,17 @@ class Finding:
     place: Difference | None = None
     tokens: int = 0
     """Generated tokens that were compared."""
+
+
+_OTHERWISE = {
+    "top": Finding("OUTSIDE", "TOP LOGPROBS"),
+    "prompt_logprobs": Finding("OUTSIDE", "PROMPT LOGPROBS"),
+    "measures": Finding("OUTSIDE", "MEASURES"),
+    "prompt_measures": Finding("OUTSIDE", "PROMPT MEASURES"),
+    "distributions": Finding("OUTSIDE", "DISTRIBUTIONS"),
+    "prompt_distributions": Finding("OUTSIDE", "PROMPT DISTRIBUTIONS"),
+}
+"""What is concluded of a part of the evidence that comes out otherwise."""
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -93,7 +106,7 @@ async def _judge_openings(
     request = read_request(statement, openings)
     if _rendered(backend, request) != request.prompts:
         return Finding("OUTSIDE", "RENDER")
-    empty = not any(sequence.token_ids or sequence.prompt_logprobs for sequence in request.sequences)
+    empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
     return await _metered(house, caller, _Rerun(backend, request, caller.project_id))
@@ -114,8 +127,7 @@ async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
     work = Work(
         backend=rerun.backend,
         prompts=[request.prompts[sequence.prompt_index] for sequence in request.sequences],
-        # A finding tells no logprob, so no bias reads anything out.
-        sampling=replace(request.sampling, logit_bias=()),
+        sampling=_untold(request.sampling),
         candidates=1,
     )
     meter = await reserve(house, caller, work, new_record_id())
@@ -126,6 +138,22 @@ async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
         await meter.settle(results)
 
 
+def _untold(sampling: SamplingParams) -> SamplingParams:
+    """The same without what only an answer releases: a finding tells no measure and no vector.
+
+    So no bias reads anything out either. What is only scored stays so: it needs no scope to generate.
+    """
+    scored = sampling.prompt_logprobs is None and sampling.scores_prompt
+    return replace(
+        sampling,
+        logit_bias=(),
+        measures=None,
+        prompt_measures=Measures() if scored else None,
+        distributions=(),
+        prompt_distributions=(),
+    )
+
+
 async def _run_and_compare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
     request, most = rerun.request, rerun.backend.max_sequences
     # One part, unless the queue was made smaller since the record was made.
@@ -133,7 +161,7 @@ async def _run_and_compare(rerun: _Rerun, results: list[SequenceResult]) -> Find
         results += await _run_part(rerun, request.sequences[start : start + most])
     tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
     for index, (sequence, again) in enumerate(zip(request.sequences, results, strict=True)):
-        finding = _compare(index, sequence, again)
+        finding = _compare(index, sequence, again, request.sampling)
         if finding is not None:
             return replace(finding, tokens=tokens)
     return Finding("EXACT", tokens=tokens)
@@ -165,8 +193,8 @@ async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admis
     if sequence.finish_reason not in _ENDINGS:
         # The client left, or the engine failed: what was generated until then is what can be checked.
         sampling = replace(sampling, max_tokens=len(sequence.token_ids))
-    if sequence.prompt_logprobs is None:
-        sampling = replace(sampling, prompt_logprobs=None)
+    if not sequence.scored_prompt:
+        sampling = replace(sampling, prompt_logprobs=None, prompt_measures=None, prompt_distributions=())
     result = SequenceResult()
     again = SequenceRequest(
         sequence_id=new_record_id(),
@@ -184,7 +212,9 @@ async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admis
     return result
 
 
-def _compare(index: int, recorded: RecordedSequence, again: SequenceResult) -> Finding | None:
+def _compare(
+    index: int, recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
+) -> Finding | None:
     for position, token in enumerate(recorded.token_ids):
         place = Difference(sequence=index, position=position)
         if position >= len(again.tokens) or again.tokens[position].token_id != token:
@@ -192,12 +222,22 @@ def _compare(index: int, recorded: RecordedSequence, again: SequenceResult) -> F
         if again.tokens[position].logprob != recorded.logprobs[position]:
             return Finding("OUTSIDE", f"LOGPROB at {position}", place)
     count = len(recorded.token_ids)
-    if recorded.top is not None and ranked_digest(recorded.top) != ranked_digest(_tops(again.tokens[:count])):
-        return Finding("OUTSIDE", "TOP LOGPROBS", Difference(sequence=index, position=0))
-    if recorded.prompt_logprobs is not None and not _same_prompt(recorded.prompt_logprobs, again):
-        return Finding("OUTSIDE", "PROMPT LOGPROBS", Difference(sequence=index, position=0))
+    finding = _other_evidence(recorded, replace(again, tokens=again.tokens[:count]), sampling)
+    if finding is not None:
+        return replace(finding, place=Difference(sequence=index, position=0))
     if not _same_ending(recorded, again):
         return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
+    return None
+
+
+def _other_evidence(
+    recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
+) -> Finding | None:
+    """That of the first part of the evidence that came out otherwise."""
+    found = evidence_openings(sampling, again)
+    for name, told in recorded.evidence.items():
+        if told is not None and EVIDENCE[name](told) != EVIDENCE[name](found[name] or ()):
+            return _OTHERWISE[name]
     return None
 
 
@@ -207,15 +247,3 @@ def _same_ending(recorded: RecordedSequence, again: SequenceResult) -> bool:
         return again.text.startswith(recorded.text)
     ending = (recorded.token_ids, recorded.finish_reason, recorded.text)
     return ending == (again.token_ids, again.finish_reason, again.text)
-
-
-def _same_prompt(recorded: Ranked, again: SequenceResult) -> bool:
-    found = [
-        [] if token is None else [(token.token_id, token.logprob), *token.top]
-        for token in again.prompt_logprobs or ()
-    ]
-    return ranked_digest(recorded) == ranked_digest(found)
-
-
-def _tops(tokens: list[TokenLogprob]) -> Ranked:
-    return [token.top for token in tokens]

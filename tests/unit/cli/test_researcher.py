@@ -168,6 +168,20 @@ def test_logprobs_are_tab_separated_in_a_pipe(server) -> None:
     assert result.stdout.splitlines() == ["Blue", "", *rows]
 
 
+def test_measures_are_columns_in_their_order(server) -> None:
+    told = {"measures": [{"token": "Bl", "token_id": 5, "entropy": 1.25, "rank": 3, "top_k_mass": 0.5}]}
+    server.lay_stream(ASK, said("Bl", **told), END)
+    result = transom("ask", "x", "--measure", "top_k_mass=7", "--measure", "rank", "--measure", "entropy")
+    assert server.asked["measures"] == {"top_k_mass": 7, "rank": True, "entropy": True}
+    assert result.stdout.splitlines() == ["Bl", "", '"Bl"\t1.2500\t3\t0.5000']
+
+
+def test_a_measure_with_no_number_is_refused_before_anything_is_asked(server) -> None:
+    result = transom("ask", "x", "--measure", "top_k_mass=many")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "top_k_mass=10" in result.stderr
+
+
 def test_logprobs_are_a_table_on_a_terminal(server, terminal) -> None:
     server.lay_stream(ASK, said("Bl", **scored("Bl")), END)
     assert "likeliest" in transom("ask", "Colour?", "--top-logprobs", "2").stdout

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import math
+import struct
+from hashlib import sha256
+from typing import Any
 
 import pytest
 from client_standin import (
@@ -85,6 +89,55 @@ async def test_prompt_logprobs_are_keyed_by_token_id_and_null_is_an_impossible_t
     first, second = answer.choices[0].prompt_logprobs
     assert first is None
     assert second[12].logprob == -math.inf
+
+
+def inline(position: int, *logprobs: float, **more: Any) -> dict[str, Any]:
+    data = struct.pack(f"<{len(logprobs)}f", *logprobs)
+    told = {"position": position, "dtype": "float32", "shape": [len(logprobs)]}
+    return told | {"b64": base64.b64encode(data).decode()} | more
+
+
+async def test_measures_are_attributes_of_tokens_and_none_where_they_were_not_asked(kind) -> None:
+    generated = {"token": " blue", "token_id": 5, "entropy": 1.5, "rank": 2, "kl": 0.25}
+    prompted = [None, {"token": "x", "token_id": 9, "surprisal": None}]
+    asked = {"measures": {"entropy": True}, "prompt_measures": {"surprisal": True}}
+    whole = completion(measures=[generated], prompt_measures=prompted)
+    server = Server(
+        {
+            "POST /v1/completions": reply(whole),
+            "POST /v1/chat/completions": reply(chat(measures=[generated]) | {"prompt_measures": prompted}),
+        }
+    )
+    completed = await call(kind, server, "complete", "x", model="smol", **asked)
+    assert server.asked["measures"] == {"entropy": True}
+    chatted = await call(kind, server, "chat", "x", model="smol", **asked)
+    for answer, of_prompt in ((completed, completed.choices[0]), (chatted, chatted)):
+        (token,) = answer.choices[0].measures
+        assert (token.token, token.entropy, token.rank, token.kl) == (" blue", 1.5, 2, 0.25)
+        assert token.surprisal is token.top_k_mass is None
+        assert of_prompt.prompt_measures[0] is None
+        assert of_prompt.prompt_measures[1].surprisal == math.inf
+
+
+async def test_a_distribution_is_an_array_with_the_digest_that_its_record_holds(kind) -> None:
+    body = completion(distributions=[inline(0, -0.5, -1.5, -math.inf)])
+    server = Server({"POST /v1/completions": reply(body)})
+    answer = await call(kind, server, "complete", "x", model="smol", distributions=[0])
+    (told,) = answer.choices[0].distributions
+    assert (told.position, told.logprobs.tolist()) == (0, [-0.5, -1.5, -math.inf])
+    assert told.digest == "sha256:" + sha256(struct.pack("<3f", -0.5, -1.5, -math.inf)).hexdigest()
+    assert "b64" not in repr(told)
+    with pytest.raises(ValueError, match="read-only"):
+        told.logprobs[0] = 0
+
+
+@pytest.mark.parametrize(
+    "broken", [{"shape": [2]}, {"b64": "?"}, {"dtype": "float16"}, {"shape": [1, 1]}], ids=str
+)
+async def test_a_distribution_that_is_not_whole_is_no_reply(kind, broken) -> None:
+    server = Server({"POST /v1/completions": reply(completion(distributions=[inline(0, -0.5, **broken)]))})
+    with pytest.raises(UnexpectedReply):
+        await call(kind, server, "complete", "x", model="smol", distributions=[0])
 
 
 async def test_fields_of_a_newer_server_are_ignored(kind) -> None:

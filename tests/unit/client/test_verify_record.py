@@ -68,7 +68,7 @@ def test_a_record_of_version_1_has_no_faults() -> None:
 
 
 @pytest.mark.parametrize(
-    "types", [{"predicateType": "urn:transom:record:v3"}, {"predicateType": None}, {"_type": "x"}], ids=str
+    "types", [{"predicateType": "urn:transom:record:v4"}, {"predicateType": None}, {"_type": "x"}], ids=str
 )
 def test_a_statement_of_another_type_is_found(types) -> None:
     assert verify_record(retyped(record_view(), **types)) == ["statement has another type"]

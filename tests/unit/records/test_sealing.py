@@ -13,6 +13,7 @@ from transom.records.openings import verify_openings
 from transom.records.sealing import count_unsealed, seal_earlier
 from transom.records.store import RecordStore
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.record import PREDICATE_TYPE
 from transom.storage.tables import data_keys, records
 from transom.storage.vault import Vault
 
@@ -90,7 +91,7 @@ async def test_neither_prompt_nor_answer_nor_stop_string_is_in_any_file(store, d
     assert found_in(tmp_path, PROMPT, ANSWER, STOP) == []
     database.scrub()
     assert found_in(tmp_path, PROMPT, ANSWER, STOP) == []
-    assert found_in(tmp_path, "urn:transom:record:v2") == ["transom.db"]
+    assert found_in(tmp_path, PREDICATE_TYPE) == ["transom.db"]
 
 
 async def test_the_first_record_of_a_project_and_the_next_are_sealed_by_one_key(store, database, vault):

@@ -18,18 +18,20 @@ from transom.records.reading import read_request
 from transom.records.statement import draft
 from transom.schema.canonical import canonical_bytes, commit, float32_bytes, sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.measures import Measured, Measures
 from transom.schema.record import PREDICATE_TYPE, Answer, Failure, rfc3339
 
 RECEIVED = datetime(2026, 1, 31, 9, 5, 0, 1, tzinfo=UTC)
 
 
-def token(token_id, logprob, top=()):
-    return TokenLogprob(token_id, float(np.float32(logprob)), 1, top)
+def token(token_id, logprob, top=(), **more):
+    return TokenLogprob(token_id, float(np.float32(logprob)), 1, top, **more)
 
 
 def generated(text=" blue"):
-    tokens = [token(7, -0.1, ((7, -0.5), (9, -1.5))), token(2, -2.25, ((2, -2.25),))]
-    prompt = (None, token(5, -3.3, ((4, -0.25),)))
+    whole = {"measured": Measured(entropy=1.25, top_k_mass=0.5), "distribution": b"\0\0\x80\xbf" * 9}
+    tokens = [token(7, -0.1, ((7, -0.5), (9, -1.5)), **whole), token(2, -2.25, ((2, -2.25),), **whole)]
+    prompt = (None, token(5, -3.3, ((4, -0.25),), **whole))
     return SequenceResult(
         tokens=tokens, text=text, prompt_logprobs=prompt, finish_reason="stop", stop_reason=2
     )
@@ -57,6 +59,11 @@ def answer(**changes):
             logit_bias=((3, -1.5),),
             stop=("whisper", "\n"),
             stop_token_ids=(7654321,),
+            prompt_logprobs=1,
+            measures=Measures(entropy=True, rank=True, top_k_mass=4),
+            prompt_measures=Measures(surprisal=True),
+            distributions=(0, 1),
+            prompt_distributions=(1,),
         ),
         "seed_source": "explicit",
         "n": 1,
@@ -120,6 +127,11 @@ def test_every_single_value_in_the_openings_is_bound():
         (("sequences", 0, "logprobs", 1), "evidence[0].logprobs"),
         (("sequences", 0, "top", 0, 1, 0), "evidence[0].top"),
         (("sequences", 1, "prompt_logprobs", 1, 0, 1), "evidence[1].prompt_logprobs"),
+        (("sequences", 0, "measures", 1, 2), "evidence[0].measures"),
+        (("sequences", 0, "prompt_measures", 1, 0), "evidence[0].prompt_measures"),
+        (("sequences", 1, "distributions", 1, 0), "evidence[1].distributions"),
+        (("sequences", 1, "distributions", 1, 1), "evidence[1].distributions"),
+        (("sequences", 1, "prompt_distributions", 0, 1), "evidence[1].prompt_distributions"),
         (("error", "text"), "error"),
         (("stop", "json"), "request.sampling.stop"),
         (("stop", "salt"), "request.sampling.stop"),
@@ -151,6 +163,32 @@ def test_logprobs_that_are_no_float32_fail_and_do_not_raise(number):
     assert verify_openings(statement, openings) == ["evidence[0].logprobs", "evidence[0].top"]
 
 
+@pytest.mark.parametrize(
+    "junk", [None, "x", 7, [], [7], ["x"], [[0, "sha256:00"]], [[0, 7]], [[-1, "00" * 32]]]
+)
+def test_measures_and_digests_that_cannot_be_read_fail_and_do_not_raise(junk):
+    statement, openings = record()
+    for part in ("measures", "prompt_measures", "distributions", "prompt_distributions"):
+        changed_part = json.loads(json.dumps(openings))
+        changed_part["sequences"][0][part] = junk
+        assert verify_openings(statement, changed_part) == [f"evidence[0].{part}"]
+
+
+def test_two_digests_do_not_pass_for_one_that_is_longer():
+    statement, openings = record()
+    (first, one), (second, other_one) = openings["sequences"][0]["distributions"]
+    rest = second.to_bytes(4, "little").hex() + other_one.removeprefix("sha256:")
+    openings["sequences"][0]["distributions"] = [[first, one + rest]]
+    assert verify_openings(statement, openings) == ["evidence[0].distributions"]
+
+
+def test_a_distribution_is_bound_by_its_digest_and_kept_by_nobody():
+    _, openings = record()
+    digest = sha256(float32_bytes([-1.0] * 9))
+    assert openings["sequences"][0]["distributions"] == [[0, digest], [1, digest]]
+    assert openings["sequences"][0]["prompt_distributions"] == [[1, digest]]
+
+
 def test_logprobs_are_digested_as_float32_in_the_house_spelling():
     statement, openings = record()
     logprobs = openings["sequences"][0]["logprobs"]
@@ -172,7 +210,7 @@ def test_an_output_that_is_not_the_subject_is_noticed():
 
 
 def test_what_was_not_asked_for_is_stated_as_null_and_cannot_be_slipped_in():
-    plain = dataclasses.replace(answer().sampling, logprobs=None)
+    plain = SamplingParams(seed=1, max_tokens=1)
     sequence = SequenceResult(tokens=[token(7, -0.1)], text="x", finish_reason="length")
     statement, openings = record(sampling=plain, sequences=[(0, 0, sequence)], messages=None, error=None)
     assert verify_openings(statement, openings) == []
@@ -231,7 +269,7 @@ def test_the_statement_is_in_toto_and_canonical():
     decoded = json.loads(statement)
     assert rfc8785.dumps(decoded) == statement
     assert decoded["_type"] == "https://in-toto.io/Statement/v1"
-    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v2"
+    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v3"
     assert decoded["subject"][0]["name"] == "rec_" + "0" * 26
     predicate = decoded["predicate"]
     assert predicate["project"] == {"id": "local", "sequence": 3}
@@ -309,6 +347,33 @@ def test_the_number_is_put_in_nowhere_else():
         assert rfc8785.dumps(decoded) == raw
 
 
+class TestVersion2:
+    """Records made before measures and distributions: still read, still checked."""
+
+    @pytest.fixture
+    def earlier(self):
+        path = Path(__file__).parent / "fixtures" / "record-v2.json"
+        made = json.loads(path.read_text(encoding="utf-8"))
+        return made["statement"], made["openings"]
+
+    def test_it_verifies(self, earlier):
+        assert earlier[0]["predicateType"] == "urn:transom:record:v2"
+        assert verify_openings(*earlier) == []
+        digest = "sha256:c1eb38debf1eb304a0dd9bdba4b246cd672eb555bda5f6c9a7c6c78708cc44c4"
+        assert sha256(canonical_bytes(earlier[0])) == digest
+
+    def test_every_single_value_in_its_openings_is_bound(self, earlier):
+        statement, openings = earlier
+        for path in leaves(openings):
+            assert len(verify_openings(statement, changed(openings, path))) == 1, path
+
+    def test_it_asked_for_no_measure(self, earlier):
+        request = read_request(*earlier)
+        assert request.sampling.measures is request.sampling.prompt_measures is None
+        assert request.sampling.distributions == request.sampling.prompt_distributions == ()
+        assert not request.sequences[0].scored_prompt
+
+
 class TestVersion1:
     """Records made before stop strings and logit biases were private: still read, still checked."""
 
@@ -346,9 +411,13 @@ def test_every_sampling_parameter_is_in_the_statement():
 
 
 def test_infinite_logprobs_survive():
-    sequence = SequenceResult(tokens=[token(7, -math.inf, ((7, -math.inf),))], finish_reason="length")
-    statement, openings = record(sequences=[(0, 0, sequence)])
+    measured = Measured(entropy=0.0, top_k_mass=1.0)
+    impossible = token(7, -math.inf, ((7, -math.inf),), measured=measured)
+    sequence = SequenceResult(tokens=[impossible], finish_reason="length")
+    sampling = dataclasses.replace(answer().sampling, measures=Measures(surprisal=True))
+    statement, openings = record(sequences=[(0, 0, sequence)], sampling=sampling)
     assert openings["sequences"][0]["logprobs"] == ["-inf"]
+    assert openings["sequences"][0]["measures"] == [["inf"]]
     assert verify_openings(statement, openings) == []
 
 
@@ -377,7 +446,13 @@ def test_times_are_utc_to_the_microsecond_and_must_have_a_zone():
 float32 = st.floats(width=32, allow_nan=False)
 token_ids = st.integers(0, 2**32 - 1)
 tokens = st.builds(
-    TokenLogprob, token_ids, float32, st.just(1), st.lists(st.tuples(token_ids, float32), max_size=3)
+    TokenLogprob,
+    token_ids,
+    float32,
+    st.integers(1, 2**31),
+    st.lists(st.tuples(token_ids, float32), max_size=3),
+    st.builds(Measured, entropy=float32, top_k_mass=float32),
+    st.none() | st.binary(max_size=9),
 )
 
 
@@ -394,6 +469,8 @@ def test_any_answer_verifies_and_reads_back_bit_for_bit(drawn, text, prompts, re
     assert verify_openings(statement, openings) == []
     opened = openings["sequences"][0]
     assert [float(value) for value in opened["logprobs"]] == [token.logprob for token in drawn]
+    told = [[float(value) for value in values] for values in opened["measures"]]
+    assert told == [token.values(answer().sampling.measures) for token in drawn]
     assert opened["token_ids"]["token_ids"] == sequence.token_ids
     assert [prompt["token_ids"] for prompt in openings["prompts"]] == prompts
 

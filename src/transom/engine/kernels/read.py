@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transom.engine.kernels.arrays import Flags, Floats, Ints, Longs
-from transom.engine.kernels.compile import parallel_kernel
+from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.draw import argmax, boundary, gumbel_max, rank, top, weigh
+from transom.engine.kernels.measure import divergence, entropy, log_softmax, mass, summed
 
 Doubles = NDArray[np.float64]
 Seeds = NDArray[np.uint64]
 
 DRAW = -1
 """In the place of a known token: draw one."""
+
+NOTHING = -1
+"""In the place of a k: measure nothing; in that of a row of `wholes`: it is not wanted."""
+
+ENTROPY, MASS, KL = range(3)
+"""Columns of `measures`."""
 
 
 @parallel_kernel
@@ -27,11 +34,14 @@ def read_rows(
     params: tuple[Doubles, Longs, Doubles, Doubles],
     keys: tuple[Seeds, Longs, Longs],
     counts: Longs,
+    wanted: tuple[Longs, Longs],
     tokens: Longs,
     logprobs: Floats,
     ranks: Longs,
     top_ids: Ints,
     top_logprobs: Floats,
+    measures: Floats,
+    wholes: Floats,
 ) -> None:
     """Draw or look up one token for each row, and report it from the raw distribution.
 
@@ -42,12 +52,17 @@ def read_rows(
         params: temperature, top_k, top_p and min_p of each row.
         keys: seed, position of the token, counted from the start of the sequence, and choice, of each row.
         counts: how many of the likeliest tokens to report.
+        wanted: of each row, the k of the mass to measure, 0 to measure but that, or NOTHING; and the row of
+            `wholes` to fill, or NOTHING.
         tokens: known tokens, or DRAW; drawn ones are written.
         logprobs: [rows], written: float64 log-softmax of the row, rounded to float32. Not finite where the
             logits have no finite maximum, and then nothing else of the row counts.
         ranks: [rows], written; 1 for the likeliest, ties by lower id first.
         top_ids: [rows, most of `counts`], written as far as `counts` says.
         top_logprobs: the same.
+        measures: [rows, 3], written where they are wanted: entropy, mass of the k likeliest tokens, and the
+            divergence of what a token was drawn from, 0 for a known one.
+        wholes: [rows that want it, vocabulary], written: all logprobs.
     """
     for row in numba.prange(logits.shape[0]):
         line, weights = logits[row], np.empty(logits.shape[1], np.float32)
@@ -56,20 +71,30 @@ def read_rows(
         if best < 0:
             continue
         peak = line[best]
-        total_of_line = weigh(line, peak, 1.0, weights)
-        log_total = math.log(total_of_line)
+        total = weigh(line, peak, 1.0, weights)
+        log_total = math.log(total)
+        k, whole = wanted[0][row], wanted[1][row]
+        exact = 0.0
+        if k != NOTHING:
+            exact = summed(weights)
+            measures[row, ENTROPY] = np.float32(entropy(line, peak, weights, exact))
+            if k > 0:
+                measures[row, MASS] = np.float32(mass(line, weights, exact, k))
+        if whole != NOTHING:
+            log_softmax(line, peak, log_total, wholes[whole])
         if tokens[row] == DRAW:
-            own, temperature, total, favourite = shaped[row], params[0][row], total_of_line, best
-            if is_shaped[row]:
-                favourite = argmax(own)
-            tokens[row] = favourite
-            if temperature > 0.0:
-                if is_shaped[row] or temperature != 1.0:
-                    total = weigh(own, own[favourite], temperature, weights)
-                filters = params[1][row], params[2][row], params[3][row]
-                limit = boundary(own, favourite, temperature, weights, total, filters)
-                key = keys[0][row], keys[1][row], keys[2][row]
-                tokens[row] = gumbel_max(own, favourite, temperature, weights, limit, key)
+            own = params[0][row], params[1][row], params[2][row], params[3][row]
+            key = keys[0][row], keys[1][row], keys[2][row]
+            favourite = argmax(shaped[row]) if is_shaped[row] else best
+            tokens[row], kl = _draw(
+                (line, peak, total, exact),
+                (shaped[row], favourite, is_shaped[row]),
+                weights,
+                own,
+                key,
+            )
+            if k != NOTHING:
+                measures[row, KL] = np.float32(kl)
         token = tokens[row]
         logprobs[row] = np.float32((float(line[token]) - float(peak)) - log_total)
         ranks[row] = rank(line, token)
@@ -77,3 +102,36 @@ def read_rows(
         top(line, likeliest)
         for i in range(likeliest.shape[0]):
             top_logprobs[row, i] = np.float32((float(line[likeliest[i]]) - float(peak)) - log_total)
+
+
+@kernel
+def _draw(
+    raw: tuple[Floats, np.float32, float, float],
+    shaped: tuple[Floats, int, bool],
+    weights: Floats,
+    params: tuple[float, int, float, float],
+    key: tuple[np.uint64, int, int],
+) -> tuple[int, float]:
+    """A token, and how far what it was drawn from is from `raw`, or 0 where that is not to be measured.
+
+    Args:
+        raw: the model's row, its highest logit, the sum of its weights, and their `summed`, or 0 where
+            nothing is to be measured.
+        shaped: the row to draw from, the token of its highest logit, and whether it differs from `raw`.
+        weights: those of `raw`; they are overwritten.
+        params: temperature, top_k, top_p, min_p.
+        key: of the noise: seed, position, choice.
+    """
+    line, peak, total, exact = raw
+    own, favourite, is_shaped = shaped
+    temperature = params[0]
+    if temperature <= 0.0:
+        # All its weight is on one token.
+        return favourite, math.log(total) - (float(line[favourite]) - float(peak))
+    if is_shaped or temperature != 1.0:
+        total = weigh(own, own[favourite], temperature, weights)
+    limit = boundary(own, favourite, temperature, weights, total, params[1:])
+    token = gumbel_max(own, favourite, temperature, weights, limit, key)
+    if exact == 0.0:
+        return token, 0.0
+    return token, divergence(line, peak, math.log(exact), own, favourite, temperature, weights, limit)
