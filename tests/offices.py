@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tests.vaults import make_vault
-from transom.access import members
-from transom.access.callers import KeyStore
-from transom.access.peppers import PepperSource, generate
-from transom.access.persons import PersonCaller, at_the_machine
-from transom.access.roles import Role
+from transom.access.credentials.peppers import PepperSource, generate
+from transom.access.keys.callers import KeyStore
+from transom.access.people.persons import PersonCaller, at_the_machine
+from transom.access.projects import members
+from transom.access.projects.roles import Role
 from transom.errors import ConfigurationError
 from transom.records.identifiers import new_record_id
 from transom.records.store import RecordStore, StoredRecord

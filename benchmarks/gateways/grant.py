@@ -5,9 +5,9 @@ The operator's own key has no limits, and would leave out what a gateway spends 
 
 from __future__ import annotations
 
-from transom.access.entrance import Visitor
-from transom.access.identities import Claim
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
+from transom.access.sign_in.entrance import Visitor
+from transom.access.sign_in.identities import Claim
 from transom.app import create_app
 from transom.backends.base import Backend
 from transom.config import Settings

@@ -12,16 +12,20 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 
-from transom.access import clockwork, export, members, outbox, programme, providers
-from transom.access.callers import KeyStore
-from transom.access.desk import Desk
-from transom.access.entitlements import Entitlements, granted_scopes
-from transom.access.entrance import Entrance
-from transom.access.mail import Letters, Mailer, MailFolder, SmtpMailer, SmtpServer
-from transom.access.origin import Origin
-from transom.access.people import addresses_of, email_of
-from transom.access.peppers import PepperFile, PepperSource
+from transom.access.credentials.peppers import PepperFile, PepperSource
+from transom.access.keys.callers import KeyStore
+from transom.access.keys.entitlements import Entitlements, granted_scopes
+from transom.access.people import outbox
+from transom.access.people.mail import Letters, Mailer, MailFolder, SmtpMailer, SmtpServer
+from transom.access.people.origin import Origin
+from transom.access.people.people import addresses_of, email_of
+from transom.access.programme import clockwork, programme
+from transom.access.programme.desk import Desk
+from transom.access.projects import members
 from transom.access.quotas import Quotas
+from transom.access.rights import export
+from transom.access.sign_in import providers
+from transom.access.sign_in.entrance import Entrance
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary

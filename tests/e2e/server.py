@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 
-from transom.access.programme import default_text
+from transom.access.programme.programme import default_text
 
 TRANSOM = Path(sys.executable).parent / "transom"
 START_SECONDS = 180

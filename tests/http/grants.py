@@ -8,9 +8,9 @@ from itertools import count
 import httpx2
 
 from tests.http.door import Door
-from transom.access.entrance import Visitor
-from transom.access.identities import Claim
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
+from transom.access.sign_in.entrance import Visitor
+from transom.access.sign_in.identities import Claim
 from transom.schema.applications import Act, NewApplication
 from transom.schema.keys import NewKeyBody
 from transom.schema.projects import NewProject

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from tests.http.door import Door, open_door
-from transom.access.mail import KeptMail, MailFolder
+from transom.access.people.mail import KeptMail, MailFolder
 
 SITE = "https://transom.example.org"
 ADA = "ada@example.org"

@@ -10,7 +10,7 @@ from fastapi import Request
 
 from tests.http.door import Door
 from tests.offices import ADA, ADDRESSES, BOB, EVE, Letters
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
 from transom.errors import Unauthenticated
 from transom.schema.scopes import ALL_SCOPES
 

@@ -8,7 +8,7 @@ from sqlalchemy import insert
 
 from tests.http.people import BEN
 from tests.offices import ADA
-from transom.access import embargo
+from transom.access.projects import embargo
 from transom.storage.database import Database
 from transom.storage.tables import members, projects
 

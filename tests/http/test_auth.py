@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.http.door import HELLO, MODEL, open_door
-from transom.access.keys import NO_KEY, mint
+from transom.access.credentials.keys import NO_KEY, mint
 
 pytestmark = pytest.mark.anyio
 

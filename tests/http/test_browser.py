@@ -7,7 +7,7 @@ import pytest
 from tests import browser
 from tests.http.guests import code_in, token_in
 from tests.http.live import Live, until
-from transom.access.mail import MailFolder
+from transom.access.people.mail import MailFolder
 
 PROVIDER = """
 [orcid]

@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
 from tests.http.door import HELLO, MODEL, settings
 from tests.http.live import Live
 from tests.http.programme_people import PROJECT, add_project
-from transom.access.entrance import Visitor
-from transom.access.identities import Claim
-from transom.access.people import give_role
+from transom.access.people.people import give_role
+from transom.access.sign_in.entrance import Visitor
+from transom.access.sign_in.identities import Claim
 from transom.app import create_app, entrance_maker, mailer_of, open_database, open_office
 from transom.config import Settings
 

@@ -17,8 +17,8 @@ from sqlalchemy import event, select
 import transom
 from tests.authenticator import Authenticator
 from tests.http.guests import ADA, SITE, code_in, error_of, open_street, token_in
-from transom.access import peppers
-from transom.access.keys import LINK, SESSION, mint
+from transom.access.credentials import peppers
+from transom.access.credentials.keys import LINK, SESSION, mint
 from transom.storage.tables import people, sessions
 
 pytestmark = pytest.mark.anyio
@@ -364,7 +364,7 @@ class TestSecretsInAddresses:
         return secrets
 
     async def test_a_mail_that_cannot_be_sent_is_logged_without_address_or_link(self, street, monkeypatch):
-        from transom.access.mail import MailNotSent
+        from transom.access.people.mail import MailNotSent
         from transom.services import mails
 
         class Down:
@@ -460,7 +460,7 @@ class TestTiming:
         body = {"challenge": asked["challenge"], "credential": authenticator.create(asked["options"])}
         assert (await browser.post("/v1/account/passkeys", body)).status_code == 200
         verified: list[bytes] = []
-        from transom.access import passkeys
+        from transom.access.sign_in import passkeys
 
         real = passkeys.webauthn.verify_authentication_response
         monkeypatch.setattr(

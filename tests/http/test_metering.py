@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from tests.http.door import open_door
 from tests.http.grants import PROGRAMME, holder
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
 from transom.access.quotas import reconcile
 from transom.schema.grants import Ending
 from transom.services import grants

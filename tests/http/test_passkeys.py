@@ -9,8 +9,8 @@ import pytest
 
 from tests.authenticator import PRESENT, VERIFIED, Authenticator, b64
 from tests.http.guests import ADA, SITE, error_of, open_street
-from transom.access.passkeys import MOST_PASSKEYS
-from transom.access.sessions import RECENT
+from transom.access.sign_in.passkeys import MOST_PASSKEYS
+from transom.access.sign_in.sessions import RECENT
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import pytest
 from tests.http.people import by_name, session
 from tests.http.programme_people import PROJECT, add_project
 from tests.offices import ADA
-from transom.access.grants import grant_for
-from transom.access.programme import default_text, parse
+from transom.access.programme.grants import grant_for
+from transom.access.programme.programme import default_text, parse
 from transom.api import dependencies
 from transom.schema.scopes import SCOPES
 
@@ -285,6 +285,6 @@ async def test_without_sign_in_the_doors_for_people_are_shut(own_door):
 
 
 async def test_the_programmes_version_is_in_the_trail_from_the_start(own_door):
-    from transom.access.programme import adopted
+    from transom.access.programme.programme import adopted
 
     assert await own_door.house.desk.database.read(adopted) == own_door.house.desk.programme.digest

@@ -11,7 +11,7 @@ from tests.http.door import settings
 from tests.http.live import Live
 from tests.http.people import by_name
 from tests.http.programme_people import PROJECT, add_project
-from transom.access.programme import default_text, parse
+from transom.access.programme.programme import default_text, parse
 from transom.api import dependencies
 from transom.app import open_database
 from transom.cli import output

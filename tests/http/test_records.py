@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from tests.fakes import make_deployment
 from tests.http.door import HELLO, MODEL, chunks_of
-from transom.access.projects import ensure_project
+from transom.access.projects.projects import ensure_project
 from transom.storage.tables import records
 
 pytestmark = pytest.mark.anyio

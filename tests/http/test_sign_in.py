@@ -8,7 +8,7 @@ import pytest
 
 from tests.databases import only_sqlite
 from tests.http.guests import ADA, SITE, code_in, error_of, open_street, token_in
-from transom.access.sessions import IDLE, LIFETIME, RECENT
+from transom.access.sign_in.sessions import IDLE, LIFETIME, RECENT
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
 
-from transom.access.callers import Caller
-from transom.access.persons import PersonCaller
-from transom.access.sessions import SignedIn
+from transom.access.keys.callers import Caller
+from transom.access.people.persons import PersonCaller
+from transom.access.sign_in.sessions import SignedIn
 from transom.api import visitor
 from transom.errors import InvalidRequest, Unauthenticated
 from transom.schema.projects import Id

@@ -12,8 +12,8 @@ from urllib.parse import unquote_to_bytes
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from transom.access.callers import Caller
-from transom.access.keys import holds_secret
+from transom.access.credentials.keys import holds_secret
+from transom.access.keys.callers import Caller
 from transom.api.errors import response_of
 from transom.api.metrics import Metrics
 from transom.errors import EngineUnavailable, InvalidRequest, TransomError

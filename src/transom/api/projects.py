@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from transom.access.roles import Role
+from transom.access.projects.roles import Role
 from transom.api.body import PersonRoute
 from transom.api.dependencies import ProjectId, TheOffice, ThePerson
 from transom.api.errors import documented

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from transom.access.oidc import Answer
+from transom.access.sign_in.oidc import Answer
 from transom.api.body import JsonRoute
 from transom.api.dependencies import TheHouse, TheSignedIn, get_house, no_store, refuse_unknown_query
 from transom.api.errors import documented

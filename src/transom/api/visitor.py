@@ -7,9 +7,9 @@ import secrets
 
 from fastapi import Request, Response
 
-from transom.access.entrance import Entrance, Visitor
-from transom.access.keys import SESSION
-from transom.access.sessions import LIFETIME, Carrier, NewSession, SignedIn
+from transom.access.credentials.keys import SESSION
+from transom.access.sign_in.entrance import Entrance, Visitor
+from transom.access.sign_in.sessions import LIFETIME, Carrier, NewSession, SignedIn
 from transom.errors import Forbidden, Unauthenticated
 
 CSRF_HEADER = "x-transom-csrf"

@@ -61,7 +61,7 @@ def revoke_key(key_id: str) -> None:
 @exit_on_error
 def rotate_pepper() -> None:
     """Make a fresh pepper for keys from now on; those that exist keep theirs."""
-    from transom.access.peppers import PepperFile
+    from transom.access.credentials.peppers import PepperFile
     from transom.services.peppers import rotate
 
     file = PepperFile(Settings().peppers)
@@ -73,7 +73,7 @@ def rotate_pepper() -> None:
 @exit_on_error
 def retire_pepper(version: Annotated[int, typer.Argument(help="Its number.")]) -> None:
     """Forget an old pepper, once nothing that works needs it."""
-    from transom.access.peppers import PepperFile
+    from transom.access.credentials.peppers import PepperFile
     from transom.services.peppers import retire
 
     file = PepperFile(Settings().peppers)

@@ -11,7 +11,7 @@ from transom.cli.premises import in_office, opened_office
 from transom.errors import OperatorError
 
 if TYPE_CHECKING:
-    from transom.access.people import Role
+    from transom.access.people.people import Role
 
 roles = typer.Typer(help="Who reviews applications, and who acts for the operator.", no_args_is_help=True)
 

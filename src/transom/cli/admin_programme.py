@@ -42,7 +42,7 @@ def register(admin: typer.Typer) -> None:
 @exit_on_error
 def queue() -> None:
     """List what waits for a decision; what was promised first stands first."""
-    from transom.access import deciding
+    from transom.access.programme import deciding
 
     rows = [
         [each.id, each.state, each.tier, each.kind, each.decide_by or "-", "overdue" if each.overdue else ""]
@@ -57,7 +57,7 @@ def review(
     start: Annotated[bool, typer.Option("--start", help="Take it up for review.")] = False,
 ) -> None:
     """Show an application as its reviewers see it, with the criteria to decide by."""
-    from transom.access import deciding, reading
+    from transom.access.programme import deciding, reading
 
     view = _do(reading.show, application_id=application_id)
     if start:
@@ -84,7 +84,7 @@ def decide(  # one for each option
     ends: Annotated[str | None, typer.Option(help="Last day of the grant.")] = None,
 ) -> None:
     """Decide on an application. One that nobody has taken up yet is taken up on the way."""
-    from transom.access import deciding, reading
+    from transom.access.programme import deciding, reading
 
     view = _do(reading.show, application_id=application_id)
     fields: dict[str, Any] = {"version": view.version, "reason": reason}
@@ -118,7 +118,7 @@ def end_grant(
     grant_id: GrantId, reason: Annotated[str, typer.Option(help="The project's members read it.")]
 ) -> None:
     """End a grant before its time, and tell its project."""
-    from transom.access import holding
+    from transom.access.programme import holding
 
     view = _do(holding.end_grant, grant_id=grant_id, body=checked(Ending, {"reason": reason}))
     output.write(f"{view.id}\t{view.state}\t{view.ends}")
@@ -127,7 +127,7 @@ def end_grant(
 @exit_on_error
 def stats() -> None:
     """Show how applications went, tier by tier; anybody may read the same at /v1/programme/statistics."""
-    from transom.access.statistics import statistics
+    from transom.access.programme.statistics import statistics
 
     found = _open(lambda desk: desk.read_sync(lambda c, occasion: statistics(c, occasion.programme)))
     rows = [
@@ -147,7 +147,7 @@ def stats() -> None:
 @exit_on_error
 def programme_init() -> None:
     """Write a programme to begin with, full of comments, where there is none yet."""
-    from transom.access.programme import default_text
+    from transom.access.programme.programme import default_text
 
     path = Settings().programme_file
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -163,7 +163,7 @@ def programme_init() -> None:
 @exit_on_error
 def programme_check() -> None:
     """Say whether the server can read the programme, and whether it has changed since it last did."""
-    from transom.access.programme import adopted
+    from transom.access.programme.programme import adopted
 
     rules = _rules()
     before = _open(lambda desk: desk.database.read_sync(adopted))
@@ -193,14 +193,14 @@ def _criteria(tier: str, met: str) -> list[str]:
 
 
 def _rules() -> Programme:
-    from transom.access.programme import load
+    from transom.access.programme.programme import load
 
     return load(Settings().programme_file)
 
 
 def _do(step: Callable[..., T], **arguments: object) -> T:
     """Take one step as the operator at this machine."""
-    from transom.access.persons import at_the_machine
+    from transom.access.people.persons import at_the_machine
 
     caller = at_the_machine(getpass.getuser())
 
@@ -214,7 +214,7 @@ def _do(step: Callable[..., T], **arguments: object) -> T:
 
 def _open(work: Callable[[Any], T]) -> T:
     """Open the desk of this home, do `work` in it, and close it again."""
-    from transom.access.desk import Desk
+    from transom.access.programme.desk import Desk
     from transom.app import open_database
 
     settings = Settings()

@@ -55,7 +55,7 @@ def show_trail(
     before: Annotated[int | None, typer.Option(help="Only those before this number.")] = None,
 ) -> None:
     """Every administrative act, newest first."""
-    from transom.access import trail
+    from transom.access.rights import trail
 
     with opened_office() as office:
         if check:

@@ -87,8 +87,8 @@ def seal_records() -> None:
 
 def _note(database: Database, action: str, **details: int) -> None:
     """Say in the trail what was done, and by whom."""
-    from transom.access import trail
-    from transom.access.persons import at_the_machine
+    from transom.access.people.persons import at_the_machine
+    from transom.access.rights import trail
 
     actor = at_the_machine(getpass.getuser()).person_id
     entry = trail.Entry(

@@ -91,7 +91,7 @@ def mail(
     mail_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which; else all are listed.")] = None,
 ) -> None:
     """Show the mails that this server wrote into its folder, for want of a mail server."""
-    from transom.access.mail import MailFolder
+    from transom.access.people.mail import MailFolder
 
     folder = MailFolder(Settings().mails)
     if mail_id is not None:
@@ -106,7 +106,7 @@ def mail(
 @exit_on_error
 def check() -> None:
     """Check the database: its integrity, that no project's records have a gap, and the chain of the trail."""
-    from transom.access import trail
+    from transom.access.rights import trail
     from transom.app import open_database
     from transom.records.audit import find_gaps
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from transom.config import Settings
 
 if TYPE_CHECKING:
-    from transom.access.persons import PersonCaller
+    from transom.access.people.persons import PersonCaller
     from transom.services.office import Office
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def opened_office() -> Iterator[Office]:
 
 def in_office(work: Callable[[Office, PersonCaller], Awaitable[T]]) -> T:
     """Open the office, do `work` in it as whoever runs the command, and close it again."""
-    from transom.access.persons import at_the_machine
+    from transom.access.people.persons import at_the_machine
 
     with opened_office() as office:
         return asyncio.run(_await(work(office, at_the_machine(getpass.getuser()))))

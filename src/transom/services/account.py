@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from transom.access.entrance import Visitor
-from transom.access.people import normal_email
-from transom.access.sessions import NewSession, Session, SignedIn
+from transom.access.people.people import normal_email
+from transom.access.sign_in.entrance import Visitor
+from transom.access.sign_in.sessions import NewSession, Session, SignedIn
 from transom.schema.account import (
     AccountChange,
     EmailRequest,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from transom.access.callers import Caller
+from transom.access.keys.callers import Caller
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest
 from transom.schema.chat import ChatRequest

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from transom.access.callers import Caller
+from transom.access.keys.callers import Caller
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, TransomError
 from transom.records.identifiers import new_record_id

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from transom.access.callers import KeyStore
-from transom.access.desk import Desk
-from transom.access.entitlements import Entitlements
-from transom.access.entrance import Entrance
+from transom.access.keys.callers import KeyStore
+from transom.access.keys.entitlements import Entitlements
+from transom.access.programme.desk import Desk
 from transom.access.quotas import Quotas
+from transom.access.sign_in.entrance import Entrance
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore

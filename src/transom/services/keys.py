@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from transom.access import issuing
-from transom.access.issuing import NewKey, Wish
-from transom.access.persons import PersonCaller
+from transom.access.keys import issuing
+from transom.access.keys.issuing import NewKey, Wish
+from transom.access.people.persons import PersonCaller
 from transom.errors import Forbidden
 from transom.schema.keys import KeyView, NewKeyBody, NewKeyView
 from transom.services.office import Office

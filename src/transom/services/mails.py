@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import structlog
 
-from transom.access.links import LIFETIME, NewLink
-from transom.access.mail import Mail, MailNotSent
+from transom.access.people.mail import Mail, MailNotSent
+from transom.access.sign_in.links import LIFETIME, NewLink
 from transom.services.house import House
 
 log = structlog.get_logger()

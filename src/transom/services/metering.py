@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from transom.access.callers import Caller
+from transom.access.keys.callers import Caller
 from transom.access.quotas import VECTOR, Amounts, Reservation, Settlement, Standing
 from transom.backends.base import Backend
 from transom.schema.generation import SamplingParams, SequenceResult

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from transom.access.callers import KeyStore
-from transom.access.invitations import EmailOf
-from transom.access.issuing import GrantScopes
-from transom.access.outbox import Mailer
-from transom.access.peppers import PepperSource
+from transom.access.credentials.peppers import PepperSource
+from transom.access.keys.callers import KeyStore
+from transom.access.keys.issuing import GrantScopes
+from transom.access.people.outbox import Mailer
+from transom.access.projects.invitations import EmailOf
 from transom.records.store import RecordStore
 from transom.storage.database import Database
 

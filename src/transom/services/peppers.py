@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from transom.access import invitations, issuing, trail
-from transom.access.peppers import PepperFile
-from transom.access.persons import PersonCaller
-from transom.access.trail import Entry
+from transom.access.credentials.peppers import PepperFile
+from transom.access.keys import issuing
+from transom.access.people.persons import PersonCaller
+from transom.access.projects import invitations
+from transom.access.rights import trail
+from transom.access.rights.trail import Entry
 from transom.errors import ConfigurationError
 from transom.services.office import Office
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transom.access.statistics import statistics
+from transom.access.programme.statistics import statistics
 from transom.schema.programme import ProgrammeStatistics, ProgrammeView
 from transom.schema.scopes import SCOPES, ScopeView
 from transom.services.house import House

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from transom.access import invitations, issuing, members, pausing, projects, suspensions
-from transom.access.invitations import Invitation, NewInvitation
-from transom.access.persons import PersonCaller
-from transom.access.projects import Project, Texts
-from transom.access.roles import Role
+from transom.access.keys import issuing
+from transom.access.people.persons import PersonCaller
+from transom.access.programme import pausing
+from transom.access.projects import invitations, members, projects
+from transom.access.projects.invitations import Invitation, NewInvitation
+from transom.access.projects.projects import Project, Texts
+from transom.access.projects.roles import Role
+from transom.access.rights import suspensions
 from transom.errors import TransomError
 from transom.schema.projects import (
     InvitationView,
@@ -24,7 +27,7 @@ from transom.services.office import Office
 
 
 async def create(office: Office, caller: PersonCaller, body: NewProject) -> ProjectView:
-    """A new project, owned by the caller; raises as `access.projects.create` does."""
+    """A new project, owned by the caller; raises as `access.projects.projects.create` does."""
     texts = Texts(name=body.name, description=body.description, institution=body.institution)
     months, by, now = body.embargo_months, caller.person_id, office.now()
     project = await office.database.write(
@@ -54,7 +57,7 @@ async def change(office: Office, caller: PersonCaller, project_id: str, body: Pr
     """Change what was given, all of it or nothing; while it is archived, what it applies for waits.
 
     Raises:
-        NotFound, Forbidden, Suspended, Conflict, InvalidRequest: as `access.projects.edit`.
+        NotFound, Forbidden, Suspended, Conflict, InvalidRequest: as `access.projects.projects.edit`.
     """
     texts = Texts(name=body.name, description=body.description, institution=body.institution)
     by, now = caller.person_id, office.now()
@@ -75,7 +78,7 @@ async def change(office: Office, caller: PersonCaller, project_id: str, body: Pr
 
 
 async def list_members(office: Office, caller: PersonCaller, project_id: str) -> list[MemberView]:
-    """Who is in a project; raises as `access.members` does."""
+    """Who is in a project; raises as `access.projects.members` does."""
     found = await office.database.read(
         lambda connection: members.list_members(connection, project_id, by=caller.person_id)
     )
@@ -85,7 +88,7 @@ async def list_members(office: Office, caller: PersonCaller, project_id: str) ->
 async def change_role(
     office: Office, caller: PersonCaller, project_id: str, person_id: str, role: Role
 ) -> None:
-    """Give a member another role; raises as `access.members` does."""
+    """Give a member another role; raises as `access.projects.members` does."""
     by, now = caller.person_id, office.now()
     await office.database.write(
         lambda connection: members.change_role(connection, project_id, person_id, role, by=by, now=now)
@@ -93,7 +96,7 @@ async def change_role(
 
 
 async def remove(office: Office, caller: PersonCaller, project_id: str, person_id: str) -> None:
-    """End a membership, one's own or another's; raises as `access.members` does."""
+    """End a membership, one's own or another's; raises as `access.projects.members` does."""
     by, now = caller.person_id, office.now()
     await office.database.write(
         lambda connection: members.remove(connection, project_id, person_id, by=by, now=now)
@@ -102,7 +105,7 @@ async def remove(office: Office, caller: PersonCaller, project_id: str, person_i
 
 
 async def transfer(office: Office, caller: PersonCaller, project_id: str, person_id: str) -> None:
-    """Hand the project to another member; raises as `access.members` does."""
+    """Hand the project to another member; raises as `access.projects.members` does."""
     by, now = caller.person_id, office.now()
     await office.database.write(
         lambda connection: members.transfer(connection, project_id, person_id, by=by, now=now)
@@ -116,7 +119,7 @@ async def invite(
 
     Raises:
         TransomError, OSError: the letter could not be sent, and the invitation is taken back; or as
-            `access.invitations.invite` does.
+            `access.projects.invitations.invite` does.
     """
     peppers, by, now = office.peppers.latest(), caller.person_id, office.now()
     new = await office.database.write(
@@ -131,7 +134,7 @@ async def invite(
 
 
 async def list_invitations(office: Office, caller: PersonCaller, project_id: str) -> Sequence[InvitationView]:
-    """The open invitations of a project; raises as `access.invitations` does."""
+    """The open invitations of a project; raises as `access.projects.invitations` does."""
     by, now = caller.person_id, office.now()
     found = await office.database.read(
         lambda connection: invitations.list_open(connection, project_id, by=by, now=now)
@@ -142,7 +145,7 @@ async def list_invitations(office: Office, caller: PersonCaller, project_id: str
 async def revoke_invitation(
     office: Office, caller: PersonCaller, project_id: str, invitation_id: str
 ) -> None:
-    """Take an invitation back; raises as `access.invitations` does."""
+    """Take an invitation back; raises as `access.projects.invitations` does."""
     by, now = caller.person_id, office.now()
     await office.database.write(
         lambda connection: invitations.revoke(connection, project_id, invitation_id, by=by, now=now)
@@ -150,7 +153,7 @@ async def revoke_invitation(
 
 
 async def accept(office: Office, caller: PersonCaller, secret: str) -> ProjectView:
-    """Join the project that one was invited to; raises as `access.invitations` does."""
+    """Join the project that one was invited to; raises as `access.projects.invitations` does."""
     peppers, by, now = office.peppers.latest(), caller.person_id, office.now()
 
     def write(connection: Connection) -> ProjectView:
@@ -161,7 +164,7 @@ async def accept(office: Office, caller: PersonCaller, secret: str) -> ProjectVi
 
 
 async def decline(office: Office, caller: PersonCaller, secret: str) -> None:
-    """Turn an invitation down, for good; raises as `access.invitations` does."""
+    """Turn an invitation down, for good; raises as `access.projects.invitations` does."""
     peppers, by, now = office.peppers.latest(), caller.person_id, office.now()
     await office.database.write(
         lambda connection: invitations.decline(connection, peppers, secret, office.email_of, by=by, now=now)

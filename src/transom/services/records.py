@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transom.access.callers import Caller
+from transom.access.keys.callers import Caller
 from transom.errors import Forbidden
 from transom.schema.record import RecordPage, RecordView
 from transom.services.house import House

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from transom.access.callers import Caller
+from transom.access.keys.callers import Caller
 from transom.backends.admission import Admission
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, InvalidRequest

@@ -8,12 +8,15 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from transom.access import deletion, export, issuing, pausing, projects, trail
-from transom.access.persons import PersonCaller
-from transom.access.projects import noted, require
-from transom.access.roles import Act
-from transom.access.suspensions import checked_reason
-from transom.access.trail import Entry, Noted
+from transom.access.keys import issuing
+from transom.access.people.persons import PersonCaller
+from transom.access.programme import pausing
+from transom.access.projects import deletion, projects
+from transom.access.projects.projects import noted, require
+from transom.access.projects.roles import Act
+from transom.access.rights import export, trail
+from transom.access.rights.suspensions import checked_reason
+from transom.access.rights.trail import Entry, Noted
 from transom.errors import Forbidden
 from transom.records.store import owner_of
 from transom.schema.projects import Deleted, TrailEntry, TrailPage
@@ -42,7 +45,7 @@ async def export_project(office: Office, caller: PersonCaller, project_id: str) 
     """All that is kept of a project, as lines of JSON that come as they are read; it is noted in the trail.
 
     Raises:
-        NotFound, Forbidden: as `access.projects.require`; before the first line.
+        NotFound, Forbidden: as `access.projects.projects.require`; before the first line.
     """
     by, now = caller.person_id, office.now()
 
@@ -63,7 +66,7 @@ async def delete_project(office: Office, caller: PersonCaller, project_id: str, 
 
     Raises:
         InvalidRequest: `confirm` is not the project's name.
-        NotFound, Forbidden, Suspended: as `access.projects.require`.
+        NotFound, Forbidden, Suspended: as `access.projects.projects.require`.
     """
     by, now = caller.person_id, office.now()
 

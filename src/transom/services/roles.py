@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from transom.access import trail
-from transom.access.people import ROLES, Person, Role, give_role, person_by_email, take_role, with_role
-from transom.access.persons import PersonCaller
-from transom.access.trail import Entry
+from transom.access.people.people import ROLES, Person, Role, give_role, person_by_email, take_role, with_role
+from transom.access.people.persons import PersonCaller
+from transom.access.rights import trail
+from transom.access.rights.trail import Entry
 from transom.errors import InvalidRequest
 from transom.services.office import Office
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transom.access.entrance import Visitor
-from transom.access.links import Proof
-from transom.access.oidc import Answer
-from transom.access.people import Person, normal_email
-from transom.access.sessions import NewSession, SignedIn
+from transom.access.people.people import Person, normal_email
+from transom.access.sign_in.entrance import Visitor
+from transom.access.sign_in.links import Proof
+from transom.access.sign_in.oidc import Answer
+from transom.access.sign_in.sessions import NewSession, SignedIn
 from transom.errors import Forbidden
 from transom.schema.account import (
     LinkAsked,

@@ -7,8 +7,9 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from transom.access import pausing, suspensions
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
+from transom.access.programme import pausing
+from transom.access.rights import suspensions
 from transom.errors import Forbidden, TransomError
 from transom.services.office import Office
 
@@ -31,7 +32,7 @@ async def suspend(office: Office, caller: PersonCaller, subject: str, reason: st
     Raises:
         Forbidden: the caller does not act for the operator.
         Suspended: they are suspended themselves.
-        InvalidRequest, NotFound, Conflict: as `access.suspensions.suspend`.
+        InvalidRequest, NotFound, Conflict: as `access.rights.suspensions.suspend`.
     """
     return await _act(office, caller, subject, reason, "suspended")
 

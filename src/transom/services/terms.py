@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from transom.access import terms
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
+from transom.access.rights import terms
 from transom.schema.terms import AcceptanceView, Standing, TermsView
 from transom.services.office import Office
 
@@ -14,7 +14,7 @@ async def publish(office: Office, caller: PersonCaller, kind: str, text: str) ->
     """Put a text in force: until they accept it, people's keys ask nothing new.
 
     Raises:
-        InvalidRequest, Conflict: as `access.terms.publish`.
+        InvalidRequest, Conflict: as `access.rights.terms.publish`.
     """
     now = office.now()
     made = await office.database.write(
@@ -41,7 +41,7 @@ async def show(office: Office, version: str) -> TermsView:
 
 
 async def accept(office: Office, caller: PersonCaller, version: str) -> AcceptanceView:
-    """Accept a version that is in force; raises as `access.terms.accept` does."""
+    """Accept a version that is in force; raises as `access.rights.terms.accept` does."""
     now = office.now()
     accepted = await office.database.write(
         lambda connection: terms.accept(connection, caller.person_id, version, now=now)

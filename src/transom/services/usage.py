@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from transom.access.callers import Caller
+from transom.access.keys.callers import Caller
 from transom.access.quotas import VECTOR, DayUsage, Limit, Standing
 from transom.errors import Forbidden
 from transom.schema.usage import DayView, LimitView, UsageView

@@ -9,11 +9,11 @@ from pathlib import Path
 from sqlalchemy import insert, select
 
 from tests import databases
-from transom.access import applying, deciding, holding, reading
-from transom.access.desk import Desk
-from transom.access.grants import grant_for
-from transom.access.persons import PersonCaller
-from transom.access.programme import parse
+from transom.access.people.persons import PersonCaller
+from transom.access.programme import applying, deciding, holding, reading
+from transom.access.programme.desk import Desk
+from transom.access.programme.grants import grant_for
+from transom.access.programme.programme import parse
 from transom.schema.applications import (
     Act,
     Approval,

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from transom.access.states import TRANSITIONS, Party, possible, step, words
+from transom.access.programme.states import TRANSITIONS, Party, possible, step, words
 from transom.errors import Conflict, Forbidden
 from transom.schema.applications import Action, State
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from programme_stage import ADA, BEN, EVE, OLI, RIA, ROB, Stage
 
-from transom.access.states import TRANSITIONS, possible
+from transom.access.programme.states import TRANSITIONS, possible
 from transom.errors import Conflict, Forbidden, NotFound
 
 PARTY = {

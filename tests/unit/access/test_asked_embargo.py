@@ -7,9 +7,9 @@ import pytest
 from programme_stage import ADA, RIA, ROB
 from sqlalchemy import select
 
-from transom.access import projects
-from transom.access.embargo import MONTHS, history, opens
-from transom.access.projects import Texts
+from transom.access.projects import projects
+from transom.access.projects.embargo import MONTHS, history, opens
+from transom.access.projects.projects import Texts
 from transom.errors import Conflict, InvalidRequest
 from transom.schema.budgets import Quotas
 from transom.storage.tables import embargoes

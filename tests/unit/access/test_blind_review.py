@@ -3,7 +3,7 @@
 import pytest
 from programme_stage import ADA, BEN, RIA, ROB
 
-from transom.access.persons import PersonCaller
+from transom.access.people.persons import PersonCaller
 
 ZOE = PersonCaller("per_zoe")
 INSTITUTION = "Institute of Ästhetics"
@@ -59,7 +59,7 @@ def test_its_own_people_see_all_of_it(stage, secrets):
 
 @pytest.mark.parametrize("end", ["withdraw", "lapse"])
 def test_what_is_never_decided_is_never_shown(stage, secrets, end):
-    from transom.access.clockwork import tick
+    from transom.access.programme.clockwork import tick
 
     application = handed_in(stage)
     if end == "withdraw":
@@ -102,7 +102,7 @@ def test_a_tier_that_is_not_blind_shows_who_asks(stage, secrets):
 def test_mails_to_reviewers_name_nobody(stage, secrets):
     from sqlalchemy import select
 
-    from transom.access.clockwork import tick
+    from transom.access.programme.clockwork import tick
     from transom.storage.tables import outbox
 
     handed_in(stage)

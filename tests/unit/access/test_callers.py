@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import event, select
 
 from tests import databases
-from transom.access import callers
-from transom.access.callers import Caller, KeyStore
-from transom.access.keys import Key, mint
-from transom.access.peppers import Peppers, generate
+from transom.access.credentials.keys import Key, mint
+from transom.access.credentials.peppers import Peppers, generate
+from transom.access.keys import callers
+from transom.access.keys.callers import Caller, KeyStore
 from transom.errors import NotFound, Unauthenticated
 from transom.storage.database import Database
 from transom.storage.tables import keys, projects

@@ -7,8 +7,8 @@ import pytest
 from programme_stage import PROGRAMME
 from sqlalchemy import select
 
-from transom.access.clockwork import tick
-from transom.access.desk import Desk
+from transom.access.programme.clockwork import tick
+from transom.access.programme.desk import Desk
 from transom.schema.budgets import Quotas
 from transom.storage.database import Database
 from transom.storage.tables import outbox

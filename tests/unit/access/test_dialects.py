@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from tests.offices import ADA, BOB, OPERATOR, open_desk, record
-from transom.access import export, trail
-from transom.access.roles import Role
+from transom.access.projects.roles import Role
+from transom.access.rights import export, trail
 from transom.errors import Suspended, Unauthenticated
 from transom.schema.projects import ProjectChange
 from transom.services import keys, projects, rights, suspensions, terms

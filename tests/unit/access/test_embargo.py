@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transom.access.embargo import MONTHS, Choice, open_from, opens
+from transom.access.projects.embargo import MONTHS, Choice, open_from, opens
 
 MOMENTS = st.integers(0, 5 * 366 * 86_400 * 10**6).map(
     lambda microseconds: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from transom.access import entitlements
-from transom.access.callers import Caller
-from transom.access.entitlements import Entitlements
-from transom.access.grants import Grant
+from transom.access.keys import entitlements
+from transom.access.keys.callers import Caller
+from transom.access.keys.entitlements import Entitlements
+from transom.access.programme.grants import Grant
 from transom.schema.budgets import Quotas
 from transom.schema.programme import Programme, Tier
 

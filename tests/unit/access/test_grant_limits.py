@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programme_stage import PROGRAMME
 
-from transom.access.grants import Grant, GrantChange, Limit, in_force, limits_for
-from transom.access.programme import parse
+from transom.access.programme.grants import Grant, GrantChange, Limit, in_force, limits_for
+from transom.access.programme.programme import parse
 from transom.schema.budgets import Quotas
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import select
 
 from tests.offices import ADA, BOB, EVE, INSTANT, OPERATOR
-from transom.access.invitations import INVITATION, LIFETIME, MAX_OPEN
-from transom.access.keys import mint
-from transom.access.persons import PersonCaller
-from transom.access.roles import Role
-from transom.access.trail import entries
+from transom.access.credentials.keys import mint
+from transom.access.people.persons import PersonCaller
+from transom.access.projects.invitations import INVITATION, LIFETIME, MAX_OPEN
+from transom.access.projects.roles import Role
+from transom.access.rights.trail import entries
 from transom.errors import ConfigurationError, Conflict, Forbidden, InvalidRequest, NotFound, Suspended
 from transom.services import projects, suspensions
 from transom.storage.tables import invitations
@@ -169,7 +169,7 @@ async def test_a_letter_that_cannot_be_sent_leaves_no_invitation(desk, project):
 
 
 async def test_open_invitations_are_bounded(desk, project, monkeypatch):
-    monkeypatch.setattr("transom.access.invitations.MAX_OPEN", 2)
+    monkeypatch.setattr("transom.access.projects.invitations.MAX_OPEN", 2)
     assert MAX_OPEN > 2
     for _ in range(2):
         await invite(desk, project)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transom.access import peppers
-from transom.access.keys import base62, checksum, mint, parse
+from transom.access.credentials import peppers
+from transom.access.credentials.keys import base62, checksum, mint, parse
 from transom.errors import ConfigurationError, Unauthenticated
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from transom.access import mail as mail_module
-from transom.access.mail import Mail, MailFolder, MailNotSent, SmtpMailer, SmtpServer, compose
+from transom.access.people import mail as mail_module
+from transom.access.people.mail import Mail, MailFolder, MailNotSent, SmtpMailer, SmtpServer, compose
 from transom.errors import ConfigurationError, NotFound
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import event, update
 
 from tests.offices import ADA, BOB, EVE, INSTANT, OPERATOR
-from transom.access.callers import Caller
-from transom.access.issuing import DEFAULT_GRACE, MAX_KEYS
-from transom.access.trail import entries
+from transom.access.keys.callers import Caller
+from transom.access.keys.issuing import DEFAULT_GRACE, MAX_KEYS
+from transom.access.rights.trail import entries
 from transom.errors import (
     Conflict,
     Forbidden,
@@ -90,7 +90,7 @@ class TestMaking:
             await caller(desk, key)
 
     async def test_living_keys_of_a_person_are_bounded(self, desk, project, monkeypatch):
-        monkeypatch.setattr("transom.access.issuing.MAX_KEYS", 2)
+        monkeypatch.setattr("transom.access.keys.issuing.MAX_KEYS", 2)
         assert MAX_KEYS > 2
         first, _ = await desk.key(project), await desk.key(project)
         with pytest.raises(Conflict, match="2 keys"):
@@ -272,7 +272,7 @@ class TestOutcasts:
         await caller(desk, theirs)
 
     async def test_a_wrong_secret_learns_nothing_of_a_suspension(self, desk, project):
-        from transom.access.keys import Key, mint
+        from transom.access.credentials.keys import Key, mint
 
         key = await desk.key(project)
         await suspensions.suspend(desk.office, OPERATOR, f"key:{key.id}", "It was misused.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transom.access.origin import Origin, is_loopback, is_safe_transport
+from transom.access.people.origin import Origin, is_loopback, is_safe_transport
 from transom.errors import ConfigurationError
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from transom.access.outbox import BATCH, CLAIM, REVIEWERS, Mail, deliver, owe
+from transom.access.people.outbox import BATCH, CLAIM, REVIEWERS, Mail, deliver, owe
 from transom.storage.database import Database
 from transom.storage.tables import outbox
 

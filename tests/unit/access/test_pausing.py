@@ -7,8 +7,8 @@ from programme_stage import ADA, BEN, EVE, OLI, RIA, START
 from sqlalchemy import insert, select
 
 from tests.offices import OPERATOR, Letters, Time, office_over
-from transom.access.clockwork import tick
-from transom.access.peppers import generate
+from transom.access.credentials.peppers import generate
+from transom.access.programme.clockwork import tick
 from transom.errors import Conflict, Forbidden, NotFound, Suspended
 from transom.schema.budgets import Quotas
 from transom.schema.projects import ProjectChange

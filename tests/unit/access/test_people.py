@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from tests import databases
-from transom.access.entrance import Entrance, Visitor
-from transom.access.identities import Claim
-from transom.access.links import Proof
-from transom.access.mail import MailFolder
-from transom.access.origin import Origin
-from transom.access.people import give_role, normal_email, person_by_email, take_role, with_role
-from transom.access.peppers import Peppers, generate
+from transom.access.credentials.peppers import Peppers, generate
+from transom.access.people.mail import MailFolder
+from transom.access.people.origin import Origin
+from transom.access.people.people import give_role, normal_email, person_by_email, take_role, with_role
+from transom.access.sign_in.entrance import Entrance, Visitor
+from transom.access.sign_in.identities import Claim
+from transom.access.sign_in.links import Proof
 from transom.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from transom.storage.database import Database
 from transom.storage.tables import people, person_roles

@@ -6,10 +6,10 @@ import pytest
 
 from tests import databases
 from tests.offices import ADA, OPERATOR, open_desk
-from transom.access.invitations import LIFETIME
-from transom.access.peppers import PepperFile, Peppers, generate, load
-from transom.access.roles import Role
-from transom.access.trail import entries
+from transom.access.credentials.peppers import PepperFile, Peppers, generate, load
+from transom.access.projects.invitations import LIFETIME
+from transom.access.projects.roles import Role
+from transom.access.rights.trail import entries
 from transom.errors import ConfigurationError, Unauthenticated
 from transom.services import keys, projects
 from transom.services.peppers import retire, rotate

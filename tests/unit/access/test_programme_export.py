@@ -2,7 +2,7 @@
 
 from programme_stage import ADA, BEN, EVE
 
-from transom.access import export
+from transom.access.rights import export
 
 
 def lines(stage, project):

@@ -4,7 +4,7 @@ import pytest
 from programme_stage import PROGRAMME
 from sqlalchemy import select
 
-from transom.access.programme import adopt, adopted, default_text, load, parse
+from transom.access.programme.programme import adopt, adopted, default_text, load, parse
 from transom.errors import ConfigurationError
 from transom.schema.programme import ProgrammeView
 from transom.schema.scopes import SCOPES

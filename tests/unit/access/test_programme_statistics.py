@@ -2,7 +2,7 @@
 
 from programme_stage import ADA, EVE, PROGRAMME, ROB
 
-from transom.access.statistics import statistics
+from transom.access.programme.statistics import statistics
 
 
 def counts(stage):

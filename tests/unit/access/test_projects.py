@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import select
 
 from tests.offices import ADA, BOB, EVE, INSTANT, OPERATOR
-from transom.access import members as rows
-from transom.access.embargo import Choice, history
-from transom.access.roles import Role
-from transom.access.trail import entries
+from transom.access.projects import members as rows
+from transom.access.projects.embargo import Choice, history
+from transom.access.projects.roles import Role
+from transom.access.rights.trail import entries
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound, Suspended
 from transom.schema.projects import ProjectChange
 from transom.services import projects, suspensions

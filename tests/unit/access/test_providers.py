@@ -2,7 +2,7 @@
 
 import pytest
 
-from transom.access.providers import load, parse
+from transom.access.sign_in.providers import load, parse
 from transom.errors import ConfigurationError
 
 OIDC = {"name": "ORCID", "issuer": "https://orcid.org", "client_id": "APP-1", "client_secret": "hush-hush"}

@@ -6,8 +6,8 @@ import pytest
 from programme_stage import ADA, BEN, CRITERIA, EVE, OLI, PROGRAMME, PURPOSE, RIA, ROB, Stage
 from sqlalchemy import delete
 
-from transom.access.desk import Desk
-from transom.access.persons import PersonCaller, at_the_machine
+from transom.access.people.persons import PersonCaller, at_the_machine
+from transom.access.programme.desk import Desk
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from transom.schema.applications import RESETTABLE, Asked, Changes
 from transom.storage.database import Database

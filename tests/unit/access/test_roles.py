@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from tests.offices import ADA, BOB, EVE, OPERATOR
-from transom.access.projects import require
-from transom.access.roles import COMMANDS, RULES, Act, Role, may
+from transom.access.projects.projects import require
+from transom.access.projects.roles import COMMANDS, RULES, Act, Role, may
 from transom.errors import Conflict, Forbidden, NotFound, Suspended
 from transom.schema.projects import ProjectChange
 from transom.services import projects, suspensions

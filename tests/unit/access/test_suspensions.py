@@ -7,9 +7,9 @@ import pytest
 
 import transom
 from tests.offices import ADA, BOB, EVE, OPERATOR
-from transom.access import suspensions as rows
-from transom.access.persons import THE_SERVER, PersonCaller
-from transom.access.trail import SYSTEM, entries
+from transom.access.people.persons import THE_SERVER, PersonCaller
+from transom.access.rights import suspensions as rows
+from transom.access.rights.trail import SYSTEM, entries
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from transom.services import projects, suspensions
 

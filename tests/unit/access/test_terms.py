@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.offices import ADA, BOB, OPERATOR
-from transom.access.trail import entries
+from transom.access.rights.trail import entries
 from transom.errors import Conflict, InvalidRequest, NotFound
 from transom.schema.canonical import sha256
 from transom.services import terms

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, func, select
 
-from transom.access.peppers import generate
-from transom.access.throttle import Pace, Throttle, network_of
+from transom.access.credentials.peppers import generate
+from transom.access.sign_in.throttle import Pace, Throttle, network_of
 from transom.errors import QuotaExceeded
 from transom.storage.tables import sign_in_paces
 

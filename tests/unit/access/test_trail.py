@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from transom.access.trail import Entry, broken, entries, note
+from transom.access.rights.trail import Entry, broken, entries, note
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.offices import ADA, Desk, Letters, Time, record
 from transom import cli
-from transom.access.trail import entries
+from transom.access.rights.trail import entries
 from transom.app import mailer_of, open_database, open_office
 from transom.cli.main import app
 from transom.config import Settings

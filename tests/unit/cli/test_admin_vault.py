@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from typer.testing import CliRunner
 
-from transom.access.trail import entries
+from transom.access.rights.trail import entries
 from transom.app import open_database, open_vault
 from transom.cli.main import app
 from transom.config import Settings

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import select
 
 from tests.offices import ADA, BOB, EVE, OPERATOR, record
-from transom.access import export, trail
-from transom.access.persons import PersonCaller
-from transom.access.roles import Role
+from transom.access.people.persons import PersonCaller
+from transom.access.projects.roles import Role
+from transom.access.rights import export, trail
 from transom.errors import Forbidden, InvalidRequest, NotFound, StorageError, Suspended, Unauthenticated
 from transom.records.audit import find_gaps
 from transom.services import projects, rights, suspensions, terms

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from transom.access.keys import base62
+from transom.access.credentials.keys import base62
 from transom.access.quotas.accounts import Cell
 from transom.access.quotas.budgets import NOTHING, Amounts
 from transom.access.quotas.grants import Need, Share

@@ -1,0 +1,1 @@
+"""How secrets are spelled, and what their hashes are keyed with."""

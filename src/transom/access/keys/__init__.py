@@ -1,0 +1,1 @@
+"""From the key in a request to its caller, and to what that may."""

@@ -1,0 +1,1 @@
+"""Who somebody is, who acts, and how they are reached."""

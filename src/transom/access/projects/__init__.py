@@ -1,0 +1,1 @@
+"""Projects: who is in them, what each may do, and when their records open."""
