@@ -87,16 +87,10 @@ def fuse(model: PreTrainedModel, paged: PagedAttention, longest: int) -> int:
 
 def _turned_alike(calls: dict[str, _Call]) -> bool:
     """Whether all layers were given the same rotary embedding."""
-    return (
-        len(
-            {
-                id(call.kwargs.get("position_embeddings"))
-                for call in calls.values()
-                if _size(call.module) == _LAYER
-            }
-        )
-        == 1
-    )
+    given = [
+        call.kwargs.get("position_embeddings") for call in calls.values() if _size(call.module) == _LAYER
+    ]
+    return all(each is given[0] for each in given)
 
 
 def _is_part(name: str, wholes: Iterable[str]) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention
 from transom.engine.kernels.arrays import Floats
 from transom.engine.kernels.layer import Factor, NormOf, Stacked, layers
 from transom.engine.linear import Product
-from transom.engine.stand_ins import FusedLayer, Layer, Norm, Rotation, StandIn, Stream
+from transom.engine.stand_ins import FusedLayer, FusedStream, Layer, Norm, Rotation, Stream
 
 
 class Stack:
@@ -64,38 +64,17 @@ class Stack:
         return cache, self._shapes, self._sinks, self._value_dim, self._head_norms
 
 
-class FusedStack(StandIn):
-    """All decoder layers, in the place of the first of them."""
-
-    def __init__(self, first: nn.Module, stack: Stack, stream: Stream) -> None:
-        super().__init__(first)
-        self._stack = stack
-        self._stream = stream
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        *_masks: object,
-        position_embeddings: tuple[Tensor, Tensor],
-        **_ignored: object,
-    ) -> Tensor:
-        """[1, rows, width] to the same."""
-        rows = self._stack(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
-        return self._stream.close(rows, hidden_states)
-
-
-def stack_layers(model: PreTrainedModel, paged: PagedAttention, stream: Stream) -> bool:
-    """Replace the list of layers, in place, if they are alike; whether they were.
+def stack_layers(model: PreTrainedModel, paged: PagedAttention, stream: Stream) -> None:
+    """Replace the list of layers, in place, if they are alike.
 
     All must be given the same rotary embedding.
     """
     name, found = _layers(model)
     if not found or not _alike([module.layer for module in found], paged):
-        return False
+        return
     parent, _, leaf = name.rpartition(".")
     stack = Stack([module.layer for module in found])
-    setattr(model.get_submodule(parent), leaf, nn.ModuleList([FusedStack(found[0], stack, stream)]))
-    return True
+    setattr(model.get_submodule(parent), leaf, nn.ModuleList([FusedStream(found[0], stack, stream)]))
 
 
 def _layers(model: PreTrainedModel) -> tuple[str, list[FusedLayer]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numba
@@ -207,12 +207,20 @@ class Stream:
         return self._newest
 
 
-class FusedLayer(StandIn):
-    """A whole decoder layer."""
+class FusedStream(StandIn):
+    """Whatever takes the residual stream in and gives it back: a decoder layer, or all of them.
 
-    def __init__(self, original: nn.Module, layer: Layer, stream: Stream) -> None:
+    Args:
+        original: the module that it takes the place of.
+        compute: from rows [rows, width], which it may write over, to the same.
+        stream: what all of a model share.
+    """
+
+    def __init__(
+        self, original: nn.Module, compute: Callable[[Floats, Rotation], Floats], stream: Stream
+    ) -> None:
         super().__init__(original)
-        self.layer = layer
+        self._compute = compute
         self._stream = stream
 
     def forward(
@@ -223,8 +231,16 @@ class FusedLayer(StandIn):
         **_ignored: object,
     ) -> Tensor:
         """[1, rows, width] to the same."""
-        rows = self.layer(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
+        rows = self._compute(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
         return self._stream.close(rows, hidden_states)
+
+
+class FusedLayer(FusedStream):
+    """A whole decoder layer."""
+
+    def __init__(self, original: nn.Module, layer: Layer, stream: Stream) -> None:
+        super().__init__(original, layer, stream)
+        self.layer = layer
 
 
 def stacked(module: nn.Module, names: Iterable[str]) -> Product:

@@ -14,12 +14,13 @@ import ctypes
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from transom.engine.kernels.emit import Code, Place, unpack
 
 ROWS = 32
 """Most rows of a tile."""
@@ -51,9 +52,6 @@ def _may_use() -> bool:
 
 HAS_AMX = _may_use()
 """Whether this process may multiply by these tiles."""
-
-Code = Any
-"""A value or a type of numba or of llvmlite, neither of which declares any."""
 
 _I8, _I64 = ir.IntType(8), ir.IntType(64)
 _BYTES = _I8.as_pointer()
@@ -103,24 +101,17 @@ class _Emitter:
         return self._builder.mul(value, self.bytes(factor))
 
 
-class _Matrix:
-    """Where a matrix of four-byte elements begins, and the distance of its rows in bytes."""
-
-    def __init__(self, context: Code, builder: Code, kind: Code, place: Code) -> None:
-        array, at, stride = (builder.extract_value(place, i) for i in range(3))
-        at, stride = (
-            context.cast(builder, value, one, types.intp)
-            for value, one in zip((at, stride), kind.types[1:], strict=True)
-        )
-        made = context.make_array(kind[0])(context, builder, array)
-        self.first = builder.bitcast(builder.gep(made.data, [at]), _BYTES)
-        self.stride = builder.mul(stride, ir.Constant(_I64, 4))
+def _in_bytes(context: Code, builder: Code, kind: Code, part: Code) -> Place:
+    """Where a matrix of four-byte elements begins, and the distance of its rows, in bytes."""
+    place = unpack(context, builder, kind, part)
+    return Place(builder.bitcast(place.first, _BYTES), builder.mul(place.stride, ir.Constant(_I64, 4)))
 
 
 def _generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
     """Emit one block for up to 16 rows and one for more."""
     x, w, out = (
-        _Matrix(context, builder, kind, part) for kind, part in zip(signature.args[:3], args[:3], strict=True)
+        _in_bytes(context, builder, kind, part)
+        for kind, part in zip(signature.args[:3], args[:3], strict=True)
     )
     depth, rows, keep = args[3], args[4], builder.trunc(args[5], ir.IntType(1))
     emit = _Emitter(builder)
@@ -152,7 +143,7 @@ def _generate_release(context: Code, builder: Code, _signature: Code, _args: Seq
 def _emit(
     builder: Code,
     emit: _Emitter,
-    matrices: tuple[_Matrix, _Matrix, _Matrix],
+    matrices: tuple[Place, Place, Place],
     depth: Code,
     keep: Code,
     halves: int,

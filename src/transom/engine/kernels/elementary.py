@@ -7,31 +7,37 @@ import numpy as np
 from transom.engine.kernels.arrays import Floats, Ints
 from transom.engine.kernels.compile import kernel
 
-_LOG2E = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(-2.12194440e-4)
+LOG2E = np.float32(1.4426950408889634)
+LN2_HIGH = np.float32(0.693359375)
+LN2_LOW = np.float32(-2.12194440e-4)
 _UNDERFLOW = np.float32(-87.0)
+
+
+@kernel
+def exp_near_zero(r: np.float32) -> np.float32:
+    """exp(r) for |r| <= ln 2 / 2: Cephes' expf polynomial (Moshier 1989); no operation is fused."""
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    return p * r * r + r + np.float32(1.0)
 
 
 @kernel
 def exp_in_place(values: Floats, shift: np.float32, exponents: Ints) -> None:
     """Values = exp(values - shift) for values <= shift, to about 1 ulp.
 
-    Cephes' expf polynomial (Moshier 1989), written out so that the compiler can vectorise it and so that no
-    mathematics library, whose bits differ between machines, takes part. `exponents` is scratch.
+    Written out so that the compiler can vectorise it and so that no mathematics library, whose bits differ
+    between machines, takes part. `exponents` is scratch.
     """
     for i in range(values.shape[0]):
         x = max(values[i] - shift, _UNDERFLOW)
         # x <= 0, so truncation after subtracting a half rounds to nearest.
-        n = np.int32(x * _LOG2E - np.float32(0.5))
-        r = x - np.float32(n) * _LN2_HIGH - np.float32(n) * _LN2_LOW
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        values[i] = p * r * r + r + np.float32(1.0)
+        n = np.int32(x * LOG2E - np.float32(0.5))
+        r = x - np.float32(n) * LN2_HIGH - np.float32(n) * LN2_LOW
+        values[i] = exp_near_zero(r)
         exponents[i] = n
     bits = values.view(np.int32)
     for i in range(bits.shape[0]):

@@ -15,6 +15,7 @@ from transom.engine.kernels.arrays import Floats, Ints, Operand
 from transom.engine.kernels.attention import PAGE, Cache
 from transom.engine.kernels.bfloat16 import as_stored, hand_over
 from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.elementary import LN2_HIGH, LN2_LOW, LOG2E, exp_near_zero
 
 _FEW = 1 << 14
 """Numbers up to which one thread is faster than several."""
@@ -22,9 +23,6 @@ _FEW = 1 << 14
 _BLOCK = 8
 """Rows that a thread takes at a time."""
 
-_LOG2E = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(-2.12194440e-4)
 _LIMIT = np.float32(87.0)
 _ONE = np.float32(1.0)
 _GELU = np.float32(2.0 * math.sqrt(2.0 / math.pi))
@@ -104,8 +102,7 @@ def rms_norm(rows: Floats, weight: Floats, eps: np.float32, out: Operand) -> Non
 def _gate_row(gate: Floats, up: Floats, gelu: bool, powers: Ints, out: Floats) -> None:
     """Out = gate * sigmoid(z) * up, where z is `gate` (SiLU) or the tanh form's argument twice (GELU).
 
-    sigmoid(z) = 1 / (1 + exp(-z)), with Cephes' expf polynomial (Moshier 1989), so that no mathematics
-    library takes part.
+    sigmoid(z) = 1 / (1 + exp(-z)), with our own exponential, so that no mathematics library takes part.
     """
     for i in range(gate.shape[0]):
         z = gate[i]
@@ -113,15 +110,9 @@ def _gate_row(gate: Floats, up: Floats, gelu: bool, powers: Ints, out: Floats) -
             z = z * (_ONE + _CUBIC * z * z) * _GELU
         x = min(max(-z, -_LIMIT), _LIMIT)
         # Truncation rounds to nearest once everything is shifted to be positive.
-        n = np.int32(np.int32(x * _LOG2E + np.float32(128.5)) - 128)
-        r = x - np.float32(n) * _LN2_HIGH - np.float32(n) * _LN2_LOW
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        out[i] = p * r * r + r + _ONE
+        n = np.int32(np.int32(x * LOG2E + np.float32(128.5)) - 128)
+        r = x - np.float32(n) * LN2_HIGH - np.float32(n) * LN2_LOW
+        out[i] = exp_near_zero(r)
         powers[i] = n
     # Times 2^n: added to the exponent's bits.
     bits = out.view(np.int32)

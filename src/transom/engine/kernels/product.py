@@ -58,15 +58,14 @@ def _finish_tile(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep:
 @kernel
 def _amx_rows(rows: Operand, panel: Panels, out: Floats, at: int, first: int, count: int, keep: bool) -> None:
     """A tile of rows from `first` on, over the whole depth."""
-    depth, stride = rows.shape[1], out.shape[1]
+    depth, width = rows.shape[1], amx.COLUMNS
     whole = depth - depth % amx.STEP
-    x, w, place = first * depth, amx.COLUMNS, at + first * stride
+    tile = (out, at + first * out.shape[1], out.shape[1])
     if whole:
-        amx.amx_tile((rows, x, depth), (panel, 0, w), (out, place, stride), whole, count, keep)
+        amx.amx_tile((rows, first * depth, depth), (panel, 0, width), tile, whole, count, keep)
     if whole < depth:
-        left = keep or whole > 0
-        begin = (rows, x + whole, depth), (panel, whole * w, w)
-        _finish_tile(begin[0], begin[1], (out, place, stride), depth - whole, count, left)
+        x, w = (rows, first * depth + whole, depth), (panel, whole * width, width)
+        _finish_tile(x, w, tile, depth - whole, count, keep or whole > 0)
 
 
 @kernel

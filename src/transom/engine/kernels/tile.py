@@ -23,6 +23,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from transom.engine.kernels.compile import kernel
+from transom.engine.kernels.emit import Code, Place, unpack
 
 LANES = 16
 """Columns of a vector."""
@@ -44,10 +45,6 @@ HAS_BFLOAT16_DOT = bool(_FEATURES.get("avx512bf16"))
 def even_rows(rows: int) -> int:
     """Rows of a tile for `rows` > 0 rows: two tiles of four are faster than one of six and one of two."""
     return -(-rows // -(-rows // ROWS))
-
-
-Code = Any
-"""A value or a type of numba or of llvmlite, neither of which declares any."""
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]
@@ -94,27 +91,12 @@ _FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a matrix begins, and how far its rows are from each other."""
-
-    first: Code
-    stride: Code
-
-    def row(self, builder: Code, number: Code, plus: int = 0) -> Code:
-        """Pointer to the beginning of a row, or to what comes so much later."""
-        if isinstance(number, int):
-            number = ir.Constant(_I64, number)
-        at = builder.add(builder.mul(self.stride, number), ir.Constant(_I64, plus))
-        return builder.gep(self.first, [at])
-
-
-@dataclass(frozen=True, slots=True)
 class _Tile:
     """What the emitted code is given."""
 
-    x: _Place
-    w: _Place
-    out: _Place
+    x: Place
+    w: Place
+    out: Place
     depth: Code
     keep: Code
     ahead: Code
@@ -147,8 +129,7 @@ def _generator(form: _Format, vectors: int) -> Callable[..., Code]:
 
     def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
         first, second, third = (
-            _unpack(context, builder, kind, part)
-            for kind, part in zip(signature.args[:3], args, strict=False)
+            unpack(context, builder, kind, part) for kind, part in zip(signature.args[:3], args, strict=False)
         )
         depth, rows, keep, following = args[3:]
         ahead, pace = (builder.extract_value(following, i) for i in range(2))
@@ -165,17 +146,6 @@ def _generator(form: _Format, vectors: int) -> Callable[..., Code]:
         return context.get_dummy_value()
 
     return generate
-
-
-def _unpack(context: Code, builder: Code, kind: Code, place: Code) -> _Place:
-    """(array, offset, stride) to a pointer and the stride."""
-    array, at, stride = (builder.extract_value(place, i) for i in range(3))
-    at, stride = (
-        context.cast(builder, value, one, types.intp)
-        for value, one in zip((at, stride), kind.types[1:], strict=True)
-    )
-    made = context.make_array(kind[0])(context, builder, array)
-    return _Place(builder.gep(made.data, [at]), stride)
 
 
 def _emit(builder: Code, form: _Format, tile: _Tile, rows: int, vectors: int) -> None:
