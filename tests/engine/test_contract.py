@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.engine.drive import Result, ask, collect, load_tiny, run
 from tests.tiny import FAMILIES
 from transom.engine.core import Engine
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.schema.generation import SequenceRequest
 from transom.schema.measures import Measures
 

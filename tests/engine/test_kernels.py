@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transom.engine.kernels.attention import PAGE, attend, blocks_of, empty_cache, no_sinks, store
+from transom.engine.kernels.attention import attend, blocks_of, no_sinks, store
+from transom.engine.kernels.bfloat16 import round_rows
+from transom.engine.kernels.cache import PAGE, empty_cache
 from transom.engine.kernels.elementary import highest
 from transom.engine.kernels.fused import gate, rms_norm, rotate_and_store
 from transom.engine.kernels.philox import philox
@@ -179,17 +181,36 @@ def test_a_row_without_a_finite_maximum_is_reported_and_its_neighbours_are_read(
     assert logprobs[0] == logprobs[2] == np.float32(-math.log(20))
 
 
+def rounded(numbers):
+    """To bfloat16."""
+    return round_rows(numbers.reshape(-1, numbers.shape[-1])).reshape(numbers.shape)
+
+
+def poison(cache, dim):
+    """Fill a cache with what nobody may see, but for what fills up the keys of pairs."""
+    for part in cache:
+        part[:] = {"f": np.nan, "u": 0x7FC07FC0 if part.itemsize == 4 else 0x7FC0}[part.dtype.kind]
+    if cache[0].dtype == np.uint32:
+        cache[0][:, :, (dim + 1) // 2 :] = 0
+        if dim % 2:
+            cache[0][:, :, dim // 2] &= 0xFFFF
+
+
 class Cache:
     """A cache of one layer in which one sequence lies on pages that are out of order."""
 
-    def __init__(self, length: int, kv_heads: int, dim: int, seed: int = 0):
+    def __init__(self, length: int, kv_heads: int, dim: int, seed: int = 0, *, half: bool = False):
         rng = np.random.default_rng(seed)
         pages = -(-length // PAGE)
-        self.cache = empty_cache(pages + 3, kv_heads, dim, dim)
-        self.cache[0][:], self.cache[1][:] = np.nan, np.nan  # what nobody may see
+        self.cache = empty_cache(pages + 3, kv_heads, dim, dim, half=half)
+        poison(self.cache, dim)
         self.table = (1 + rng.permutation(pages))[None].astype(np.int32)
         self.key = rng.standard_normal((length, kv_heads, dim)).astype(np.float32)
         self.value = rng.standard_normal((length, kv_heads, dim)).astype(np.float32)
+        self.store()
+
+    def store(self):
+        length = len(self.key)
         where = np.zeros(length, np.int32), np.arange(length, dtype=np.int32)
         store(self.key, self.value, self.cache, (self.table, *where))
 
@@ -235,24 +256,51 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["numbers", "bfloat16"])
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("dim", [8, 13, 64])
-def test_attention_equals_its_definition(variant, dim):
-    cache = Cache(90, 2, dim)
-    positions = [0, 1, 15, 16, 17, 47, 63, 89]
+@pytest.mark.parametrize("dim", [8, 13, 64, 80])
+def test_attention_equals_its_definition(variant, dim, half):
+    cache = Cache(90, 2, dim, half=half)
+    positions = [0, 1, 15, 16, 17, 40, 41, 42, 43, 44, 45, 46, 47, 63, 89]
     query = np.random.default_rng(2).standard_normal((len(positions), 4, dim)).astype(np.float32)
+    if half:
+        query, cache.key, cache.value = (rounded(part) for part in (query, cache.key, cache.value))
     found = cache.attend(query, positions, **variant)
-    assert np.abs(found - cache.attend_plainly(query, positions, **variant)).max() < 2e-6
+    # Weights may be rounded to eight bits.
+    tolerance = 4e-3 if half else 2e-6
+    assert np.abs(found - cache.attend_plainly(query, positions, **variant)).max() < tolerance
 
 
+COMPANIES = ([5], [89], [0, 89], [7, 7, 3], range(40, 61), range(41, 60), range(89, -1, -2))
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["numbers", "bfloat16"])
+@pytest.mark.parametrize("heads", [(4, 2), (40, 2)], ids=["few heads", "more than a register's lines"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_row_attends_alike_in_every_company(variant):
-    cache = Cache(90, 2, 16)
-    query = np.random.default_rng(3).standard_normal((90, 4, 16)).astype(np.float32)
+def test_a_row_attends_alike_in_every_company(variant, heads, half):
+    if "sinks" in variant:
+        variant = {"sinks": np.resize(variant["sinks"], heads[0])}
+    cache = Cache(90, heads[1], 16, half=half)
+    query = np.random.default_rng(3).standard_normal((90, heads[0], 16)).astype(np.float32)
     whole = cache.attend(query, range(90), **variant)
-    for rows in ([5], [89], [0, 89], [7, 7, 3], range(40, 61), range(41, 60), range(89, -1, -2)):
+    for rows in COMPANIES:
         some = cache.attend(query[list(rows)], rows, **variant)
         assert np.array_equal(some, whole[list(rows)])
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["numbers", "bfloat16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_a_row_may_not_see_may_be_anything(bad, half):
+    """Not even a value that is no finite number, of a row that is computed beside it."""
+    query = np.random.default_rng(3).standard_normal((90, 4, 16)).astype(np.float32)
+    good, spoilt = (Cache(90, 2, 16, half=half) for _ in range(2))
+    spoilt.value[45] = bad
+    spoilt.store()
+    found = spoilt.attend(query, range(90))
+    assert np.array_equal(found[:45], good.attend(query, range(90))[:45])
+    assert not np.isfinite(found[45:]).any()
+    windowed = [cache.attend(query, range(90), window=20) for cache in (good, spoilt)]
+    assert np.array_equal(windowed[0][65:], windowed[1][65:])
 
 
 def test_the_norm_equals_its_definition():

@@ -19,15 +19,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from transom.engine.kernels.arrays import Floats, Ints, Operand
-from transom.engine.kernels.attention import (
-    Cache,
-    attend,
-    blocks_of,
-    empty_cache,
-    no_sinks,
-    store,
-    whole_vectors,
-)
+from transom.engine.kernels.attention import attend, blocks_of, no_sinks, store
+from transom.engine.kernels.cache import Cache, empty_cache, numbers_per_token
 from transom.engine.kernels.layer import Heads, Place
 from transom.errors import ModelRefused
 
@@ -54,11 +47,6 @@ class LayerSpec:
     def shape(self) -> tuple[np.float32, int, np.float32]:
         """Scale, window and cap, as kernels are given them."""
         return np.float32(self.scale), self.window, np.float32(self.softcap)
-
-    @property
-    def numbers_per_token(self) -> int:
-        """Numbers that one token takes in the cache of this layer."""
-        return self.kv_heads * (self.dim + whole_vectors(self.value_dim))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +119,11 @@ class PagedAttention:
 
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Memory that one token takes in the whole cache."""
-        return dtype.itemsize * sum(spec.numbers_per_token for spec in self.specs.values())
+        half = dtype == torch.bfloat16
+        return dtype.itemsize * sum(
+            numbers_per_token(spec.kv_heads, spec.dim, spec.value_dim, half=half)
+            for spec in self.specs.values()
+        )
 
     def allocate(self, pages: int, dtype: torch.dtype = torch.float32) -> None:
         """Make room for `pages` pages of PAGE tokens; page 0 is scratch. It holds `dtype`."""

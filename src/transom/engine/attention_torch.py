@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from transom.engine.attention import LayerSpec, PagedAttention, RowMap
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.engine.pages import CachedPage, PagePool, pages_of
 from transom.engine.sequence import Sequence
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from transom.engine.attention import floats
-from transom.engine.kernels import amx
+from transom.engine.kernels import squares
 from transom.engine.kernels.amx import HAS_AMX
 from transom.engine.kernels.arrays import Floats, Operand, Panels
 from transom.engine.kernels.layer import Factor, product
@@ -68,7 +68,7 @@ class Product:
         self._bias = _NO_BIAS if weight.bias is None else floats(weight.bias)
         self._threads = numba.get_num_threads()
         paired = matrix.dtype == torch.bfloat16 and HAS_BFLOAT16_DOT
-        columns = amx.COLUMNS if paired and HAS_AMX else COLUMNS
+        columns = squares.COLUMNS if paired and HAS_AMX else COLUMNS
         self._panels = pack(_pairs(matrix) if paired else _numbers(matrix), columns)
 
     @property

@@ -21,7 +21,8 @@ from transom.engine.attention_torch import TorchAttention
 from transom.engine.body import SplitModel
 from transom.engine.core import Engine
 from transom.engine.fusion import fuse
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.amx import HAS_AMX
+from transom.engine.kernels.cache import PAGE
 from transom.engine.linear import arithmetic, replace_linears
 from transom.engine.messages import EngineOptions
 from transom.engine.proof import prove, reference
@@ -190,6 +191,6 @@ _TORCH_OPERATORS = {"linear": "torch", "attention": "torch/gathered/v1", "fusion
 def _our_operators(dtype: torch.dtype, fused: int) -> dict[str, str]:
     return {
         "linear": arithmetic(dtype),
-        "attention": f"paged/{PAGE}/v2",
+        "attention": f"paged/{PAGE}/v2-amx" if dtype == torch.bfloat16 and HAS_AMX else f"paged/{PAGE}/v2",
         "fusion": f"{fused} modules/v3",
     }

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.schema.generation import TokenLogprob
 
 Link = int | str

@@ -17,7 +17,7 @@ from heapq import heapify, heappop, heappush, heapreplace, nsmallest
 from itertools import count
 
 from transom.engine.fairness import SHORT, TOKEN_COST, Lane, Lanes, StepTimes
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.engine.kv_cache import KVCacheManager
 from transom.engine.pages import pages_of
 from transom.engine.preemption import PreemptionPolicy

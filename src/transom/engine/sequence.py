@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.engine.pages import CachedPage, Link
 from transom.engine.penalties import Penalties
 from transom.schema.generation import SequenceRequest, TokenLogprob

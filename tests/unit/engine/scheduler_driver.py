@@ -8,7 +8,7 @@ from itertools import count
 from typing import Literal
 from zlib import crc32
 
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.engine.pages import pages_of
 from transom.engine.scheduler import Chunk, Scheduler, scored_positions
 from transom.engine.sequence import Sequence

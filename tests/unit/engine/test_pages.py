@@ -2,7 +2,7 @@
 
 import pytest
 
-from transom.engine.kernels.attention import PAGE
+from transom.engine.kernels.cache import PAGE
 from transom.engine.pages import CachedPage, PagePool, pages_of
 
 

@@ -4,9 +4,7 @@ Batch invariance holds by construction. What a row computes is a function of its
 keys and values that it may see; no shape, tile or neighbour enters: see `tile` and `_attend_block`. A prefill
 row and a decode row at the same position go through the same chains of operations.
 
-The cache of a layer is two arrays. Keys lie as [page, kv_head, dim, slot], so that the scores of a page's
-slots are one vector that accumulates over `dim`; values as [page, kv_head, slot, dim], so that an output
-accumulates vector by vector over slots in order. No sum ever runs across a vector.
+In a cache of numbers no sum ever runs across a vector; one of pairs is for `attention_squares`.
 """
 
 from __future__ import annotations
@@ -15,19 +13,17 @@ import math
 
 import numba
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
-from transom.engine.kernels.arrays import Floats, Ints, Operand, Stored
-from transom.engine.kernels.bfloat16 import as_stored, hand_over
+from transom.engine.kernels.arrays import Floats, Ints, Longs, Operand, Panels, Stored
+from transom.engine.kernels.attention_squares import Layer, attend_by_squares
+from transom.engine.kernels.bfloat16 import hand_over
+from transom.engine.kernels.cache import PAGE, Cache, put_key, put_value, sees
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.elementary import exp_in_place, highest
 from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, VECTORS, even_rows, narrow_tile, pace_of, wide_tile
-
-PAGE = LANES
-"""Tokens in a page of the cache: their scores are one vector."""
-
-Cache = tuple[Stored, Stored]
-"""Keys [pages, kv_heads, dim, PAGE] and values [pages, kv_heads, PAGE, value_dim, up to whole vectors]."""
 
 BLOCK = 8
 """Most rows of a sequence that are computed side by side."""
@@ -96,13 +92,6 @@ def _multiply_lines(
 
 
 @kernel
-def _sees(position: int, first_page: int, window: int) -> tuple[int, int]:
-    """The slots, counted from the first page, that a position sees: from the first up to the second."""
-    low = max(0, position - window + 1 - first_page * PAGE) if window > 0 else 0
-    return low, position + 1 - first_page * PAGE
-
-
-@kernel
 def _weigh_page(
     weights: Floats,
     begin: int,
@@ -116,13 +105,13 @@ def _weigh_page(
     """Add a page's values, weighed, to `mixed`; of each row only those that its position sees."""
     rows, width = positions.shape[0], mixed.shape[1]
     group = mixed.shape[0] // rows
-    latest_low = _sees(positions[rows - 1], first_page, window)[0]
-    earliest_high = _sees(positions[0], first_page, window)[1]
+    latest_low = sees(positions[rows - 1], first_page, window)[0]
+    earliest_high = sees(positions[0], first_page, window)[1]
     if latest_low <= begin and begin + PAGE <= earliest_high:
         _multiply_lines(weights[:, begin:], rows * group, block, PAGE, width, mixed, 0, True, ahead)
         return
     for row in range(rows):
-        low, high = _sees(positions[row], first_page, window)
+        low, high = sees(positions[row], first_page, window)
         low, high = max(low, begin), min(high, begin + PAGE)
         if low < high:
             own, seen = weights[row * group :, low:], block[low - begin :]
@@ -130,7 +119,7 @@ def _weigh_page(
 
 
 @kernel
-def _to_next(cache: Stored, table: Ints, page: int) -> int:
+def _to_next(cache: Panels, table: Ints, page: int) -> int:
     """Elements from one page of `table` to the next one; 0 from the last one."""
     if page + 1 == table.shape[0]:
         return 0
@@ -144,7 +133,7 @@ def _attend_block(
     rows: int,
     kv_head: int,
     query: Floats,
-    cache: Cache,
+    cache: tuple[Stored, Stored],
     places: tuple[Ints, Ints, Ints],
     shape: tuple[np.float32, int, np.float32],
     sinks: Floats,
@@ -161,7 +150,7 @@ def _attend_block(
     scale, window, softcap = shape
     group, dim = query.shape[1] // keys.shape[1], query.shape[2]
     padded = values.shape[3]
-    first_page = _sees(row_position[first], 0, window)[0] // PAGE
+    first_page = sees(row_position[first], 0, window)[0] // PAGE
     pages = row_position[first + rows - 1] // PAGE - first_page + 1
     table = tables[row_sequence[first], first_page : first_page + pages]
     lines = rows * group
@@ -178,7 +167,7 @@ def _attend_block(
         block, ahead = keys[table[page], kv_head], _to_next(keys, table, page)
         _multiply_lines(queries, lines, block, dim, PAGE, scores, page * PAGE, False, ahead)
     for line in range(lines):
-        low, high = _sees(row_position[first + line // group], first_page, window)
+        low, high = sees(row_position[first + line // group], first_page, window)
         own = scores[line, : pages * PAGE]
         _scale(own, low, high, scale, softcap)
         sink = sinks[kv_head * group + line % group]
@@ -191,6 +180,48 @@ def _attend_block(
         for d in range(padded):
             mixed[line, d] /= totals[line]
         hand_over(mixed[line, :value_dim], out[first + line // group, kv_head * group + line % group])
+
+
+@kernel
+def _attend_by_tiles(
+    counter: Longs,
+    query: Floats,
+    cache: tuple[Stored, Stored],
+    places: tuple[Ints, Ints, Ints],
+    blocks: Ints,
+    layer: Layer,
+    out: Operand,
+) -> None:
+    """One thread's part of `attend`."""
+    shape, sinks, value_dim = layer
+    kv_heads = cache[0].shape[1]
+    total = blocks.shape[0] * kv_heads
+    work = take(counter)
+    while work < total:
+        first, rows = blocks[work // kv_heads]
+        _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, value_dim, out)
+        work = take(counter)
+
+
+def _attend_part(
+    counter: Longs,
+    query: Floats,
+    cache: Cache,
+    places: tuple[Ints, Ints, Ints],
+    blocks: Ints,
+    layer: Layer,
+    out: Operand,
+) -> None:
+    """One thread's part of `attend`; for kernels."""
+    raise NotImplementedError
+
+
+@overload(_attend_part)
+def _part_for(counter, query, cache, places, blocks, layer, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+    way = attend_by_squares if cache[0].dtype == types.uint32 else _attend_by_tiles
+    return lambda counter, query, cache, places, blocks, layer, out: way(  # noqa: PLW0108
+        counter, query, cache, places, blocks, layer, out
+    )
 
 
 @parallel_kernel
@@ -220,15 +251,9 @@ def attend(
         out: [rows, heads, value_dim], written; or pairs of these.
         threads: how many share the work.
     """
-    kv_heads = cache[0].shape[1]
-    total = blocks.shape[0] * kv_heads
     counter = new_counter()
     for _ in numba.prange(threads):
-        work = take(counter)
-        while work < total:
-            first, rows = blocks[work // kv_heads]
-            _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, value_dim, out)
-            work = take(counter)
+        _attend_part(counter, query, cache, places, blocks, (shape, sinks, value_dim), out)
 
 
 @kernel
@@ -260,20 +285,6 @@ def blocks_of(row_sequence: Ints, row_position: Ints) -> Ints:
     return dearest
 
 
-def whole_vectors(width: int) -> int:
-    """The width that `width` numbers take when their last vector is filled up."""
-    return -(-width // LANES) * LANES
-
-
-def empty_cache(pages: int, kv_heads: int, dim: int, value_dim: int, *, half: bool = False) -> Cache:
-    """A layer's cache, in bfloat16 if `half`."""
-    padded = whole_vectors(value_dim)
-    keys, values = (pages, kv_heads, dim, PAGE), (pages, kv_heads, PAGE, padded)
-    if half:
-        return np.zeros(keys, np.uint16), np.zeros(values, np.uint16)
-    return np.zeros(keys, np.float32), np.zeros(values, np.float32)
-
-
 @parallel_kernel
 def store(
     key: Floats,
@@ -289,10 +300,8 @@ def store(
         page = tables[row_sequence[row], position // PAGE]
         slot = position % PAGE
         for head in range(key.shape[1]):
-            for d in range(key.shape[2]):
-                keys[page, head, d, slot] = as_stored(key[row, head, d], keys)
-            for d in range(value.shape[2]):
-                values[page, head, slot, d] = as_stored(value[row, head, d], values)
+            put_key(key[row, head], keys[page, head], slot)
+            put_value(value[row, head], values[page, head], slot)
 
 
 def no_sinks(heads: int) -> Floats:

@@ -10,12 +10,15 @@ from transom.engine.kernels.compile import kernel
 LOG2E = np.float32(1.4426950408889634)
 LN2_HIGH = np.float32(0.693359375)
 LN2_LOW = np.float32(-2.12194440e-4)
-_UNDERFLOW = np.float32(-87.0)
+UNDERFLOW = np.float32(-87.0)
 
 
 @kernel
 def exp_near_zero(r: np.float32) -> np.float32:
-    """exp(r) for |r| <= ln 2 / 2: Cephes' expf polynomial (Moshier 1989); no operation is fused."""
+    """exp(r) for |r| <= ln 2 / 2: Cephes' expf polynomial (Moshier 1989); no operation is fused.
+
+    `vectors` is given the same formula, of a vector.
+    """
     p = np.float32(1.9875691500e-4)
     p = p * r + np.float32(1.3981999507e-3)
     p = p * r + np.float32(8.3334519073e-3)
@@ -33,7 +36,7 @@ def exp_in_place(values: Floats, shift: np.float32, exponents: Ints) -> None:
     between machines, takes part. `exponents` is scratch.
     """
     for i in range(values.shape[0]):
-        x = max(values[i] - shift, _UNDERFLOW)
+        x = max(values[i] - shift, UNDERFLOW)
         # x <= 0, so truncation after subtracting a half rounds to nearest.
         n = np.int32(x * LOG2E - np.float32(0.5))
         r = x - np.float32(n) * LN2_HIGH - np.float32(n) * LN2_LOW

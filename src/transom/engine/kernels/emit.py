@@ -1,4 +1,4 @@
-"""Where the matrices of a tile lie, for what emits LLVM instructions."""
+"""Where matrices lie, and the types that llvmlite lacks, for what emits LLVM instructions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ Code = Any
 """A value or a type of numba or of llvmlite, neither of which declares any."""
 
 _I64 = ir.IntType(64)
+
+
+class BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, for which llvmlite has no name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat)
+
+    def __hash__(self) -> int:
+        return hash(BFloat)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import numba
 import numpy as np
 
 from transom.engine.kernels.arrays import Floats, Ints, Operand
-from transom.engine.kernels.attention import PAGE, Cache
-from transom.engine.kernels.bfloat16 import as_stored, hand_over
+from transom.engine.kernels.bfloat16 import hand_over
+from transom.engine.kernels.cache import PAGE, Cache, put_key, put_value
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.elementary import LN2_HIGH, LN2_LOW, LOG2E, exp_near_zero
 
@@ -191,11 +191,9 @@ def _rotate_rows(
         for head in range(kv_heads):
             at = (heads + head) * dim
             _rotate_head(line[at : at + dim], k_weight, eps, cos, sin, rotated)
-            for d in range(dim):
-                keys[head, d, slot] = as_stored(rotated[d], keys)
+            put_key(rotated, keys[head], slot)
             at = (heads + kv_heads) * dim + head * value_dim
-            for d in range(value_dim):
-                values[head, slot, d] = as_stored(line[at + d], values)
+            put_value(line[at : at + value_dim], values[head], slot)
 
 
 @parallel_kernel

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from transom.engine.kernels.arrays import Floats, Ints, Longs, Operand, Panels
-from transom.engine.kernels.attention import Cache, attend
+from transom.engine.kernels.attention import attend
 from transom.engine.kernels.bfloat16 import as_operand, empty_operand
+from transom.engine.kernels.cache import Cache
 from transom.engine.kernels.compile import kernel
 from transom.engine.kernels.fused import add, add_norm, gate, rms_norm, rotate_and_store
 from transom.engine.kernels.product import multiply
@@ -56,7 +57,9 @@ def attention(rows: Operand, qkv: Factor, last: Factor, heads: Heads, place: Pla
     cache, shape, sinks, value_dim, norms = heads
     places, blocks, rotation = place
     count = rows.shape[0]
-    query = np.empty((count, sinks.shape[0], cache[0].shape[2]), np.float32)
+    kv_heads = cache[0].shape[1]
+    dim = (qkv[2] - kv_heads * value_dim) // (sinks.shape[0] + kv_heads)
+    query = np.empty((count, sinks.shape[0], dim), np.float32)
     rotate_and_store(product(rows, qkv, threads), rotation, norms, places, cache, value_dim, query)
     mixed = empty_operand(count, last[0])
     by_head = mixed.reshape(count, sinks.shape[0], mixed.shape[1] // sinks.shape[0])

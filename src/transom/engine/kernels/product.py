@@ -7,14 +7,14 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from transom.engine.kernels import amx
+from transom.engine.kernels import amx, squares
 from transom.engine.kernels.arrays import Floats, Operand, Panels
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import LANES, ROWS, VECTORS, even_rows, narrow_tile, pace_of, wide_tile
 
 COLUMNS = LANES * VECTORS
-"""Columns of a panel; `amx.COLUMNS` where the processor's own tiles multiply it."""
+"""Columns of a panel; `squares.COLUMNS` where `amx` multiplies it."""
 
 _DEPTH = 2048
 """Rows of a panel that are multiplied in one go, so that they stay in the cache of a core."""
@@ -41,9 +41,9 @@ Matrix = tuple[Operand | Panels | Floats, int, int]
 
 @kernel
 def _finish_tile(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep: bool) -> None:
-    """What `amx.amx_tile` leaves of a tile's depth, by our own tiles."""
+    """What `square_tile` leaves of a tile's depth, by our own tiles."""
     for row in range(0, rows, ROWS):
-        for column in range(0, amx.COLUMNS, LANES):
+        for column in range(0, squares.COLUMNS, LANES):
             narrow_tile(
                 (x[0], x[1] + row * x[2], x[2]),
                 (w[0], w[1] + column, w[2]),
@@ -58,11 +58,11 @@ def _finish_tile(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep:
 @kernel
 def _amx_rows(rows: Operand, panel: Panels, out: Floats, at: int, first: int, count: int, keep: bool) -> None:
     """A tile of rows from `first` on, over the whole depth."""
-    depth, width = rows.shape[1], amx.COLUMNS
+    depth, width = rows.shape[1], squares.COLUMNS
     whole = depth - depth % amx.STEP
     tile = (out, at + first * out.shape[1], out.shape[1])
     if whole:
-        amx.amx_tile((rows, first * depth, depth), (panel, 0, width), tile, whole, count, keep)
+        squares.square_tile((rows, first * depth, depth), (panel, 0, width), tile, whole, count, keep)
     if whole < depth:
         x, w = (rows, first * depth + whole, depth), (panel, whole * width, width)
         _finish_tile(x, w, tile, depth - whole, count, keep or whole > 0)
@@ -72,15 +72,15 @@ def _amx_rows(rows: Operand, panel: Panels, out: Floats, at: int, first: int, co
 def _amx_panel(rows: Operand, panel: Panels, out: Floats, at: int, keep: bool) -> None:
     """As `_multiply_panel`, by the processor's own tiles."""
     count = rows.shape[0]
-    whole = count - count % amx.ROWS
+    whole = count - count % squares.ROWS
     if whole:
-        amx.shape_registers(amx.ROWS)
-        for row in range(0, whole, amx.ROWS):
-            _amx_rows(rows, panel, out, at, row, amx.ROWS, keep)
+        amx.shape(squares.SHAPES, squares.ROWS)
+        for row in range(0, whole, squares.ROWS):
+            _amx_rows(rows, panel, out, at, row, squares.ROWS, keep)
     if whole < count:
-        amx.shape_registers(count - whole)
+        amx.shape(squares.SHAPES, count - whole)
         _amx_rows(rows, panel, out, at, whole, count - whole, keep)
-    amx.release_registers()
+    amx.release()
 
 
 def _multiply_tiles(rows: Operand, panel: Panels, out: Floats, at: int, keep: bool, ahead: int) -> None:
@@ -96,7 +96,7 @@ def _tiles_for(rows, panel, out, at, keep, ahead):  # type: ignore[no-untyped-de
         )
 
     def either(rows, panel, out, at, keep, ahead):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        if panel.shape[1] == amx.COLUMNS:
+        if panel.shape[1] == squares.COLUMNS:
             _amx_panel(rows, panel, out, at, keep)
         else:
             _own_tiles(rows, panel, out, at, keep, ahead)
@@ -137,7 +137,7 @@ def _multiply_panel(rows: Operand, panel: Panels, bias: Floats, out: Floats, at:
 
 @kernel
 def _block_size(columns: int) -> int:
-    return _AMX_BLOCK if columns == amx.COLUMNS else _BLOCK
+    return _AMX_BLOCK if columns == squares.COLUMNS else _BLOCK
 
 
 @kernel
@@ -164,7 +164,7 @@ def multiply(rows: Operand, panels: Panels, bias: Floats, out: Floats, threads: 
 
     Args:
         rows: [rows, depth] in a format that goes with that of `panels`; see `tile`.
-        panels: see `arrays.Panels`; columns are COLUMNS or `amx.COLUMNS`.
+        panels: see `arrays.Panels`; columns are COLUMNS or `squares.COLUMNS`.
         bias: [out], or empty.
         out: [rows, out], written.
         threads: how many share the work.

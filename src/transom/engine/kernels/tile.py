@@ -23,7 +23,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from transom.engine.kernels.compile import kernel
-from transom.engine.kernels.emit import Code, Place, unpack
+from transom.engine.kernels.emit import BFloat, Code, Place, unpack
 
 LANES = 16
 """Columns of a vector."""
@@ -47,24 +47,11 @@ def even_rows(rows: int) -> int:
     return -(-rows // -(-rows // ROWS))
 
 
-class _BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat, for which llvmlite has no name."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _SUMS = ir.VectorType(ir.FloatType(), LANES)
 _WORDS = ir.VectorType(_I32, LANES)
 _HALVES = ir.VectorType(_I16, LANES)
-_PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
+_PAIRS = ir.VectorType(BFloat(), 2 * LANES)
 _ZERO = ir.Constant(_SUMS, [0.0] * LANES)
 
 

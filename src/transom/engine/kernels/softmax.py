@@ -1,0 +1,88 @@
+"""Softmax of a line of scores whose weights are wanted as bfloat16; for kernels, where `amx` multiplies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from transom.engine.kernels import vectors
+from transom.engine.kernels.elementary import UNDERFLOW
+from transom.engine.kernels.emit import Code, unpack
+from transom.engine.kernels.tile import LANES
+from transom.engine.kernels.vectors import Vector
+
+_I64 = ir.IntType(64)
+
+
+@contextmanager
+def _gathering(builder: Code, start: Vector, count: Code) -> Iterator[tuple[Code, Code]]:
+    """A loop over `count` vectors: the number of the first lane, and where the running result is kept."""
+    kept = cgutils.alloca_once_value(builder, start.value)  # type: ignore[no-untyped-call]
+    with cgutils.for_range(builder, count, intp=_I64) as loop:
+        yield builder.mul(loop.index, ir.Constant(_I64, LANES)), kept
+
+
+def _peak(
+    _typing: Code,
+    scores: Code,
+    low: Code,  # noqa: ARG001
+    high: Code,  # noqa: ARG001
+    count: Code,  # noqa: ARG001
+) -> Code:
+    def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+        line = unpack(context, builder, signature.args[0], args[0]).first
+        low, high, count = args[1:]
+        lowest = vectors.constant(builder, -np.inf)
+        with _gathering(builder, lowest, count) as (index, kept):
+            mask = vectors.within(builder, index, low, high)
+            seen = vectors.load(builder, builder.gep(line, [index])).where(mask, -np.inf)
+            builder.store(seen.at_least(Vector(builder, builder.load(kept))).value, kept)
+        return Vector(builder, builder.load(kept)).reduce(Vector.at_least)
+
+    return types.float32(scores, types.intp, types.intp, types.intp), generate
+
+
+def _weigh(
+    _typing: Code,
+    scores: Code,
+    weights: Code,
+    low: Code,  # noqa: ARG001
+    high: Code,  # noqa: ARG001
+    count: Code,  # noqa: ARG001
+    scale: Code,  # noqa: ARG001
+    shift: Code,  # noqa: ARG001
+) -> Code:
+    def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+        line, out = (unpack(context, builder, signature.args[i], args[i]).first for i in range(2))
+        low, high, count = args[2:5]
+        scale, shift = (vectors.splat(builder, number) for number in args[5:])
+        with _gathering(builder, vectors.constant(builder, 0.0), count) as (index, kept):
+            mask = vectors.within(builder, index, low, high)
+            x = vectors.load(builder, builder.gep(line, [index])) * scale - shift
+            weight = vectors.exp(x.at_least(float(UNDERFLOW)), -0.5).where(mask, 0.0)
+            halves, number = vectors.rounded(weight)
+            builder.store((Vector(builder, builder.load(kept)) + number).value, kept)
+            vectors.store_halves(builder, halves, builder.gep(out, [builder.lshr(index, _ONE)]))
+        return Vector(builder, builder.load(kept)).reduce(Vector.__add__)
+
+    whole = types.intp
+    kinds = (scores, weights, whole, whole, whole, types.float32, types.float32)
+    return types.float32(*kinds), generate
+
+
+_ONE = ir.Constant(_I64, 1)
+
+peak: Callable[..., np.float32] = intrinsic(_peak)
+"""`peak((scores, at, stride), low, high, vectors)`: the highest of scores[low:high], of so many vectors."""
+
+weigh: Callable[..., np.float32] = intrinsic(_weigh)
+"""`weigh((scores, at, stride), (weights, at, stride), low, high, vectors, scale, shift)`.
+
+weights[low:high] = exp(scores * scale - shift), rounded to bfloat16, two to a word, and 0 elsewhere; returns
+their sum, by lanes and then over the lanes, so that zeros on either side do not show in it.
+"""
