@@ -25,6 +25,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from transom.engine.kernels import emit
 from transom.engine.kernels.emit import Code, unpack
 
 LINES = 16
@@ -115,6 +116,17 @@ def _add_products(_typing: Code, sums: Code, left: Code, right: Code) -> Code:
     return types.void(sums, left, right), _working("tdpbf16ps", sums, left, right)
 
 
+def _fetch(_typing: Code, place: Code, lines: Code) -> Code:  # noqa: ARG001
+    def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+        first = unpack(context, builder, signature.args[0], args[0]).first
+        first = builder.bitcast(first, _I8.as_pointer())
+        with cgutils.for_range(builder, args[1], intp=_I64) as loop:
+            emit.fetch(builder, builder.gep(first, [builder.mul(loop.index, ir.Constant(_I64, 64))]))
+        return context.get_dummy_value()
+
+    return types.void(place, types.intp), generate
+
+
 def _shaped(_typing: Code, table: Code, kind: Code) -> Code:  # noqa: ARG001
     def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
         array = context.make_array(signature.args[0])(context, builder, args[0])
@@ -130,6 +142,9 @@ shape: Callable[..., None] = intrinsic(_shaped)
 
 release: Callable[..., None] = intrinsic(_release)
 """`release()`: give the registers back."""
+
+fetch: Callable[..., None] = intrinsic(_fetch)
+"""`fetch(place, lines)`: ask for so many lines of memory, of 64 bytes, into the second of the caches."""
 
 load = _moving("tileloadd64")
 """`load(number, place)`: a register from memory."""

@@ -30,6 +30,9 @@ _PAIRS = PAGE // 2
 _EDGES = 4
 """Most pages that rows of a block see in part: two where their windows begin, two where they end."""
 
+_FETCHED = 32
+"""Pages that memory is asked for before they are read; many more would not stay in the second cache."""
+
 _TOGETHER = 4 * LANES
 """Dimensions of a value that are summed side by side."""
 
@@ -226,6 +229,26 @@ def _copy_edges(reach: Reach, rows: int, kv_head: int, window: int, values: Word
 
 
 @kernel
+def _fetch_pages(table: Ints, kv_head: int, cache: Cache) -> None:
+    """Ask memory for what one row reads once; what several read is waited for once."""
+    for part in cache:
+        size = part.shape[2] * part.shape[3]
+        for page in table[:_FETCHED]:
+            amx.fetch((part, (page * part.shape[1] + kv_head) * size, 0), size // LANES)
+
+
+@kernel
+def _hand_out(scratch: Scratch, value_dim: int, out: Operand) -> None:
+    """Divide the results by the sums of weights; `out` is [rows, heads, value_dim] or pairs of these."""
+    mixed, totals = scratch[3], scratch[4]
+    group = out.shape[1]
+    for line in range(out.shape[0] * group):
+        for d in range(mixed.shape[1]):
+            mixed[line, d] /= totals[line]
+        hand_over(mixed[line, :value_dim], out[line // group, line % group])
+
+
+@kernel
 def _attend_rows(
     reach: Reach,
     first: int,
@@ -248,6 +271,8 @@ def _attend_rows(
     tall = -(-lines // -(-lines // LINES))
     if shaped != tall:
         amx.shape(SHAPES, tall)
+    if rows == 1:
+        _fetch_pages(table, kv_head, cache)
     for line in range(lines):
         own = query[first + line // group, kv_head * group + line % group]
         hand_over(own, queries[line, : (own.shape[0] + 1) // 2])
@@ -262,10 +287,7 @@ def _attend_rows(
             _mix(part, d, True, table, kv_head, values, edges, scratch)
         for d in range(padded - padded % _TOGETHER, padded, LANES):
             _mix(part, d, False, table, kv_head, values, edges, scratch)
-    for line in range(lines):
-        for d in range(padded):
-            mixed[line, d] /= totals[line]
-        hand_over(mixed[line, :value_dim], out[first + line // group, kv_head * group + line % group])
+    _hand_out(scratch, value_dim, out[first : first + rows, kv_head * group : (kv_head + 1) * group])
     return int(tall)
 
 

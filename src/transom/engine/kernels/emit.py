@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 Code = Any
 """A value or a type of numba or of llvmlite, neither of which declares any."""
 
-_I64 = ir.IntType(64)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class BFloat(ir.Type):  # type: ignore[misc]
@@ -51,3 +51,13 @@ def unpack(context: Code, builder: Code, kind: Code, place: Code) -> Place:
     )
     made = context.make_array(kind[0])(context, builder, array)
     return Place(builder.gep(made.data, [at]), stride)
+
+
+def fetch(builder: Code, place: Code) -> None:
+    """Ask for the line of memory at `place`, into the second of the processor's caches."""
+    kinds = (ir.IntType(8).as_pointer(), _I32, _I32, _I32)
+    fetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+    )
+    reading, second_cache, data = (ir.Constant(_I32, value) for value in (0, 2, 1))
+    builder.call(fetch, (builder.bitcast(place, kinds[0]), reading, second_cache, data))

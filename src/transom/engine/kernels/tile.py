@@ -23,7 +23,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from transom.engine.kernels.compile import kernel
-from transom.engine.kernels.emit import BFloat, Code, Place, unpack
+from transom.engine.kernels.emit import BFloat, Code, Place, fetch, unpack
 
 LANES = 16
 """Columns of a vector."""
@@ -173,7 +173,7 @@ def _step(
     vectors = len(sums) // len(lines)
     paced = builder.lshr(k, tile.pace)
     for v in range(vectors):
-        _fetch(builder, builder.gep(tile.w.row(builder, paced, LANES * v), [tile.ahead]))
+        fetch(builder, builder.gep(tile.w.row(builder, paced, LANES * v), [tile.ahead]))
     weights = [_weights(builder, form, tile.w.row(builder, k, LANES * v)) for v in range(vectors)]
     joined = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
         builder.module, ir.FunctionType(_SUMS, _argument_types(form)), form.operation
@@ -186,16 +186,6 @@ def _step(
             order = (number, weight, total) if form.operands is _SUMS else (total, number, weight)
             found.append(builder.call(joined, order))
     return found
-
-
-def _fetch(builder: Code, place: Code) -> None:
-    """Ask for the line of memory at `place`, into the second of the processor's caches."""
-    kinds = (ir.IntType(8).as_pointer(), _I32, _I32, _I32)
-    fetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
-    )
-    reading, second_cache, data = (ir.Constant(_I32, value) for value in (0, 2, 1))
-    builder.call(fetch, (builder.bitcast(place, kinds[0]), reading, second_cache, data))
 
 
 def _argument_types(form: _Format) -> tuple[ir.Type, ...]:
