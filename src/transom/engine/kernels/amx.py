@@ -57,11 +57,11 @@ _I8, _I64 = ir.IntType(8), ir.IntType(64)
 
 
 def shapes(kinds: Sequence[Sequence[tuple[int, int]]]) -> Shapes:
-    """For each kind of work lines and bytes of a line of the registers, as LDTILECFG wants to be told."""
+    """For each kind of work lines and bytes of a line of all registers, as LDTILECFG wants to be told."""
     found = []
     for registers in kinds:
-        lines = [count for count, _ in registers] + [0] * (8 - len(registers))
-        widths = [width if count else 0 for count, width in registers] + [0] * (8 - len(registers))
+        lines = [count for count, _ in registers]
+        widths = [width if count else 0 for count, width in registers]
         found.append(struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *lines))
     return np.frombuffer(b"".join(found), np.uint8).reshape(len(kinds), 64)
 

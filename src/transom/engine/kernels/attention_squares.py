@@ -90,6 +90,12 @@ def _edges(position: int, rows: int, first_page: int, window: int) -> tuple[int,
 
 
 @kernel
+def _is_edge(page: int, edges: tuple[int, int]) -> bool:
+    """Whether some row sees the page in part, so that a copy of it is read."""
+    return page < edges[0] or page >= edges[1]
+
+
+@kernel
 def _copy_seen(page: Words, low: int, high: int, out: Words) -> None:
     """The slots from `low` up to `high` of a page, and zeros in the place of others."""
     for pair in range(_PAIRS):
@@ -159,7 +165,7 @@ def _mix(
     copied = 0
     for page in range(table.shape[0]):
         at = first * weights.shape[1] + page * _PAIRS
-        if page < edges[0] or page >= edges[1]:
+        if _is_edge(page, edges):
             _add_page(weights, at, copies, copied * _PAIRS * padded + d, padded, together)
             copied += 1
         else:
@@ -221,7 +227,7 @@ def _copy_edges(reach: Reach, rows: int, kv_head: int, window: int, values: Word
     low, high = sees(position, first_page, window)[0], sees(position + rows - 1, first_page, window)[1]
     copied = 0
     for page in range(table.shape[0]):
-        if page < edges[0] or page >= edges[1]:
+        if _is_edge(page, edges):
             place = copies[copied * _PAIRS : (copied + 1) * _PAIRS]
             _copy_seen(values[table[page], kv_head], low - page * PAGE, high - page * PAGE, place)
             copied += 1

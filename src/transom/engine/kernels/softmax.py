@@ -64,7 +64,7 @@ def _weigh(
         with _gathering(builder, vectors.constant(builder, 0.0), count) as (index, kept):
             mask = vectors.within(builder, index, low, high)
             x = vectors.load(builder, builder.gep(line, [index])) * scale - shift
-            weight = vectors.exp(x.at_least(float(UNDERFLOW)), -0.5).where(mask, 0.0)
+            weight = vectors.exp(x.at_least(UNDERFLOW)).where(mask, 0.0)
             halves, number = vectors.rounded(weight)
             builder.store((Vector(builder, builder.load(kept)) + number).value, kept)
             vectors.store_halves(builder, halves, builder.gep(out, [builder.lshr(index, _ONE)]))

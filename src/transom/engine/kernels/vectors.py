@@ -16,8 +16,8 @@ from transom.engine.kernels.elementary import LN2_HIGH, LN2_LOW, LOG2E, exp_near
 from transom.engine.kernels.emit import BFloat, Code
 from transom.engine.kernels.tile import LANES
 
-_FLOAT, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-NUMBERS = ir.VectorType(_FLOAT, LANES)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_NUMBERS = ir.VectorType(ir.FloatType(), LANES)
 _WORDS = ir.VectorType(_I32, LANES)
 _COUNTS = ir.VectorType(_I64, LANES)
 _HALVES = ir.VectorType(ir.IntType(16), LANES)
@@ -46,20 +46,11 @@ class Vector:
     def __rmul__(self, other: float) -> Vector:
         return self._with(self.builder.fmul, other)
 
-    def __truediv__(self, other: Vector | float | np.float32) -> Vector:
-        return self._with(self.builder.fdiv, other)
-
     def at_least(self, other: Vector | float | np.float32) -> Vector:
         """The larger of the two; `other` where this is no number."""
         right = self._same(other)
         larger = self.builder.fcmp_ordered(">", self.value, right)
         return Vector(self.builder, self.builder.select(larger, self.value, right))
-
-    def at_most(self, other: Vector | float | np.float32) -> Vector:
-        """The smaller of the two; `other` where this is no number."""
-        right = self._same(other)
-        smaller = self.builder.fcmp_ordered("<", self.value, right)
-        return Vector(self.builder, self.builder.select(smaller, self.value, right))
 
     def where(self, mask: Code, otherwise: float) -> Vector:
         """The other number in lanes that are not of the mask."""
@@ -69,7 +60,7 @@ class Vector:
         """Times 2 to the power of each lane, which is added to the exponent's bits."""
         bits = self.builder.bitcast(self.value, _WORDS)
         raised = self.builder.add(bits, self.builder.shl(powers, ir.Constant(_WORDS, [23] * LANES)))
-        return Vector(self.builder, self.builder.bitcast(raised, NUMBERS))
+        return Vector(self.builder, self.builder.bitcast(raised, _NUMBERS))
 
     def reduce(self, operation: Callable[[Vector, Vector], Vector]) -> Code:
         """One number, of halves of the lanes again and again."""
@@ -91,17 +82,17 @@ class Vector:
 
 def constant(builder: Code, number: float | np.float32) -> Vector:
     """The same number in all lanes."""
-    return Vector(builder, ir.Constant(NUMBERS, [float(number)] * LANES))
+    return Vector(builder, ir.Constant(_NUMBERS, [float(number)] * LANES))
 
 
 def splat(builder: Code, number: Code) -> Vector:
     """A number that is computed, in all lanes."""
-    return Vector(builder, _same_in_all(builder, number, NUMBERS))
+    return Vector(builder, _same_in_all(builder, number, _NUMBERS))
 
 
 def load(builder: Code, place: Code) -> Vector:
     """The vector that begins at a place."""
-    loaded = builder.load(builder.bitcast(place, NUMBERS.as_pointer()))
+    loaded = builder.load(builder.bitcast(place, _NUMBERS.as_pointer()))
     loaded.align = 4
     return Vector(builder, loaded)
 
@@ -125,16 +116,11 @@ def _same_in_all(builder: Code, number: Code, kind: Code) -> Code:
     return builder.shuffle_vector(single, nothing, ir.Constant(_WORDS, [0] * LANES))
 
 
-def exp(x: Vector, nearest: float) -> Vector:
-    """The exponential, to about 1 ulp.
-
-    Args:
-        x: at least UNDERFLOW.
-        nearest: -0.5 where no x is above 0; what makes truncation round to nearest.
-    """
+def exp(x: Vector) -> Vector:
+    """The exponential of numbers from UNDERFLOW to 0, to about 1 ulp; see `elementary.exp_in_place`."""
     builder = x.builder
-    powers = builder.fptosi((x * LOG2E + nearest).value, _WORDS)
-    n = Vector(builder, builder.sitofp(powers, NUMBERS))
+    powers = builder.fptosi((x * LOG2E - 0.5).value, _WORDS)
+    n = Vector(builder, builder.sitofp(powers, _NUMBERS))
     r = x - n * LN2_HIGH - n * LN2_LOW
     near: Vector = exp_near_zero.py_func(r)  # type: ignore[attr-defined]
     return near.times_power(powers)
@@ -146,12 +132,12 @@ def rounded(vector: Vector) -> tuple[Code, Vector]:
     Only where the processor multiplies pairs of them.
     """
     builder = vector.builder
-    kind = ir.FunctionType(_BFLOATS, [NUMBERS])
+    kind = ir.FunctionType(_BFLOATS, [_NUMBERS])
     name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * LANES}"
     function = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
     halves = builder.bitcast(builder.call(function, [vector.value]), _HALVES)
     wide = builder.shl(builder.zext(halves, _WORDS), ir.Constant(_WORDS, [16] * LANES))
-    return halves, Vector(builder, builder.bitcast(wide, NUMBERS))
+    return halves, Vector(builder, builder.bitcast(wide, _NUMBERS))
 
 
 def store_halves(builder: Code, halves: Code, place: Code) -> None:
