@@ -112,27 +112,49 @@ def _tile_of(vectors: int) -> Callable[..., Any]:
 
 
 def _generator(form: _Format, vectors: int) -> Callable[..., Code]:
-    """What emits a tile: one block for each number of rows."""
+    """What emits a tile: a call for each number of rows."""
 
     def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
-        first, second, third = (
+        places = (
             unpack(context, builder, kind, part) for kind, part in zip(signature.args[:3], args, strict=False)
         )
         depth, rows, keep, following = args[3:]
         ahead, pace = (builder.extract_value(following, i) for i in range(2))
-        given = _Tile(first, second, third, depth, builder.trunc(keep, ir.IntType(1)), ahead, pace)
+        given = [part for place in places for part in (place.first, place.stride)]
+        given += [depth, builder.trunc(keep, ir.IntType(1)), ahead, pace]
         done = builder.append_basic_block("done")
         switch = builder.switch(rows, done)
         for count in range(1, ROWS + 1):
             block = builder.append_basic_block(f"rows{count}")
             switch.add_case(ir.Constant(_I64, count), block)
             builder.position_at_end(block)
-            _emit(builder, form, given, count, vectors)
+            builder.call(_function(builder.module, form, count, vectors, given), given)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
     return generate
+
+
+def _function(module: Code, form: _Format, rows: int, vectors: int, given: Sequence[Code]) -> Code:
+    """The function of `module` that is a tile of so many rows.
+
+    In a function of its own, that is not unrolled, a tile keeps its sums in registers. Inside a kernel LLVM
+    unrolls it, moves the numbers of one step before the sums of another, and has no registers left.
+    """
+    kinds = [value.type for value in given]
+    name = f"transom.tile.{kinds[0]}.{kinds[2]}.{rows}x{vectors}".replace("*", "")
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    for attribute in ("noinline", "optsize", "nounwind"):
+        function.attributes.add(attribute)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    places = (Place(*function.args[i : i + 2]) for i in (0, 2, 4))
+    _emit(builder, form, _Tile(*places, *function.args[6:]), rows, vectors)
+    builder.ret_void()
+    return function
 
 
 def _emit(builder: Code, form: _Format, tile: _Tile, rows: int, vectors: int) -> None:
