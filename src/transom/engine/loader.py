@@ -191,6 +191,6 @@ _TORCH_OPERATORS = {"linear": "torch", "attention": "torch/gathered/v1", "fusion
 def _our_operators(dtype: torch.dtype, fused: int) -> dict[str, str]:
     return {
         "linear": arithmetic(dtype),
-        "attention": f"paged/{PAGE}/v2-amx" if dtype == torch.bfloat16 and HAS_AMX else f"paged/{PAGE}/v2",
+        "attention": f"paged/{PAGE}/v2-amx" if dtype == torch.bfloat16 and HAS_AMX else f"paged/{PAGE}/v3",
         "fusion": f"{fused} modules/v3",
     }

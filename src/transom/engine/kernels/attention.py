@@ -9,135 +9,185 @@ In a cache of numbers no sum ever runs across a vector; one of pairs is for `att
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from transom.engine.kernels.arrays import Floats, Ints, Longs, Operand, Panels, Stored
+from transom.engine.kernels.arrays import Floats, Ints, Longs, Operand, Stored
 from transom.engine.kernels.attention_squares import Layer, attend_by_squares
 from transom.engine.kernels.bfloat16 import hand_over
 from transom.engine.kernels.cache import PAGE, Cache, put_key, put_value, sees
-from transom.engine.kernels.compile import kernel, parallel_kernel
-from transom.engine.kernels.elementary import exp_in_place, highest
+from transom.engine.kernels.compile import kernel, parallel_kernel, uncounted_kernel
 from transom.engine.kernels.share import new_counter, take
-from transom.engine.kernels.tile import LANES, VECTORS, even_rows, narrow_tile, pace_of, wide_tile
+from transom.engine.kernels.softmax import soften
+from transom.engine.kernels.tile import (
+    LANES,
+    PAIR_ROWS,
+    ROWS,
+    Rows,
+    even_rows,
+    narrow_tile,
+    pace_of,
+    pair_tile,
+)
 
 BLOCK = 8
 """Most rows of a sequence that are computed side by side."""
 
+_TOGETHER = 4
+"""Pages whose values are weighed side by side: so many stay in the first of a core's caches."""
 
-@kernel
-def _scale(scores: Floats, low: int, high: int, scale: np.float32, softcap: np.float32) -> None:
-    for i in range(scores.shape[0]):
-        scores[i] *= scale
-    if softcap > 0:
-        for i in range(low, high):
-            scores[i] = softcap * np.float32(math.tanh(scores[i] / softcap))
+_NEAR = 1 << 16
+"""Numbers that are still in the second of a core's caches when they are wanted; it may have 512 KiB."""
 
 
-@kernel
-def _softmax(scores: Floats, low: int, high: int, sink: np.float32, exponents: Ints) -> np.float32:
-    """Turn scores[low:high] into weights, zero the others, and return the sum of the weights.
-
-    A finite `sink` joins the sum alone (attention sinks as in gpt-oss).
-    """
-    peak = max(sink, highest(scores[low:high]))
-    exp_in_place(scores[low:high], peak, exponents)
-    scores[:low] = np.float32(0.0)
-    scores[high:] = np.float32(0.0)
-    a = b = c = d = np.float32(0.0)
-    for i in range(0, scores.shape[0], 4):
-        a += scores[i]
-        b += scores[i + 1]
-        c += scores[i + 2]
-        d += scores[i + 3]
-    total = (a + b) + (c + d)
-    if sink > -np.inf:
-        total += np.float32(math.exp(sink - peak))
-    return total
+Pages = tuple[Ints, int]
+"""Pages of the cache that hold a block's past, in order, and which head of them."""
 
 
-@kernel
-def _multiply_lines(
-    left: Floats,
-    lines: int,
-    right: Stored,
-    depth: int,
-    width: int,
-    out: Floats,
-    at: int,
-    keep: bool,
-    ahead: int,
-) -> None:
-    """out[:lines, at : at + width] (+)= left[:lines, :depth] · right[:depth, :width], tile by tile.
+@uncounted_kernel
+def _place(pages: Pages, page: int, heads: int, size: int) -> int:
+    """Flat offset of a page, or of the last one if there are not so many, in an array of so many heads."""
+    numbers, head = pages
+    return (int(numbers[min(page, numbers.shape[0] - 1)]) * heads + head) * size
 
-    What is wanted next lies `ahead` elements behind `right`.
-    """
-    left_stride, stride = left.strides[0] // 4, out.shape[1]
-    tall = even_rows(lines)
+
+@uncounted_kernel
+def _score(queries: Floats, keys: Stored, own: Pages, upcoming: Pages, scores: Floats) -> None:
+    """scores[lines, slots] = queries · keys, two pages side by side: more chains than one takes less time."""
+    (lines, dim), stride = queries.shape, scores.shape[1]
+    heads, size, count = keys.shape[1], dim * PAGE, own[0].shape[0]
+    tall = even_rows(lines, PAIR_ROWS)
     pace = pace_of(-(-lines // tall))
-    for line in range(0, lines, tall):
-        rows = min(tall, lines - line)
-        following = ahead + line // tall * (depth >> pace) * width, pace
-        x, place, done = (left, line * left_stride, left_stride), line * stride + at, 0
-        while done + LANES * VECTORS <= width:
-            wide_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep, following)
-            done += LANES * VECTORS
-        while done < width:
-            narrow_tile(x, (right, done, width), (out, place + done, stride), depth, rows, keep, following)
-            done += LANES
+    for page in range(0, count, 2):
+        at, second = _place(own, page, heads, size), _place(own, page + 1, heads, size)
+        ahead = _place(upcoming, page, heads, size) - at
+        beyond = _place(upcoming, page + 1, heads, size) - second
+        for line in range(0, lines, tall):
+            rows, asked = min(tall, lines - line), line // tall * (dim >> pace) * PAGE
+            x, out = (queries, line * dim, dim), (scores, line * stride + page * PAGE, stride)
+            if page + 1 < count:
+                aheads = ahead + asked, beyond + asked
+                pair_tile(x, (keys, at, PAGE), second - at, out, dim, rows, False, aheads, pace)
+            else:
+                narrow_tile(x, (keys, at, PAGE), out, dim, rows, False, ahead + asked, pace)
 
 
-@kernel
-def _weigh_page(
+@uncounted_kernel
+def _add_pages(
     weights: Floats,
     begin: int,
+    values: Stored,
+    own: Pages,
+    upcoming: Pages,
+    first: int,
+    end: int,
+    mixed: Floats,
+) -> None:
+    """mixed[lines, dims] += weights[lines, begin:] · values of the pages from `first` to `end`."""
+    (lines, width), stride, heads = mixed.shape, weights.shape[1], values.shape[1]
+    size, tall = PAGE * width, even_rows(lines, PAIR_ROWS)
+    pace = pace_of(-(-lines // tall))
+    for line in range(0, lines, tall):
+        rows, asked = min(tall, lines - line), line // tall * (PAGE >> pace) * width
+        for d in range(0, width, 2 * LANES):
+            out = (mixed, line * width + d, width)
+            for page in range(first, end):
+                at = _place(own, page, heads, size)
+                ahead = _place(upcoming, page, heads, size) - at + asked
+                x, w = (
+                    (weights, line * stride + begin + (page - first) * PAGE, stride),
+                    (values, at + d, width),
+                )
+                if d + LANES < width:
+                    pair_tile(x, w, LANES, out, PAGE, rows, True, (ahead, ahead), pace)
+                else:
+                    narrow_tile(x, w, out, PAGE, rows, True, ahead, pace)
+
+
+@uncounted_kernel
+def _add_seen(weights: Rows, values: Rows, depth: int, out: Rows, lines: int) -> None:
+    """out[:lines] += weights[:lines, :depth] · values[:depth]; rows of values are as wide as of `out`."""
+    width = out[2]
+    tall = even_rows(lines, ROWS)
+    for line in range(0, lines, tall):
+        x = (weights[0], weights[1] + line * weights[2], weights[2])
+        for d in range(0, width, LANES):
+            w, place = (values[0], values[1] + d, width), (out[0], out[1] + line * width + d, width)
+            narrow_tile(x, w, place, depth, min(tall, lines - line), True, 0, 0)
+
+
+@uncounted_kernel
+def _is_whole(page: int, positions: Ints, first_page: int, window: int) -> bool:
+    """Whether every one of the positions, which are consecutive, sees the whole page."""
+    latest_low = sees(positions[positions.shape[0] - 1], first_page, window)[0]
+    earliest_high = sees(positions[0], first_page, window)[1]
+    return latest_low <= page * PAGE and (page + 1) * PAGE <= earliest_high
+
+
+@uncounted_kernel
+def _weigh(
+    weights: Floats,
     positions: Ints,
     first_page: int,
     window: int,
-    block: Stored,
+    values: Stored,
+    own: Pages,
+    upcoming: Pages,
     mixed: Floats,
-    ahead: int,
 ) -> None:
-    """Add a page's values, weighed, to `mixed`; of each row only those that its position sees."""
-    rows, width = positions.shape[0], mixed.shape[1]
-    group = mixed.shape[0] // rows
-    latest_low = sees(positions[rows - 1], first_page, window)[0]
-    earliest_high = sees(positions[0], first_page, window)[1]
-    if latest_low <= begin and begin + PAGE <= earliest_high:
-        _multiply_lines(weights[:, begin:], rows * group, block, PAGE, width, mixed, 0, True, ahead)
-        return
-    for row in range(rows):
-        low, high = sees(positions[row], first_page, window)
-        low, high = max(low, begin), min(high, begin + PAGE)
-        if low < high:
-            own, seen = weights[row * group :, low:], block[low - begin :]
-            _multiply_lines(own, group, seen, high - low, width, mixed[row * group :], 0, True, 0)
+    """Add all values, weighed, to `mixed`; of each row only those that its position sees, in their order."""
+    rows, (lines, width), stride = positions.shape[0], mixed.shape, weights.shape[1]
+    group, pages, page = lines // rows, own[0].shape[0], 0
+    while page < pages:
+        end = page
+        while end < min(pages, page + _TOGETHER) and _is_whole(end, positions, first_page, window):
+            end += 1
+        if page < end:
+            _add_pages(weights, page * PAGE, values, own, upcoming, page, end, mixed)
+            page = end
+            continue
+        at = _place(own, page, values.shape[1], PAGE * width)
+        for row in range(rows):
+            low, high = sees(positions[row], first_page, window)
+            low, high = max(low, page * PAGE), min(high, page * PAGE + PAGE)
+            line = row * group
+            if low < high:
+                light, seen = (
+                    (weights, line * stride + low, stride),
+                    (values, at + (low % PAGE) * width, width),
+                )
+                _add_seen(light, seen, high - low, (mixed, line * width, width), group)
+        page += 1
+
+
+Scratch = tuple[Floats, Floats, Floats, Floats]
+"""Queries, scores, sums of weights, and mixed values of a block, as many as the largest needs."""
 
 
 @kernel
-def _to_next(cache: Panels, table: Ints, page: int) -> int:
-    """Elements from one page of `table` to the next one; 0 from the last one."""
-    if page + 1 == table.shape[0]:
-        return 0
-    between: int = table[page + 1] - table[page]
-    return between * int(cache[0].size)
+def _scratch(lines: int, pages: int, dim: int, padded: int) -> Scratch:
+    return (
+        np.empty(lines * dim, np.float32),
+        # A page more to a line, so that lines do not fall on the same few places of the processor's cache.
+        np.empty(lines * (pages + 1) * PAGE, np.float32),
+        np.empty(lines, np.float32),
+        np.empty(lines * padded, np.float32),
+    )
 
 
-@kernel
+@uncounted_kernel
 def _attend_block(
     first: int,
     rows: int,
-    kv_head: int,
+    own: Pages,
+    upcoming: Pages,
     query: Floats,
     cache: tuple[Stored, Stored],
-    places: tuple[Ints, Ints, Ints],
-    shape: tuple[np.float32, int, np.float32],
-    sinks: Floats,
-    value_dim: int,
+    positions: Ints,
+    layer: Layer,
+    scratch: Scratch,
     out: Operand,
 ) -> None:
     """Attention of consecutive positions of one sequence, for the heads that share one head of the cache.
@@ -145,41 +195,53 @@ def _attend_block(
     They are computed as the lines of small products. A line takes no part in another's chains, and values
     that it may not see take no part in its own: what lies there may be anything.
     """
-    tables, row_sequence, row_position = places
     keys, values = cache
-    scale, window, softcap = shape
-    group, dim = query.shape[1] // keys.shape[1], query.shape[2]
-    padded = values.shape[3]
-    first_page = sees(row_position[first], 0, window)[0] // PAGE
-    pages = row_position[first + rows - 1] // PAGE - first_page + 1
-    table = tables[row_sequence[first], first_page : first_page + pages]
-    lines = rows * group
-    queries = np.empty((lines, dim), np.float32)
-    # A page more to a line, so that the lines do not fall on the same few places of the processor's cache.
-    scores = np.empty((lines, (pages + 1) * PAGE), np.float32)
-    exponents = np.empty(pages * PAGE, np.int32)
-    totals = np.empty(lines, np.float32)
-    mixed = np.zeros((lines, padded), np.float32)
-    for row in range(rows):
-        for member in range(group):
-            queries[row * group + member] = query[first + row, kv_head * group + member]
-    for page in range(pages):
-        block, ahead = keys[table[page], kv_head], _to_next(keys, table, page)
-        _multiply_lines(queries, lines, block, dim, PAGE, scores, page * PAGE, False, ahead)
+    shape, sinks, value_dim = layer
+    window = shape[1]
+    heads, head = keys.shape[1], own[1]
+    group, dim, padded, pages = query.shape[1] // heads, query.shape[2], values.shape[3], own[0].shape[0]
+    first_page = sees(positions[0], 0, window)[0] // PAGE
+    lines, slots = rows * group, pages * PAGE
+    queries = scratch[0][: lines * dim].reshape(lines, dim)
+    scores = scratch[1][: lines * (slots + PAGE)].reshape(lines, slots + PAGE)
+    totals = scratch[2]
+    mixed = scratch[3][: lines * padded].reshape(lines, padded)
     for line in range(lines):
-        low, high = sees(row_position[first + line // group], first_page, window)
-        own = scores[line, : pages * PAGE]
-        _scale(own, low, high, scale, softcap)
-        sink = sinks[kv_head * group + line % group]
-        totals[line] = _softmax(own, low, high, sink, exponents)
-    for page in range(pages):
-        block, ahead = values[table[page], kv_head], _to_next(values, table, page)
-        positions = row_position[first : first + rows]
-        _weigh_page(scores, page * PAGE, positions, first_page, window, block, mixed, ahead)
+        for d in range(dim):
+            queries[line, d] = query[first + line // group, head * group + line % group, d]
+    _score(queries, keys, own, upcoming, scores)
+    for line in range(lines):
+        seen, place = sees(positions[line // group], first_page, window), (scores, line * (slots + PAGE), 1)
+        totals[line] = soften(place, place, seen, pages, shape, sinks[head * group + line % group])
+    mixed[:] = np.float32(0.0)
+    _weigh(scores, positions, first_page, window, values, own, upcoming, mixed)
     for line in range(lines):
         for d in range(padded):
             mixed[line, d] /= totals[line]
-        hand_over(mixed[line, :value_dim], out[first + line // group, kv_head * group + line % group])
+        hand_over(mixed[line, :value_dim], out[first + line // group, head * group + line % group])
+
+
+@kernel
+def _pages_of(work: int, blocks: Ints, places: tuple[Ints, Ints, Ints], window: int, kv_heads: int) -> Pages:
+    """The pages that the rows of a block see; work numbers heads of blocks."""
+    tables, row_sequence, row_position = places
+    first, rows = blocks[work // kv_heads]
+    first_page = sees(row_position[first], 0, window)[0] // PAGE
+    end = row_position[first + rows - 1] // PAGE + 1
+    return tables[row_sequence[first], first_page:end], work % kv_heads
+
+
+@kernel
+def _wanted_next(own: Pages, following: Pages, numbers: int) -> Pages:
+    """What memory is asked for while `own` is read, of which a page has so many numbers.
+
+    That is what the thread takes next, page by page, if it would still lie in the cache then; else the page
+    after each of one's own.
+    """
+    pages, head = own
+    if pages.shape[0] * numbers <= _NEAR:
+        return following
+    return pages[min(1, pages.shape[0] - 1) :], head
 
 
 @kernel
@@ -193,14 +255,22 @@ def _attend_by_tiles(
     out: Operand,
 ) -> None:
     """One thread's part of `attend`."""
-    shape, sinks, value_dim = layer
-    kv_heads = cache[0].shape[1]
+    keys, values = cache
+    kv_heads, dim, padded = keys.shape[1], query.shape[2], values.shape[3]
     total = blocks.shape[0] * kv_heads
+    window = layer[0][1]
+    numbers = (dim + padded) * PAGE
+    scratch = _scratch(BLOCK * (query.shape[1] // kv_heads), places[0].shape[1], dim, padded)
     work = take(counter)
     while work < total:
+        following = take(counter)
         first, rows = blocks[work // kv_heads]
-        _attend_block(first, rows, work % kv_heads, query, cache, places, shape, sinks, value_dim, out)
-        work = take(counter)
+        own = _pages_of(work, blocks, places, window, kv_heads)
+        later = _pages_of(following, blocks, places, window, kv_heads) if following < total else own
+        upcoming = _wanted_next(own, later, numbers)
+        positions = places[2][first : first + rows]
+        _attend_block(first, rows, own, upcoming, query, cache, positions, layer, scratch, out)
+        work = following
 
 
 def _attend_part(

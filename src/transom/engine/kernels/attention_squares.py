@@ -8,8 +8,6 @@ row sees; and if what is left of it is not finite, the rows of the block are com
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from transom.engine.kernels import amx
@@ -19,7 +17,7 @@ from transom.engine.kernels.bfloat16 import hand_over
 from transom.engine.kernels.cache import PAGE, sees
 from transom.engine.kernels.compile import kernel
 from transom.engine.kernels.share import take
-from transom.engine.kernels.softmax import peak, weigh
+from transom.engine.kernels.softmax import soften
 from transom.engine.kernels.tile import LANES
 
 _WHOLE, _HALF = 64, 32
@@ -180,36 +178,6 @@ def _mix(
 
 
 @kernel
-def _cap(scores: Floats, low: int, high: int, scale: np.float32, softcap: np.float32) -> None:
-    for i in range(low, high):
-        scores[i] = softcap * np.float32(math.tanh(scores[i] * scale / softcap))
-
-
-@kernel
-def _soften(
-    line: int,
-    seen: tuple[int, int],
-    pages: int,
-    shape: tuple[np.float32, int, np.float32],
-    sink: np.float32,
-    scratch: Scratch,
-) -> np.float32:
-    """Turn scores into weights, and return their sum; see `attention`."""
-    _, scores, weights, _, _, _ = scratch
-    low, high = seen
-    scale, _, softcap = shape
-    if softcap > 0:
-        _cap(scores[line], low, high, scale, softcap)
-        scale = np.float32(1.0)
-    own = scores, line * scores.shape[1], 1
-    highest = max(sink, peak(own, low, high, pages) * scale)
-    total = weigh(own, (weights, line * weights.shape[1], 1), low, high, pages, scale, highest)
-    if sink > -np.inf:
-        total += np.float32(math.exp(sink - highest))
-    return total
-
-
-@kernel
 def _reach(places: Places, first: int, rows: int, window: int) -> Reach:
     """What the rows from `first` on, at consecutive positions of one sequence, see."""
     tables, row_sequence, row_position = places
@@ -270,7 +238,7 @@ def _attend_rows(
     """Attention of rows whose edges have been copied, for the heads that share one head of the cache."""
     table, position, first_page, edges = reach
     (keys, values), (shape, sinks, value_dim) = cache, layer
-    queries, scores, _, mixed, totals, _ = scratch
+    queries, scores, weights, mixed, totals, _ = scratch
     group, pages, padded = query.shape[1] // keys.shape[1], table.shape[0], mixed.shape[1]
     lines = rows * group
     # Parts of equal height, so that the registers need not be shaped again between them.
@@ -288,7 +256,8 @@ def _attend_rows(
             _score(queries, part, keys, at, scores, page * PAGE)
         for line in range(part, min(lines, part + tall)):
             seen = sees(position + line // group, first_page, shape[1])
-            totals[line] = _soften(line, seen, pages, shape, sinks[kv_head * group + line % group], scratch)
+            own, light = (scores, line * scores.shape[1], 1), (weights, line * weights.shape[1], 1)
+            totals[line] = soften(own, light, seen, pages, shape, sinks[kv_head * group + line % group])
         for d in range(0, padded - padded % _TOGETHER, _TOGETHER):
             _mix(part, d, True, table, kv_head, values, edges, scratch)
         for d in range(padded - padded % _TOGETHER, padded, LANES):

@@ -34,10 +34,13 @@ def _cache_folder() -> str:
 numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
 
 
-def _compile(function: F, *, parallel: bool) -> F:
+def _compile(function: F, *, parallel: bool = False, counted: bool = True) -> F:
+    # The option is private to numba, and its declarations do not know it.
+    counting: dict[str, Any] = {"_nrt": counted}
     compiled: F = numba.njit(
         function,
         parallel=parallel,
+        **counting,
         # A maximum may be taken in any order, which gives the same maximum. Nothing else is allowed.
         fastmath={"nnan", "nsz"},
         nogil=True,
@@ -55,7 +58,16 @@ def kernel(function: F) -> F:
     compiler shows in the result, and a loop that runs in one thread and the same loop shared among threads
     (`parallel_kernel`) give the same bits.
     """
-    return _compile(function, parallel=False)
+    return _compile(function)
+
+
+def uncounted_kernel(function: F) -> F:
+    """`kernel`, for one that neither makes arrays nor returns any, as views are of others.
+
+    No reference to an array is counted in it. Counting is an atomic operation, and one or two of them for
+    each slice, and each tuple that an array is put into, take longer than a small tile.
+    """
+    return _compile(function, counted=False)
 
 
 def parallel_kernel(function: F) -> F:

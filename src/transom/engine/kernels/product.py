@@ -11,7 +11,16 @@ from transom.engine.kernels import amx, squares
 from transom.engine.kernels.arrays import Floats, Operand, Panels
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
-from transom.engine.kernels.tile import LANES, ROWS, VECTORS, even_rows, narrow_tile, pace_of, wide_tile
+from transom.engine.kernels.tile import (
+    LANES,
+    ROWS,
+    VECTORS,
+    Rows,
+    even_rows,
+    narrow_tile,
+    pace_of,
+    wide_tile,
+)
 
 COLUMNS = LANES * VECTORS
 """Columns of a panel; `squares.COLUMNS` where `amx` multiplies it."""
@@ -35,12 +44,8 @@ def pack(matrix: Panels, columns: int = COLUMNS) -> Panels:
     return np.ascontiguousarray(filled.reshape(panels, columns, depth).transpose(0, 2, 1))
 
 
-Matrix = tuple[Operand | Panels | Floats, int, int]
-"""An array, the flat offset of a tile's first number in it, and the distance from row to row."""
-
-
 @kernel
-def _finish_tile(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep: bool) -> None:
+def _finish_tile(x: Rows, w: Rows, out: Rows, depth: int, rows: int, keep: bool) -> None:
     """What `square_tile` leaves of a tile's depth, by our own tiles."""
     for row in range(0, rows, ROWS):
         for column in range(0, squares.COLUMNS, LANES):
@@ -51,7 +56,8 @@ def _finish_tile(x: Matrix, w: Matrix, out: Matrix, depth: int, rows: int, keep:
                 depth,
                 min(ROWS, rows - row),
                 keep,
-                (0, 0),
+                0,
+                0,
             )
 
 
@@ -108,16 +114,16 @@ def _tiles_for(rows, panel, out, at, keep, ahead):  # type: ignore[no-untyped-de
 def _own_tiles(rows: Operand, panel: Panels, out: Floats, at: int, keep: bool, ahead: int) -> None:
     count, depth = rows.shape
     stride = out.shape[1]
-    tall = even_rows(count)
+    tall = even_rows(count, ROWS)
     pace = pace_of(-(-count // tall))
     for start in range(0, depth, _DEPTH):
         deep = min(_DEPTH, depth - start)
         for row in range(0, count, tall):
             x = (rows, row * depth + start, depth)
             w = (panel, start * COLUMNS, COLUMNS)
-            following = ahead + row // tall * (deep >> pace) * COLUMNS, pace
+            following = ahead + row // tall * (deep >> pace) * COLUMNS
             tile = (out, at + row * stride, stride)
-            wide_tile(x, w, tile, deep, min(tall, count - row), keep or start > 0, following)
+            wide_tile(x, w, tile, deep, min(tall, count - row), keep or start > 0, following, pace)
 
 
 @kernel

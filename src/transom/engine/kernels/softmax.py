@@ -1,7 +1,8 @@
-"""Softmax of a line of scores whose weights are wanted as bfloat16; for kernels, where `amx` multiplies."""
+"""Softmax of a line of scores, its weights wanted as numbers or as pairs of bfloat16; for kernels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,9 +12,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from transom.engine.kernels import vectors
+from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.compile import uncounted_kernel
 from transom.engine.kernels.elementary import UNDERFLOW
 from transom.engine.kernels.emit import Code, unpack
-from transom.engine.kernels.tile import LANES
+from transom.engine.kernels.tile import LANES, Rows
 from transom.engine.kernels.vectors import Vector
 
 _I64 = ir.IntType(64)
@@ -65,9 +68,12 @@ def _weigh(
             mask = vectors.within(builder, index, low, high)
             x = vectors.load(builder, builder.gep(line, [index])) * scale - shift
             weight = vectors.exp(x.at_least(UNDERFLOW)).where(mask, 0.0)
-            halves, number = vectors.rounded(weight)
-            builder.store((Vector(builder, builder.load(kept)) + number).value, kept)
-            vectors.store_halves(builder, halves, builder.gep(out, [builder.lshr(index, _ONE)]))
+            if weights[0].dtype == types.uint32:
+                halves, weight = vectors.rounded(weight)
+                vectors.store_halves(builder, halves, builder.gep(out, [builder.lshr(index, _ONE)]))
+            else:
+                vectors.store(weight, builder.gep(out, [index]))
+            builder.store((Vector(builder, builder.load(kept)) + weight).value, kept)
         return Vector(builder, builder.load(kept)).reduce(Vector.__add__)
 
     whole = types.intp
@@ -83,6 +89,44 @@ peak: Callable[..., np.float32] = intrinsic(_peak)
 weigh: Callable[..., np.float32] = intrinsic(_weigh)
 """`weigh((scores, at, stride), (weights, at, stride), low, high, vectors, scale, shift)`.
 
-weights[low:high] = exp(scores * scale - shift), rounded to bfloat16, two to a word, and 0 elsewhere; returns
-their sum, by lanes and then over the lanes, so that zeros on either side do not show in it.
+weights[low:high] = exp(scores * scale - shift) and 0 elsewhere, rounded to bfloat16 and two to a word where
+weights are words; returns their sum, by lanes and then over the lanes, so that zeros on either side do not
+show in it.
 """
+
+
+@uncounted_kernel
+def _cap(scores: Floats, at: int, low: int, high: int, scale: np.float32, softcap: np.float32) -> None:
+    for i in range(at + low, at + high):
+        scores.flat[i] = softcap * np.float32(math.tanh(scores.flat[i] * scale / softcap))
+
+
+@uncounted_kernel
+def soften(
+    scores: tuple[Floats, int, int],
+    weights: Rows,
+    seen: tuple[int, int],
+    count: int,
+    shape: tuple[np.float32, int, np.float32],
+    sink: np.float32,
+) -> np.float32:
+    """Turn a line of scores into weights, which may lie in the same place, and return their sum.
+
+    Args:
+        scores: see `tile.Rows`; `count` vectors, of which `seen` are the first and the end of what counts.
+        weights: written, zero where nothing counts.
+        seen: see `scores`.
+        count: see `scores`.
+        shape: see `attention.attend`.
+        sink: joins the sum alone if finite (attention sinks as in gpt-oss).
+    """
+    low, high = seen
+    scale, _, softcap = shape
+    if softcap > 0:
+        _cap(scores[0], scores[1], low, high, scale, softcap)
+        scale = np.float32(1.0)
+    highest = max(sink, peak(scores, low, high, count) * scale)
+    total = weigh(scores, weights, low, high, count, scale, highest)
+    if sink > -np.inf:
+        total += np.float32(math.exp(sink - highest))
+    return total

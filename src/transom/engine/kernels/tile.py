@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from transom.engine.kernels.compile import kernel
+from transom.engine.kernels.arrays import Floats, Operand, Panels
+from transom.engine.kernels.compile import kernel, uncounted_kernel
 from transom.engine.kernels.emit import BFloat, Code, Place, fetch, unpack
 
 LANES = 16
@@ -41,10 +41,14 @@ HAS_BFLOAT16_DOT = bool(_FEATURES.get("avx512bf16"))
 """Whether the processor multiplies pairs of bfloat16 numbers."""
 
 
+PAIR_ROWS = ROWS if VECTORS > 1 else ROWS // 2
+"""Most rows of a tile of two vectors."""
+
+
 @kernel
-def even_rows(rows: int) -> int:
+def even_rows(rows: int, most: int) -> int:
     """Rows of a tile for `rows` > 0 rows: two tiles of four are faster than one of six and one of two."""
-    return -(-rows // -(-rows // ROWS))
+    return -(-rows // -(-rows // most))
 
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -83,32 +87,35 @@ class _Tile:
 
     x: Place
     w: Place
+    apart: Sequence[Code]
+    """How far each vector of a row of w is from the first."""
     out: Place
     depth: Code
     keep: Code
-    ahead: Code
+    aheads: Sequence[Code]
+    """How far behind each vector of w that lies which is wanted next."""
     pace: Code
 
 
-def _tile_of(vectors: int) -> Callable[..., Any]:
-    """The intrinsic for tiles of `vectors` vectors and 1 to ROWS rows."""
+def _declared(
+    _typing: Code,
+    x: Code,
+    w: Code,
+    out: Code,
+    depth: Code,  # noqa: ARG001
+    rows: Code,  # noqa: ARG001
+    keep: Code,  # noqa: ARG001
+    apart: Code,
+    aheads: Code,
+    pace: Code,  # noqa: ARG001
+) -> Code:
+    many = types.UniTuple(types.intp, len(apart))  # type: ignore[no-untyped-call]
+    ahead = many if isinstance(aheads, types.BaseTuple) else types.intp
+    signature = types.void(x, w, out, types.intp, types.intp, types.boolean, many, ahead, types.intp)
+    return signature, _generator(_FORMATS[x[0].dtype, w[0].dtype], len(apart))
 
-    @intrinsic
-    def tile(
-        _typing: Code,
-        x: Code,
-        w: Code,
-        out: Code,
-        depth: Code,  # noqa: ARG001
-        rows: Code,  # noqa: ARG001
-        keep: Code,  # noqa: ARG001
-        following: Code,  # noqa: ARG001
-    ) -> Code:
-        pair = types.UniTuple(types.intp, 2)  # type: ignore[no-untyped-call]
-        signature = types.void(x, w, out, types.intp, types.intp, types.boolean, pair)
-        return signature, _generator(_FORMATS[x[0].dtype, w[0].dtype], vectors)
 
-    return tile
+_tile: Callable[..., None] = intrinsic(_declared)
 
 
 def _generator(form: _Format, vectors: int) -> Callable[..., Code]:
@@ -118,10 +125,12 @@ def _generator(form: _Format, vectors: int) -> Callable[..., Code]:
         places = (
             unpack(context, builder, kind, part) for kind, part in zip(signature.args[:3], args, strict=False)
         )
-        depth, rows, keep, following = args[3:]
-        ahead, pace = (builder.extract_value(following, i) for i in range(2))
+        depth, rows, keep, apart, aheads, pace = args[3:]
         given = [part for place in places for part in (place.first, place.stride)]
-        given += [depth, builder.trunc(keep, ir.IntType(1)), ahead, pace]
+        given += [depth, builder.trunc(keep, ir.IntType(1)), pace]
+        given += [builder.extract_value(apart, i) for i in range(vectors)]
+        several = isinstance(signature.args[7], types.BaseTuple)
+        given += [builder.extract_value(aheads, i) if several else aheads for i in range(vectors)]
         done = builder.append_basic_block("done")
         switch = builder.switch(rows, done)
         for count in range(1, ROWS + 1):
@@ -151,8 +160,10 @@ def _function(module: Code, form: _Format, rows: int, vectors: int, given: Seque
     for attribute in ("noinline", "optsize", "nounwind"):
         function.attributes.add(attribute)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    places = (Place(*function.args[i : i + 2]) for i in (0, 2, 4))
-    _emit(builder, form, _Tile(*places, *function.args[6:]), rows, vectors)
+    x, w, out = (Place(*function.args[i : i + 2]) for i in (0, 2, 4))
+    depth, keep, pace, *far = function.args[6:]
+    tile = _Tile(x, w, far[:vectors], out, depth, keep, far[vectors:], pace)
+    _emit(builder, form, tile, rows, vectors)
     builder.ret_void()
     return function
 
@@ -192,11 +203,12 @@ def _step(
     sums: Sequence[Code],
 ) -> list[Code]:
     """The sums after one more k."""
-    vectors = len(sums) // len(lines)
-    paced = builder.lshr(k, tile.pace)
-    for v in range(vectors):
-        fetch(builder, builder.gep(tile.w.row(builder, paced, LANES * v), [tile.ahead]))
-    weights = [_weights(builder, form, tile.w.row(builder, k, LANES * v)) for v in range(vectors)]
+    vectors = len(tile.apart)
+    paced = tile.w.row(builder, builder.lshr(k, tile.pace))
+    for apart, ahead in zip(tile.apart, tile.aheads, strict=True):
+        fetch(builder, builder.gep(paced, [builder.add(apart, ahead)]))
+    own = tile.w.row(builder, k)
+    weights = [_weights(builder, form, builder.gep(own, [apart])) for apart in tile.apart]
     joined = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
         builder.module, ir.FunctionType(_SUMS, _argument_types(form)), form.operation
     )
@@ -230,28 +242,58 @@ def _splat(builder: Code, number: Code, operands: ir.Type) -> Code:
     return builder.bitcast(builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), same), operands)
 
 
+Rows = tuple[Operand | Panels | Floats, int, int]
+"""An array, the flat offset of a tile's first number in it, and the distance from row to row."""
+
+
 def _load(builder: Code, place: Code, align: int) -> Code:
     loaded = builder.load(place)
     loaded.align = align
     return loaded
 
 
-narrow_tile = _tile_of(1)
-"""`narrow_tile((x, at, stride), (w, at, stride), (out, at, stride), depth, rows, keep, (ahead, pace))`.
+@uncounted_kernel
+def narrow_tile(
+    x: Rows, w: Rows, out: Rows, depth: int, rows: int, keep: bool, ahead: int, pace: int
+) -> None:
+    """A tile of one vector.
 
-Each array comes with the flat offset of the tile's first number and the distance from row to row, in
-elements: x [rows, depth], w [depth, LANES] and out [rows, LANES], which is float32; rows at most ROWS. With
-`keep` the chains go on from what is in `out`. x and w are both float32; or x is float32 and w the bits of
-bfloat16 as uint16; or both hold pairs of bfloat16 as uint32, depth then counting pairs (`HAS_BFLOAT16_DOT`
-only).
+    Each matrix comes with the flat offset of the tile's first number and the distance from row to row, in
+    elements: x [rows, depth], w [depth, LANES] and out [rows, LANES], which is float32; rows at most ROWS.
+    With `keep` the chains go on from what is in `out`. x and w are both float32; or x is float32 and w the
+    bits of bfloat16 as uint16; or both hold pairs of bfloat16 as uint32, depth then counting pairs
+    (`HAS_BFLOAT16_DOT` only).
 
-While row k of w is computed with, memory is asked for the row k >> pace of what lies `ahead` elements behind
-w, which will be wanted next. Else memory would be idle while later tiles
-compute with the same w, and arithmetic while the first one waits for it. (0, 0) asks for nothing new.
-"""
+    While row k of w is computed with, memory is asked for the row k >> pace of what lies `ahead` elements
+    behind w, which will be wanted next. Else memory would be idle while later tiles compute with the same w,
+    and arithmetic while the first one waits for it. (0, 0) asks for nothing new.
+    """
+    _tile(x, w, out, depth, rows, keep, (0,), ahead, pace)
 
-wide_tile = _tile_of(VECTORS)
-"""`narrow_tile` with VECTORS vectors a row."""
+
+@uncounted_kernel
+def pair_tile(
+    x: Rows,
+    w: Rows,
+    apart: int,
+    out: Rows,
+    depth: int,
+    rows: int,
+    keep: bool,
+    aheads: tuple[int, int],
+    pace: int,
+) -> None:
+    """`narrow_tile` of two vectors, side by side in `out` and `apart` in w; at most PAIR_ROWS rows."""
+    _tile(x, w, out, depth, rows, keep, (0, apart), aheads, pace)
+
+
+_WIDE = tuple(LANES * vector for vector in range(VECTORS))
+
+
+@uncounted_kernel
+def wide_tile(x: Rows, w: Rows, out: Rows, depth: int, rows: int, keep: bool, ahead: int, pace: int) -> None:
+    """`narrow_tile` with VECTORS vectors a row."""
+    _tile(x, w, out, depth, rows, keep, _WIDE, ahead, pace)
 
 
 @kernel

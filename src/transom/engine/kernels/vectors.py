@@ -97,6 +97,12 @@ def load(builder: Code, place: Code) -> Vector:
     return Vector(builder, loaded)
 
 
+def store(vector: Vector, place: Code) -> None:
+    """Write a vector from a place on."""
+    builder = vector.builder
+    builder.store(vector.value, builder.bitcast(place, _NUMBERS.as_pointer())).align = 4
+
+
 def within(builder: Code, index: Code, low: Code, high: Code) -> Code:
     """The mask of lanes whose numbers, counted from `index`, lie from `low` up to `high`."""
     lanes = builder.add(_counts(builder, index), ir.Constant(_COUNTS, list(range(LANES))))
