@@ -14,7 +14,7 @@ import numpy as np
 from transom.engine.kernels.arrays import Floats, Ints, Operand
 from transom.engine.kernels.bfloat16 import hand_over
 from transom.engine.kernels.cache import PAGE, Cache, put_key, put_value
-from transom.engine.kernels.compile import kernel, parallel_kernel
+from transom.engine.kernels.compile import kernel, parallel_kernel, uncounted_kernel
 from transom.engine.kernels.elementary import LN2_HIGH, LN2_LOW, LOG2E, exp_near_zero
 
 _FEW = 1 << 14
@@ -29,7 +29,7 @@ _GELU = np.float32(2.0 * math.sqrt(2.0 / math.pi))
 _CUBIC = np.float32(0.044715)
 
 
-@kernel
+@uncounted_kernel
 def _inverse_rms(row: Floats, eps: np.float32) -> np.float32:
     """1 / sqrt(mean(row²) + eps), summed over eight lanes in a fixed order."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
@@ -147,7 +147,7 @@ def gate(gate_up: Floats, gelu: bool, out: Operand) -> None:
         _gate_many(gate_up, gelu, out)
 
 
-@kernel
+@uncounted_kernel
 def _rotate_head(
     head: Floats, weight: Floats, eps: np.float32, cos: Floats, sin: Floats, out: Floats
 ) -> None:
@@ -165,7 +165,7 @@ def _rotate_head(
         out[d + half] = second * cos[d + half] + first * sin[d + half]
 
 
-@kernel
+@uncounted_kernel
 def _rotate_rows(
     qkv: Floats,
     rotation: tuple[Floats, Floats],
@@ -174,14 +174,15 @@ def _rotate_rows(
     cache: Cache,
     value_dim: int,
     query: Floats,
+    rotated: Floats,
     first: int,
     end: int,
 ) -> None:
+    """The rows from `first` to `end`; `rotated` [dim] is scratch."""
     tables, row_sequence, row_position = places
     q_weight, k_weight, eps = norms
-    heads, dim = query.shape[1:]
+    heads, dim = query.shape[1], query.shape[2]
     kv_heads = cache[0].shape[1]
-    rotated = np.empty(dim, np.float32)
     for row in range(first, end):
         line, cos, sin = qkv[row], rotation[0][row], rotation[1][row]
         page, slot = tables[row_sequence[row], row_position[row] // PAGE], row_position[row] % PAGE
@@ -208,8 +209,9 @@ def _rotate_many(
 ) -> None:
     count = qkv.shape[0]
     for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+        rotated = np.empty(query.shape[2], np.float32)
         first, end = block * _BLOCK, min(count, (block + 1) * _BLOCK)
-        _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, first, end)
+        _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, rotated, first, end)
 
 
 @kernel
@@ -234,6 +236,7 @@ def rotate_and_store(
         query: [rows, heads, dim], written.
     """
     if qkv.size <= _FEW:
-        _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, 0, qkv.shape[0])
+        rotated = np.empty(query.shape[2], np.float32)
+        _rotate_rows(qkv, rotation, norms, places, cache, value_dim, query, rotated, 0, qkv.shape[0])
     else:
         _rotate_many(qkv, rotation, norms, places, cache, value_dim, query)
