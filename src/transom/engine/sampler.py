@@ -19,7 +19,7 @@ from transom.engine.kernels.read import DRAW, ENTROPY, KL, MASS, NOTHING, read_r
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 from transom.schema.measures import Measured, Measures
 
-NAME = "gumbel-max/philox4x32-10/v3"
+NAME = "gumbel-max/philox4x32-10/v4"
 
 _BLOCK = 64
 """Rows whose logits exist at once, which bounds memory for long prompts."""

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from transom.engine.kernels.arrays import Floats, Ints, Longs
 from transom.engine.kernels.compile import kernel
 from transom.engine.kernels.elementary import exp_in_place, highest
-from transom.engine.kernels.philox import Block, gumbel, philox, philox_words
+from transom.engine.kernels.philox import Block, any_below, gumbel, philox, philox_words
+from transom.engine.kernels.softmax import weigh_all
+from transom.engine.kernels.tile import LANES
 
 Bits = NDArray[np.uint32]
 
@@ -24,7 +26,6 @@ _GROUP = 64
 """Tokens of a chunk that are passed over together."""
 
 _ALL = 2**62
-_HALF = np.float32(0.5)
 _MAX_SLOPE = np.float32(1e30)
 _MARGIN = 1.001
 """Covers the rounding of weights and words, so that no token is passed over that could win."""
@@ -49,35 +50,18 @@ def weigh(logits: Floats, peak: np.float32, temperature: float, weights: Floats)
     """weights[i] = exp((logits[i] - peak) / temperature), never quite 0; returns their sum."""
     # A temperature below 1e-30 leaves the same token as one of 1e-30.
     slope = min(np.float32(1.0 / max(temperature, 1e-37)), _MAX_SLOPE)
-    scratch = np.empty(CHUNK, np.int32)
-    total = 0.0
-    for start in range(0, logits.shape[0], CHUNK):
-        stop = min(start + CHUNK, logits.shape[0])
-        part = weights[start:stop]
-        for i in range(stop - start):
-            part[i] = (logits[start + i] - peak) * slope
-        exp_in_place(part, np.float32(0.0), scratch)
-        total += _sum(part)
-    return total
-
-
-@kernel
-def _sum(values: Floats) -> float:
-    """The sum over eight lanes, in a fixed order."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
-    whole = values.shape[0] - values.shape[0] % 8
-    for i in range(0, whole, 8):
-        s0 += values[i]
-        s1 += values[i + 1]
-        s2 += values[i + 2]
-        s3 += values[i + 3]
-        s4 += values[i + 4]
-        s5 += values[i + 5]
-        s6 += values[i + 6]
-        s7 += values[i + 7]
-    total = (float(s0) + float(s4) + float(s2) + float(s6)) + (float(s1) + float(s5) + float(s3) + float(s7))
-    for i in range(whole, values.shape[0]):
-        total += float(values[i])
+    total: float = 0.0
+    count = logits.shape[0]
+    whole = count - count % LANES
+    for start in range(0, whole, CHUNK):
+        vectors = min(CHUNK, whole - start) // LANES
+        total += float(weigh_all((logits, start, 1), (weights, start, 1), vectors, peak, slope))
+    rest = weights[whole:]
+    for i in range(rest.shape[0]):
+        rest[i] = (logits[whole + i] - peak) * slope
+    exp_in_place(rest, np.float32(0.0), np.empty(LANES, np.int32))
+    for weight in rest:
+        total += float(weight)
     return total
 
 
@@ -178,13 +162,15 @@ def _word_of(token: int, words: Block) -> np.uint64:
 
 
 @kernel
-def _could_win(weights: Floats, words: Bits, start: int, stop: int, reach: np.float32) -> bool:
-    count = 0
-    for i in range(start, stop):
-        # Half a word fits the signed conversion, which processors do many at a time.
-        half = np.float32(np.int32(words[i] >> np.uint32(1)))
-        count += int(half < weights[i] * reach)
-    return count > 0
+def _could_win(weights: Floats, first: int, words: Bits, low: int, high: int, reach: np.float32) -> bool:
+    """Whether one of words[low:high] could win, the words being those of the weights from `first` on."""
+    whole = high - (high - low) % LANES
+    if any_below((words, low, 1), (weights, first + low, 1), (whole - low) // LANES, reach):
+        return True
+    found = False
+    for i in range(whole, high):
+        found |= np.float32(words[i]) < weights[first + i] * reach
+    return found
 
 
 @kernel
@@ -224,7 +210,7 @@ def gumbel_max(
         philox_words(start >> 2, counter, halves, words)
         for low in range(start, stop, _GROUP):
             high = min(low + _GROUP, stop)
-            if not _could_win(weights[start:stop], words, low - start, high - start, reach * _HALF):
+            if not _could_win(weights, start, words, low - start, high - start, reach):
                 continue
             for token in range(low, high):
                 logit = logits[token]
@@ -256,12 +242,22 @@ def rank(logits: Floats, token: int) -> int:
 def top(logits: Floats, ids: Ints) -> None:
     """Ids = the likeliest token ids, best first, ties by lower id."""
     filled = 0
-    for token in range(logits.shape[0] if ids.shape[0] > 0 else 0):
-        if filled == ids.shape[0] and logits[token] <= logits[ids[filled - 1]]:
+    for start in range(0, logits.shape[0] if ids.shape[0] > 0 else 0, _GROUP):
+        part = logits[start : start + _GROUP]
+        if filled == ids.shape[0] and highest(part) <= logits[ids[filled - 1]]:
             continue
-        at = filled if filled < ids.shape[0] else filled - 1
-        while at > 0 and logits[ids[at - 1]] < logits[token]:
-            ids[at] = ids[at - 1]
-            at -= 1
-        ids[at] = token
-        filled = min(filled + 1, ids.shape[0])
+        for token in range(start, start + part.shape[0]):
+            filled = _place(logits, token, ids, filled)
+
+
+@kernel
+def _place(logits: Floats, token: int, ids: Ints, filled: int) -> int:
+    """Put a token behind those of the `filled` first ids that are likelier; how many there are then."""
+    if filled == ids.shape[0] and logits[token] <= logits[ids[filled - 1]]:
+        return filled
+    at = filled if filled < ids.shape[0] else filled - 1
+    while at > 0 and logits[ids[at - 1]] < logits[token]:
+        ids[at] = ids[at - 1]
+        at -= 1
+    ids[at] = token
+    return int(min(filled + 1, ids.shape[0]))

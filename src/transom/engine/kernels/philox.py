@@ -10,11 +10,18 @@ The key is the 64-bit seed, low word first. The counter is (token id // 4, posit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from transom.engine.kernels import vectors
 from transom.engine.kernels.compile import kernel
+from transom.engine.kernels.emit import Code, unpack
+from transom.engine.kernels.tile import LANES
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -72,3 +79,31 @@ def philox_words(
 def gumbel(word: np.uint64) -> float:
     """Standard Gumbel noise of one 32-bit word."""
     return -math.log(-math.log1p(-(float(word) + 0.5) * 2.0**-32))
+
+
+def _any_below(
+    _typing: Code,
+    words: Code,
+    weights: Code,
+    count: Code,  # noqa: ARG001
+    reach: Code,  # noqa: ARG001
+) -> Code:
+    def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+        drawn, own = (unpack(context, builder, signature.args[i], args[i]).first for i in range(2))
+        reach = vectors.splat(builder, args[3])
+        found = cgutils.alloca_once_value(builder, vectors.NONE)  # type: ignore[no-untyped-call]
+        with cgutils.for_range(builder, args[2], intp=ir.IntType(64)) as loop:
+            at = builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))
+            limit = vectors.load(builder, builder.gep(own, [at])) * reach
+            below = vectors.of_words(builder, builder.gep(drawn, [at])).below(limit)
+            builder.store(builder.or_(builder.load(found), below), found)
+        return vectors.any_of(builder, builder.load(found))
+
+    return types.boolean(words, weights, types.intp, types.float32), generate
+
+
+any_below: Callable[..., bool] = intrinsic(_any_below)
+"""`any_below((words, at, stride), (weights, at, stride), vectors, reach)`.
+
+Whether some word of so many vectors is below its weight times `reach`.
+"""

@@ -81,6 +81,27 @@ def _weigh(
     return types.float32(*kinds), generate
 
 
+def _weigh_all(
+    _typing: Code,
+    scores: Code,
+    weights: Code,
+    count: Code,  # noqa: ARG001
+    top: Code,  # noqa: ARG001
+    slope: Code,  # noqa: ARG001
+) -> Code:
+    def generate(context: Code, builder: Code, signature: Code, args: Sequence[Code]) -> Code:
+        line, out = (unpack(context, builder, signature.args[i], args[i]).first for i in range(2))
+        top, slope = (vectors.splat(builder, number) for number in args[3:])
+        with _gathering(builder, vectors.constant(builder, 0.0), args[2]) as (index, kept):
+            x = (vectors.load(builder, builder.gep(line, [index])) - top) * slope
+            weight = vectors.exp(x.at_least(UNDERFLOW))
+            vectors.store(weight, builder.gep(out, [index]))
+            builder.store((Vector(builder, builder.load(kept)) + weight).value, kept)
+        return Vector(builder, builder.load(kept)).reduce(Vector.__add__)
+
+    return types.float32(scores, weights, types.intp, types.float32, types.float32), generate
+
+
 _ONE = ir.Constant(_I64, 1)
 
 peak: Callable[..., np.float32] = intrinsic(_peak)
@@ -92,6 +113,12 @@ weigh: Callable[..., np.float32] = intrinsic(_weigh)
 weights[low:high] = exp(scores * scale - shift) and 0 elsewhere, rounded to bfloat16 and two to a word where
 weights are words; returns their sum, by lanes and then over the lanes, so that zeros on either side do not
 show in it.
+"""
+
+weigh_all: Callable[..., np.float32] = intrinsic(_weigh_all)
+"""`weigh_all((scores, at, stride), (weights, at, stride), vectors, top, slope)`.
+
+weights = exp((scores - top) * slope) of so many vectors, never quite 0; returns their sum as `weigh` does.
 """
 
 

@@ -24,6 +24,10 @@ _HALVES = ir.VectorType(ir.IntType(16), LANES)
 _BFLOATS = ir.VectorType(BFloat(), LANES)
 
 
+NONE = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [0] * LANES)
+"""The mask of no lanes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vector:
     """LANES float32 numbers; what it is combined with may be a number that all lanes share."""
@@ -51,6 +55,10 @@ class Vector:
         right = self._same(other)
         larger = self.builder.fcmp_ordered(">", self.value, right)
         return Vector(self.builder, self.builder.select(larger, self.value, right))
+
+    def below(self, other: Vector) -> Code:
+        """The mask of lanes that are lower than the other's."""
+        return self.builder.fcmp_ordered("<", self.value, other.value)
 
     def where(self, mask: Code, otherwise: float) -> Vector:
         """The other number in lanes that are not of the mask."""
@@ -95,6 +103,19 @@ def load(builder: Code, place: Code) -> Vector:
     loaded = builder.load(builder.bitcast(place, _NUMBERS.as_pointer()))
     loaded.align = 4
     return Vector(builder, loaded)
+
+
+def of_words(builder: Code, place: Code) -> Vector:
+    """The vector of unsigned words that begin at a place, rounded to numbers."""
+    loaded = builder.load(builder.bitcast(place, _WORDS.as_pointer()))
+    loaded.align = 4
+    return Vector(builder, builder.uitofp(loaded, _NUMBERS))
+
+
+def any_of(builder: Code, mask: Code) -> Code:
+    """Whether some lane is of the mask, as numba has it."""
+    bits = builder.bitcast(mask, ir.IntType(LANES))
+    return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
 
 
 def store(vector: Vector, place: Code) -> None:
