@@ -15,7 +15,6 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from transom.engine.kernels.arrays import Floats, Ints, Operand
@@ -102,10 +101,10 @@ class PagedAttention:
                 f"{type(model).__name__} does not call its attention through the attention interface of "
                 "transformers (ALiBi and state-space models do not)"
             )
-        # The registry is global; a name of its own keeps each model with its own cache.
+        # The registry is global; a name of its own keeps each model with its own cache. Where no mask belongs
+        # to a name, transformers makes none: causality and windows are the kernel's.
         name = f"transom-{next(_instances)}"
         ALL_ATTENTION_FUNCTIONS.register(name, self)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(name, _no_mask)
         model.set_attn_implementation(name)
         ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
         with torch.inference_mode():
@@ -211,10 +210,6 @@ class PagedAttention:
         if self._rows is None:
             raise RuntimeError("a forward ran before its rows were mapped")
         return self._rows
-
-
-def _no_mask(*_args: object, **_kwargs: object) -> None:
-    """Causality and windows are the kernel's; transformers builds no mask."""
 
 
 def floats(tensor: Tensor) -> Floats:
