@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tests import browser
@@ -32,7 +35,7 @@ def live(tokenizer, tmp_path_factory):
     (home / "providers.toml").write_text(PROVIDER)
     (home / "providers.toml").chmod(0o600)
     with Live(home, tokenizer) as live:
-        live.mails = MailFolder(home / "mail")
+        live.home, live.mails = home, MailFolder(home / "mail")
         yield live
 
 
@@ -167,6 +170,26 @@ def test_the_same_device_makes_no_second_passkey_for_an_account(page, live, auth
     page.type("Again")
     page.press("Enter")
     page.wait_for("This device has a passkey for this account already.")
+
+
+def test_who_adds_a_passkey_long_after_the_sign_in_is_asked_to_sign_in_again(page, live, authenticator):
+    sign_in(page, live, "old@example.org")
+    with closing(sqlite3.connect(live.home / "transom.db")) as database, database:
+        database.execute("UPDATE sessions SET created = created - 86400000000")
+    page.tab_to("Name of a new passkey")
+    page.type("This laptop")
+    page.press("Enter")
+    page.wait_for("sign in again")
+    page.wait_for("E-mail address")
+    assert page.evaluate("document.querySelector('#said').className") == ""
+    page.events.clear()  # the browser notes that something was refused
+    before = len(live.mails.list_mails())
+    page.press("Enter")  # the address is still there
+    page.wait_for("A mail is on its way")
+    page.type(code_in(until(lambda: live.mails.list_mails()[before:])[-1]))
+    page.press("Enter")
+    page.wait_for("(here)")
+    add_passkey(page, "This laptop")
 
 
 def test_everything_that_can_be_worked_has_a_name(page, live):

@@ -36,7 +36,8 @@ def numbers(told) -> np.ndarray:
 REFUSED = [
     ({"measures": {}}, "measures", "entropy, rank"),
     ({"measures": {"entropy": False}}, "measures", "name one"),
-    ({"measures": True}, "measures", "measures"),
+    ({"measures": True}, "measures", "measures: must be a JSON object; send one"),
+    ({"prompt_measures": ["rank"]}, "prompt_measures", "prompt_measures: must be a JSON object; send one"),
     ({"measures": {"perplexity": True}}, "measures.perplexity", "not a parameter"),
     ({"measures": {"top_k_mass": 0}}, "measures.top_k_mass", "greater than or equal to 1"),
     ({"measures": {"top_k_mass": 10**6}}, "measures.top_k_mass", "vocabulary has"),

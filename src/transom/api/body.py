@@ -9,6 +9,7 @@ import pydantic_core
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from transom.api import dependencies
 from transom.api.dependencies import caller_of, get_house, model_in_path, refuse_query
@@ -28,12 +29,18 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         """The whole body, up to `most_bytes`; a longer one is not read to its end."""
         if not hasattr(self, "_body"):
-            chunks, size = [], 0
-            async for chunk in self.stream():
+            # What Starlette's stream does, without a generator: most bodies come in one message.
+            chunks, size, more = [], 0, True
+            while more:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk: bytes = message.get("body", b"")
                 size += len(chunk)
                 if size > self.most_bytes:
                     raise _too_large(self.most_bytes)
                 chunks.append(chunk)
+                more = message.get("more_body", False)
             self._body = b"".join(chunks)
         return self._body
 

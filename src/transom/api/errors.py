@@ -125,6 +125,9 @@ def from_validation(errors: Sequence[Any]) -> InvalidRequest:
             what, code = "is not a parameter of this endpoint; remove it", "unknown_parameter"
         case "missing":
             what, code = "is required", "missing_parameter"
+        case "model_type" | "model_attributes_type":
+            # Pydantic names our own class here, which says nothing to anybody.
+            what = "must be a JSON object; send one with its fields by name, as in the API's reference"
         case "unsupported_parameter":
             code = "unsupported_parameter"
     subject = param or "The body"

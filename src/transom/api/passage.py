@@ -6,7 +6,6 @@ logs and browsers' histories keep.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
@@ -48,7 +47,9 @@ class Passage:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._added(scope)]
+                added = self._added(scope)
+                if added:
+                    message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:
@@ -80,13 +81,13 @@ class Passage:
             )
         return None
 
-    def _added(self, scope: Scope) -> Iterator[tuple[bytes, bytes]]:
+    def _added(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """Headers that have nothing to do with the answer."""
-        if self._draining:
-            yield b"connection", b"close"
+        added = [(b"connection", b"close")] if self._draining else []
         caller: Caller | None = scope.get("state", {}).get("caller")
         if caller is not None and caller.retires is not None:
-            yield b"x-transom-key-retires", rfc3339(caller.retires).encode()
+            added.append((b"x-transom-key-retires", rfc3339(caller.retires).encode()))
+        return added
 
     @property
     def _draining(self) -> bool:

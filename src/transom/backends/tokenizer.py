@@ -15,7 +15,7 @@ from typing import Any
 
 import tokenizers
 from jinja2 import TemplateError, TemplateSyntaxError
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 from transom.backends import preamble
 from transom.backends.manifest import read_chat_template, read_json
@@ -28,6 +28,8 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """How sentencepiece spells a byte that no token covers."""
 # What a template raises on messages of the wrong shape: it is a program, and runs into any of these.
 TEMPLATE_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+_BARE = frozenset({"role", "content"})
+_ASKED_OF_TEMPLATE = {"tools": None, "documents": None, "add_generation_prompt": True}
 
 
 class LocalTokenizer:
@@ -170,6 +172,10 @@ class LocalTokenizer:
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         # As transformers does: a key whose value is null counts as left out.
         chat = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        if all(map(_is_bare, chat)):
+            # What transformers does to other messages before it renders them leaves these as they are.
+            compiled: Any = _compile_jinja_template(self._template)
+            return str(compiled.render(messages=chat, **_ASKED_OF_TEMPLATE, **self._named))
         rendered: Any = render_jinja_template(
             [chat], chat_template=self._template, add_generation_prompt=True, **self._named
         )
@@ -219,6 +225,11 @@ class TokenStream:
     def flush(self) -> str:
         """What is left at the end; incomplete bytes become U+FFFD."""
         return self._utf8.decode(b"", final=True)
+
+
+def _is_bare(message: Mapping[str, Any]) -> bool:
+    """Whether it is a role and a text, which most are; texts are nothing that a template could misuse."""
+    return message.keys() <= _BARE and all(type(value) is str for value in message.values())
 
 
 def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:

@@ -10,6 +10,7 @@ import time
 from transom.errors import InvalidRequest
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
 _RECORD_ID = re.compile(rf"rec_[{_CROCKFORD}]{{26}}")
 _CURSOR_MARK = b"r1"
 
@@ -20,7 +21,7 @@ def new_record_id() -> str:
     Sorts by time, to the millisecond. The form is that of https://github.com/ulid/spec, in lower case.
     """
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return "rec_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "rec_" + "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_record_id(text: str) -> bool:

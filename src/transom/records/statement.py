@@ -18,6 +18,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -171,6 +172,10 @@ def _number(value: float) -> float | str:
 
 def _json(value: object) -> str:
     """One line of ASCII: even a lone surrogate or an integer of any size survives it."""
+    with suppress(orjson.JSONEncodeError):  # it cannot spell all that the other one can
+        line = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if line.isascii():
+            return line.decode()
     return _LINE.encode(value)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -104,9 +105,10 @@ class Generation:
             EngineError: the engine could not answer; the record says so.
             StorageError: there is no record, and so no answer.
         """
-        async with aclosing(self.deltas()) as deltas:
-            async for _ in deltas:
-                pass
+        with self._house.occupied(), self._admission:
+            async with _Recorded(self), aclosing(self._merged()) as merged:
+                async for index, delta in merged:
+                    self._take(index, delta)
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """(index of the sequence, its delta) as they come; the record is durable when this ends.
@@ -116,23 +118,25 @@ class Generation:
             StorageError: there is no record, and so no answer.
         """
         with self._house.occupied(), self._admission:
-            status: RecordStatus = "aborted"
-            failure: Failure | None = None
-            try:
-                async with aclosing(self._merged()) as merged:
-                    async for index, delta in merged:
-                        self.results[index].add(delta)
-                        if delta.error is not None:
-                            raise GenerationFailed(delta.error)
-                        yield index, delta
-                status = "complete"
-            except TransomError as error:
-                status, failure = "failed", Failure(code=error.code, message=error.message)
-                raise
-            finally:
-                # A client that leaves cancels this coroutine; what was queued is written all the same.
-                with self.meter.settlement(self.results) as settlement:
-                    self.record = await self._house.records.append(self._answer(status, failure), settlement)
+            async with _Recorded(self), aclosing(self._merged()) as merged:
+                async for index, delta in merged:
+                    self._take(index, delta)
+                    yield index, delta
+
+    async def keep(self, status: RecordStatus, failure: Failure | None) -> None:
+        """Make the record, and charge what was used.
+
+        Raises:
+            StorageError: there is no record.
+        """
+        # A client that leaves cancels this coroutine; what was queued is written all the same.
+        with self.meter.settlement(self.results) as settlement:
+            self.record = await self._house.records.append(self._answer(status, failure), settlement)
+
+    def _take(self, index: int, delta: Delta) -> None:
+        self.results[index].add(delta)
+        if delta.error is not None:
+            raise GenerationFailed(delta.error)
 
     def _merged(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Deltas of all sequences in the order of their arrival."""
@@ -228,3 +232,22 @@ class Generation:
             sequences=[(*self.place(index), result) for index, result in enumerate(self.results)],
             error=failure,
         )
+
+
+class _Recorded:
+    """Whatever happens within, a generation has its record when this is left."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        status: RecordStatus = "complete" if error is None else "aborted"
+        failure: Failure | None = None
+        if isinstance(error, TransomError):
+            status, failure = "failed", Failure(code=error.code, message=error.message)
+        await self._generation.keep(status, failure)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from transom.access.keys import issuing
 from transom.access.people.persons import PersonCaller
 from transom.access.programme import pausing
+from transom.access.programme.forgetting import forget_texts
 from transom.access.projects import deletion, projects
 from transom.access.projects.projects import noted, require
 from transom.access.projects.roles import Act
@@ -60,9 +61,9 @@ async def export_project(office: Office, caller: PersonCaller, project_id: str) 
 async def delete_project(office: Office, caller: PersonCaller, project_id: str, confirm: str) -> Deleted:
     """Delete a project: its keys are refused, and prompts, answers, texts and members are gone.
 
-    What it applies for is withdrawn. The statements of its records stay, without prompts and answers, and so
-    does what the trail says: the record of what was done keeps no gap. A deletion that is cut off is taken up
-    when asked for again.
+    What it applies for is withdrawn, and the texts of its applications are gone too. The statements of its
+    records stay, without prompts and answers, and so does what the trail says: the record of what was done
+    keeps no gap. A deletion that is cut off is taken up when asked for again.
 
     Raises:
         InvalidRequest: `confirm` is not the project's name.
@@ -73,6 +74,7 @@ async def delete_project(office: Office, caller: PersonCaller, project_id: str, 
     def begin(connection: Connection) -> None:
         deletion.begin(connection, project_id, confirm, by=by, now=now)
         pausing.withdraw_all(connection, project_id, by=by, now=now)
+        forget_texts(connection, project_id)
 
     await office.database.write(begin)
     office.keys.forget()

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from transom.errors import ConfigurationError
-from transom.storage.prepared import say
+from transom.storage.transactions import begin_immediate
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a connection waits for another process, such as the command line beside the server."""
@@ -60,9 +60,7 @@ def writing_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once: a transaction that reads first and then finds the lock taken
-        # could not be saved by waiting.
-        say(connection, "BEGIN IMMEDIATE")
+        begin_immediate(connection)
 
     return engine
 

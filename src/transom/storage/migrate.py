@@ -26,6 +26,8 @@ def migrate(database: Database) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if not connection.in_transaction():
+        connection.begin()  # or Alembic would begin one of its own, and end it
     config = Config()
     # The configuration parser reads % as the start of a reference.
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, CursorResult, Dialect
+from sqlalchemy import Connection, CursorResult, Dialect, TextClause
 from sqlalchemy.sql.expression import UpdateBase
 
 from transom.errors import StorageError
@@ -14,10 +15,11 @@ from transom.errors import StorageError
 _COUNTED = {"preserve_rowcount": True}
 
 Values: TypeAlias = Mapping[str, object]
+Order: TypeAlias = Callable[[Values], tuple[object, ...]]
 
 
 class Prepared:
-    """An INSERT, UPDATE or DELETE whose text never changes.
+    """A statement whose text never changes.
 
     SQLAlchemy finds the compiled form of a statement anew in each execution, which takes longer than SQLite
     takes to execute it. Values go to the driver as they are, so a moment is given as its microseconds. Its
@@ -27,9 +29,9 @@ class Prepared:
         statement: every value in it is a named parameter or a constant; no expanding ones.
     """
 
-    def __init__(self, statement: UpdateBase) -> None:
+    def __init__(self, statement: UpdateBase | TextClause) -> None:
         self._statement = statement
-        self._texts: dict[str, tuple[str, Sequence[str] | None]] = {}
+        self._texts: dict[str, tuple[str, Order | None]] = {}
 
     def execute(self, connection: Connection, values: Values) -> int:
         """Execute it; the number of rows that it touched.
@@ -60,12 +62,22 @@ class Prepared:
         row = say(connection, text, _in_order(values, order)).fetchone()
         return None if row is None else row[0]
 
-    def _text(self, dialect: Dialect) -> tuple[str, Sequence[str] | None]:
-        """The text, and the order of its parameters where they have places and no names."""
+    def rows(self, connection: Connection, values: Values) -> Sequence[Any]:
+        """Execute a SELECT; its rows, as tuples.
+
+        Raises:
+            As `execute`.
+        """
+        text, order = self._text(connection.dialect)
+        return say(connection, text, _in_order(values, order)).fetchall()
+
+    def _text(self, dialect: Dialect) -> tuple[str, Order | None]:
+        """The text, and what puts its parameters in order where they have places and no names."""
         found = self._texts.get(dialect.name)
         if found is None:
             compiled = self._statement.compile(dialect=dialect)
-            found = self._texts[dialect.name] = str(compiled), getattr(compiled, "positiontup", None)
+            names = getattr(compiled, "positiontup", None)
+            found = self._texts[dialect.name] = str(compiled), _order(names)
         return found
 
 
@@ -98,5 +110,13 @@ def say(
     return said
 
 
-def _in_order(values: Values, order: Sequence[str] | None) -> Any:  # noqa: ANN401
-    return dict(values) if order is None else tuple([values[name] for name in order])
+def _order(names: Sequence[str] | None) -> Order | None:
+    if names is None:
+        return None
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple([values[name] for name in names])
+
+
+def _in_order(values: Values, order: Order | None) -> Any:  # noqa: ANN401
+    return dict(values) if order is None else order(values)

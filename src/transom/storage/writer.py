@@ -14,12 +14,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from transom.errors import StorageError
 from transom.storage.prepared import say
+from transom.storage.transactions import abandon, begin, commit, roll_back
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -63,6 +65,9 @@ class Writer:
         self._queue: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        # The writer waits here alone, and not on the condition: that would make a lock for each wait.
+        self._wanted: SimpleQueue[None] = SimpleQueue()
+        self._idle = False
         # Kept between batches: to take one from the pool and give it back costs as much as a short write.
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="transom-writer", daemon=True)
@@ -81,7 +86,7 @@ class Writer:
                 return ()
             room = self._capacity - len(self._queue)
             self._queue.extend(jobs[:room])
-            self._changed.notify_all()
+            self._wake()
             return jobs[room:]
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -95,7 +100,14 @@ class Writer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._wake()
         self._thread.join()
+
+    def _wake(self) -> None:
+        """Wake the writer where it waits; the lock is held."""
+        if self._idle:
+            self._idle = False
+            self._wanted.put(None)
 
     def _run(self) -> None:
         while batch := self._take():
@@ -105,12 +117,15 @@ class Writer:
 
     def _take(self) -> list[Job]:
         """Everything that is queued; empty only when closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
-            batch = list(self._queue)
-            self._queue.clear()
-            self._changed.notify_all()
-            return batch
+        while True:
+            with self._changed:
+                batch = list(self._queue)
+                self._queue.clear()
+                self._changed.notify_all()
+                if batch or self._closed:
+                    return batch
+                self._idle = True
+            self._wanted.get()
 
     def _commit(self, batch: list[Job]) -> None:
         try:
@@ -121,9 +136,10 @@ class Writer:
                 if _attempt_whole(self._connection, *groups[0]):
                     return
                 groups = [(job.run, [job]) for job in batch]
-            with self._connection.begin():
-                for run, jobs in groups:
-                    _attempt(self._connection, run, jobs)
+            begin(self._connection)
+            for run, jobs in groups:
+                _attempt(self._connection, run, jobs)
+            commit(self._connection)
         except BaseException as error:  # noqa: BLE001 - the thread outlives any one batch
             _fail(batch, partial(_not_committed, error))
             self._let_go()
@@ -132,6 +148,7 @@ class Writer:
         """Give the connection back; the next batch takes another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            abandon(connection)
             with suppress(Exception):  # it may be lost already
                 connection.close()
 
@@ -149,16 +166,17 @@ def _attempt_whole(connection: Connection, run: Together[Any, Any], jobs: Sequen
 
     As nearly always, and a savepoint keeps a copy of every page that changes.
     """
-    with connection.begin() as transaction:
-        try:
-            values = list(zip(jobs, run(connection, [job.item for job in jobs]), strict=True))
-        except Exception as error:
-            if _is_lost(connection):
-                raise
-            transaction.rollback()
-            if len(jobs) == 1:
-                jobs[0].error = error
-            return len(jobs) == 1
+    begin(connection)
+    try:
+        values = list(zip(jobs, run(connection, [job.item for job in jobs]), strict=True))
+    except Exception as error:
+        if _is_lost(connection):
+            raise
+        roll_back(connection)
+        if len(jobs) == 1:
+            jobs[0].error = error
+        return len(jobs) == 1
+    commit(connection)
     for job, value in values:
         job.value = value
     return True

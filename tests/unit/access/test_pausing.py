@@ -9,11 +9,13 @@ from sqlalchemy import insert, select
 from tests.offices import OPERATOR, Letters, Time, office_over
 from transom.access.credentials.peppers import generate
 from transom.access.programme.clockwork import tick
+from transom.access.programme.statistics import statistics
 from transom.errors import Conflict, Forbidden, NotFound, Suspended
+from transom.schema.applications import Asked
 from transom.schema.budgets import Quotas
 from transom.schema.projects import ProjectChange
 from transom.services import projects, rights, suspensions
-from transom.storage.tables import applications, outbox, people
+from transom.storage.tables import applications, grant_changes, outbox, people
 
 pytestmark = pytest.mark.anyio
 
@@ -307,3 +309,41 @@ async def test_what_a_deleted_project_applied_for_is_withdrawn_and_it_applies_fo
 def _account(connection, person):
     row = {"id": person.person_id, "name": "", "created": START}
     connection.execute(insert(people).values(row))
+
+
+async def test_a_deleted_project_leaves_none_of_the_words_that_it_applied_with(stage, closing):
+    words = dict.fromkeys(("purpose", "method", "institution", "funding", "conflicts", "ethics"), "a canary")
+    stage.progress(stage.approved(tier="extended", **words).grant, report="a canary sang")
+    stage.submitted(**words)
+    closing.time.now = stage.now
+    await rights.delete_project(closing.office, ADA, stage.project, "A project")
+    asked = [row.asked for row in stage.look(select(applications.c.asked))]
+    reports = [row.reason for row in stage.look(select(grant_changes.c.reason))]
+    assert "canary" not in f"{asked} {reports}"
+    assert {Asked.model_validate_json(text).tier for text in asked} == {"extended", "research"}
+
+
+async def test_statistics_count_no_day_in_which_an_application_was_paused(stage, closing):
+    application = stage.review(stage.submitted())
+    stage.forward(days=1)
+    await closing.close("project suspended")
+    stage.forward(days=5)
+    await closing.open("project suspended")
+    stage.forward(days=2)
+    stage.approve(stage.show(application))
+    found = stage.do(lambda connection, occasion: statistics(connection, occasion.programme))
+    [research] = [tier for tier in found.tiers if tier.tier == "research"]
+    assert research.median_days_to_decide == "3.00"
+
+
+async def test_a_pause_before_the_submission_counts_for_nothing_either(stage, closing):
+    application = stage.draft()
+    await closing.close("project suspended")
+    stage.forward(days=5)
+    await closing.open("project suspended")
+    submitted = stage.submit(stage.show(application))
+    stage.forward(days=2)
+    stage.approve(stage.review(submitted))
+    found = stage.do(lambda connection, occasion: statistics(connection, occasion.programme))
+    [research] = [tier for tier in found.tiers if tier.tier == "research"]
+    assert research.median_days_to_decide == "2.00"

@@ -146,6 +146,10 @@ def test_a_null_field_of_a_message_counts_as_left_out(tokenizer: LocalTokenizer)
     assert tokenizer.render([{**HELLO[0], "name": None}]) == tokenizer.render(HELLO)
 
 
+def test_a_field_that_the_template_does_not_read_changes_nothing(tokenizer: LocalTokenizer) -> None:
+    assert tokenizer.render([{**HELLO[0], "reasoning": "A window is a hole."}]) == tokenizer.render(HELLO)
+
+
 @given(st.text(max_size=60))
 @settings(deadline=None)
 def test_token_bytes_join_to_the_text(tokenizer: LocalTokenizer, text: str) -> None:

@@ -16,7 +16,7 @@ from transom.access.programme.applications import Application, Event, advance, f
 from transom.access.programme.letters import tell_reviewers
 from transom.access.programme.obstacles import obstacle
 from transom.access.programme.states import OPEN, QUEUED, Party, step
-from transom.schema.applications import Action
+from transom.schema.applications import Action, State
 from transom.storage.tables import applications
 
 
@@ -45,15 +45,7 @@ def withdraw_all(connection: Connection, project_id: str, *, by: str, now: datet
     """Give up all that is open of a project that is deleted: there is nobody any more to grant it to."""
     for application in _open_of(connection, f"project:{project_id}"):
         to, party = step(application.state, "withdraw", {"applicant"})
-        event = Event(
-            at=now,
-            actor=by,
-            party=party,
-            action="withdraw",
-            state=to,
-            reason="Its project was deleted.",
-            details={},
-        )
+        event = _event(application, by, party, "withdraw", "Its project was deleted.", now, to)
         advance(connection, application, application.version, event, decide_by=None, paused=None)
 
 
@@ -82,9 +74,15 @@ def _open_of(connection: Connection, subject: str) -> Iterable[Application]:
     return [from_row(row) for row in connection.execute(query.order_by(applications.c.id)).mappings()]
 
 
-def _event(
-    application: Application, actor: str, party: Party, action: Action, reason: str, now: datetime
+def _event(  # the parts of an event
+    application: Application,
+    actor: str,
+    party: Party,
+    action: Action,
+    reason: str,
+    now: datetime,
+    to: State | None = None,
 ) -> Event:
-    return Event(
-        at=now, actor=actor, party=party, action=action, state=application.state, reason=reason, details={}
-    )
+    """What happens to an application, which stays in its state where `to` names no other."""
+    state = application.state if to is None else to
+    return Event(at=now, actor=actor, party=party, action=action, state=state, reason=reason, details={})

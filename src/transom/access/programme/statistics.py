@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 from statistics import median
 
 from sqlalchemy import Connection, func, select
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from transom.access.programme.states import PENDING
 from transom.schema.applications import State
 from transom.schema.programme import Programme, ProgrammeStatistics, TierCounts
-from transom.storage.tables import applications
+from transom.storage.tables import application_events, applications
 
 _DAY = 86_400
 
@@ -51,9 +52,31 @@ def _appeals(connection: Connection) -> Mapping[str, int]:
 
 
 def _days_to_decide(connection: Connection) -> Mapping[str, list[float]]:
+    """Days from the first submission to the decision, without those in which nobody could decide."""
     # Neither database has a portable median, and the dates of all decisions are few.
-    query = select(applications.c.tier, applications.c.submitted, applications.c.decided)
+    columns = (applications.c.id, applications.c.tier, applications.c.submitted, applications.c.decided)
+    decided = select(*columns).where(applications.c.decided.is_not(None))
+    pauses = _pauses(connection)
     found: dict[str, list[float]] = defaultdict(list)
-    for tier, submitted, decided in connection.execute(query.where(applications.c.decided.is_not(None))):
-        found[tier].append((decided - submitted).total_seconds() / _DAY)
+    for row in connection.execute(decided):
+        waited = sum(
+            (min(end, row.decided) - max(start, row.submitted)).total_seconds()
+            for start, end in pauses.get(row.id, [])
+            if start < row.decided and end > row.submitted
+        )
+        found[row.tier].append(((row.decided - row.submitted).total_seconds() - waited) / _DAY)
+    return found
+
+
+def _pauses(connection: Connection) -> Mapping[str, list[tuple[datetime, datetime]]]:
+    """From when to when each application was paused. Nothing is decided in a pause, so each has ended."""
+    event = application_events.c
+    query = select(event.application_id, event.action, event.at).where(event.action.in_(("pause", "resume")))
+    found: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
+    since: dict[str, datetime] = {}
+    for name, action, at in connection.execute(query.order_by(event.application_id, event.number)):
+        if action == "pause":
+            since[name] = at
+        elif name in since:
+            found[name].append((since.pop(name), at))
     return found

@@ -18,6 +18,7 @@ async function send(method, path, body) {
   if (!reply.ok) {
     const refused = new Error(answer.error?.message ?? "The server did not answer as it should.");
     refused.status = reply.status;
+    refused.code = answer.error?.code;
     throw refused;
   }
   return answer;
@@ -47,7 +48,8 @@ function act(button, work) {
     try {
       await work();
     } catch (error) {
-      say(reason(error), true);
+      if (error.code === "recent_sign_in_needed") await askAnew(error);
+      else say(reason(error), true);
     } finally {
       button.disabled = false;
     }
@@ -204,6 +206,13 @@ async function showAsk() {
   const providers = await send("GET", "/v1/auth/providers");
   offer("providers", providers, (name) => `Sign in with ${name}`, false);
   $("others").hidden = !passkeysWork && !providers.length;
+}
+
+/** What one wants to do needs a newer sign-in: that is asked for, and is nobody's mistake. */
+async function askAnew(error) {
+  document.title = "Sign in to Transom";
+  await showAsk();
+  say(error.message);
 }
 
 async function showAccount(me) {

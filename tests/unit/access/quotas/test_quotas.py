@@ -69,7 +69,7 @@ async def test_the_settlement_is_part_of_the_transaction_that_it_is_composed_int
     reservation = await gateway.reserve("first", EVERYBODY, BOUND, Amounts(tokens=10))
     commits.clear()
     with reservation.settlement(Amounts(tokens=5)) as settlement:
-        seen = await bench.database.write(lambda c: (settlement(c), c.in_transaction())[1])
+        seen = await bench.database.write(lambda c: (settlement(c), c.connection.in_transaction)[1])
     assert seen
     assert len(commits) == 1
     assert not reservation.open
