@@ -17,10 +17,10 @@ from transom.schema.generation import Priority
 TOKEN_COST = 2
 """Service of a generated token, where a row of a prompt counts 1 and a row found in the cache counts 0."""
 
-STRETCH = 1.5
+STRETCH = 1.25
 """How many times longer a step may take than the least served project's rows alone, while others join it."""
 
-SHORT = 4.0
+SHORT = 3.0
 """How many times longer than a step of one row a short step takes."""
 
 _REMEMBERED = 64

@@ -252,11 +252,11 @@ def test_what_was_shared_before_a_broken_step_is_kept():
 
 
 def test_a_step_that_nobody_answered_for_leaves_nothing_to_be_found():
-    engine = roomy(max_num_batched_tokens=50)
+    engine = roomy(max_num_batched_tokens=34)
     engine.submit(ask(CONTEXT, priority="batch"))
     engine.scheduler.schedule()
     engine.submit(ask(CONTEXT))
-    assert rows_of(engine.step()) == [50]
+    assert rows_of(engine.step()) == [34]
     engine.run()
     check_answers(engine)
 

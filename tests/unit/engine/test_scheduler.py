@@ -148,8 +148,8 @@ def test_a_project_below_its_share_takes_pages_from_the_one_that_holds_most():
     for _ in range(4):
         engine.step()
     before = engine.scheduler.preemptions
-    # As many pages as one of the flood, and no more rows than a short step has.
-    engine.submit(ask([99] * 48, 20, project="guest", name="guest"))
+    # Nearly as many pages as one of the flood, and no more rows than a short step has.
+    engine.submit(ask([99] * 35, 20, project="guest", name="guest"))
     engine.step()
     assert engine.answers["guest"].times
     assert engine.scheduler.preemptions > before
@@ -207,13 +207,13 @@ def test_only_those_who_got_a_token_give_way_to_another_project():
 
 def test_prompts_admitted_by_right_are_computed_one_after_the_other():
     # So few rows that every step is a short one.
-    engine = StandInEngine(max_num_seqs=4, max_num_batched_tokens=48, pages=200)
+    engine = StandInEngine(max_num_seqs=4, max_num_batched_tokens=34, pages=200)
     for index in range(4):
         engine.submit(ask([index] * 4, 100, project="flood"))
     engine.step()
     for name in "xy":
-        engine.submit(ask([ord(name)] * 40, 5, project="guest", name=name))
-    assert shape(engine.step()) == [("x", 0, 40), ("y", 0, 8)]
+        engine.submit(ask([ord(name)] * 30, 5, project="guest", name=name))
+    assert shape(engine.step()) == [("x", 0, 30), ("y", 0, 4)]
     engine.run()
     assert all_finished(engine)
 
@@ -304,7 +304,7 @@ def test_interactive_work_takes_seats_and_pages_from_batch_work_at_once():
     # Seats and pages are short, and a short step has rows for all three prompts.
     assert (engine.scheduler.running, engine.scheduler.pages_used) == (4, 28)
     for index in range(3):
-        engine.submit(ask([50 + index] * 16, 30, project="a", name=f"i{index}"))
+        engine.submit(ask([50 + index] * 11, 30, project="a", name=f"i{index}"))
     engine.step()
     assert all(len(engine.answers[f"i{index}"].tokens) == 1 for index in range(3))
     engine.run()
