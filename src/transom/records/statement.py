@@ -171,7 +171,11 @@ def _number(value: float) -> float | str:
 
 
 def _json(value: object) -> str:
-    """One line of ASCII: even a lone surrogate or an integer of any size survives it."""
+    """One line of ASCII: even a lone surrogate or an integer of any size survives it.
+
+    One value may be spelled in two ways, as numbers are. What is committed to is the text that was kept, so
+    nobody has to spell it again.
+    """
     with suppress(orjson.JSONEncodeError):  # it cannot spell all that the other one can
         line = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         if line.isascii():

@@ -31,8 +31,9 @@ _DURABLE = {
     "busy_timeout": str(BUSY_TIMEOUT_MS),
     # What a statement may have to undo stays in memory too, and is no file of its own.
     "temp_store": "MEMORY",
-    # Records have random names, so their index is written all over: 64 MiB of it stay at hand.
-    "cache_size": "-65536",
+    # Records have random names, so their index is written all over: 16 MiB of it stay at hand. The system
+    # keeps the rest of the file, and the server soon has the size that it stays at.
+    "cache_size": "-16384",
 }
 _READING = {"query_only": "ON", "foreign_keys": "ON", "busy_timeout": str(BUSY_TIMEOUT_MS)}
 

@@ -263,14 +263,15 @@ def _attend_by_tiles(
     scratch = _scratch(BLOCK * (query.shape[1] // kv_heads), places[0].shape[1], dim, padded)
     work = take(counter)
     while work < total:
-        following = take(counter)
+        # Likely one's own next work. It is not taken yet: another thread may be free for it before.
+        following = counter[0]
         first, rows = blocks[work // kv_heads]
         own = _pages_of(work, blocks, places, window, kv_heads)
         later = _pages_of(following, blocks, places, window, kv_heads) if following < total else own
         upcoming = _wanted_next(own, later, numbers)
         positions = places[2][first : first + rows]
         _attend_block(first, rows, own, upcoming, query, cache, positions, layer, scratch, out)
-        work = following
+        work = take(counter)
 
 
 def _attend_part(

@@ -64,6 +64,8 @@ def kernel(function: F) -> F:
 def uncounted_kernel(function: F) -> F:
     """`kernel`, for one that neither makes arrays nor returns any, as views are of others.
 
+    The same holds for all that it calls, overloads too: an array that was made there would never be freed.
+
     No reference to an array is counted in it. Counting is an atomic operation, and one or two of them for
     each slice, and each tuple that an array is put into, take longer than a small tile.
     """
