@@ -13,6 +13,7 @@ from transom.engine.runner import Runner, wanted_positions
 from transom.engine.sampler import Read, read
 from transom.engine.scheduler import Chunk, Scheduler, scored_positions
 from transom.engine.sequence import Sequence
+from transom.internals.taps import Taps
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
 
 
@@ -44,9 +45,11 @@ class Engine:
         """Whether a step would do nothing."""
         return self._scheduler.idle and not self._quarantine.active
 
-    def submit(self, request: SequenceRequest, generated: tuple[int, ...] = ()) -> None:
-        """Queue a sequence."""
-        self._quarantine.add(Sequence(request, generated))
+    def submit(
+        self, request: SequenceRequest, generated: tuple[int, ...] = (), taps: Taps | None = None
+    ) -> None:
+        """Queue a sequence, which may read and write inside."""
+        self._quarantine.add(Sequence(request, generated, taps))
 
     def abort(self, sequence_id: str) -> None:
         """Forget a sequence; one that is unknown or already finished is no error."""

@@ -23,22 +23,19 @@ from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention, RowMap, floats
 from transom.engine.kernels.arrays import Floats
-from transom.engine.stack import stack_layers
-from transom.engine.stand_ins import (
+from transom.engine.parts import (
     GATED,
     MLP,
     NO_NORM,
     PROJECTIONS,
     Attention,
-    FusedAttention,
-    FusedLayer,
-    FusedMLP,
-    FusedNorm,
     Layer,
     Norm,
     QueryKeyNorms,
-    Stream,
 )
+from transom.engine.stack import stack_layers
+from transom.engine.stand_ins import FusedAttention, FusedLayers, FusedMLP, FusedNorm, Stream
+from transom.internals.board import Board
 
 log = structlog.get_logger()
 
@@ -56,14 +53,15 @@ _AROUND = _BEFORE | {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
 """Parts of one that norms what they return as well."""
 
 
-def fuse(model: PreTrainedModel, paged: PagedAttention, longest: int) -> int:
+def fuse(model: PreTrainedModel, paged: PagedAttention, longest: int, board: Board) -> int:
     """Replace what can be replaced, in place, and return how many modules that were.
 
     The model must already attend through `paged`, whose cache is made small here and is not to be kept;
-    `longest` is the longest sequence that it can be given.
+    `longest` is the longest sequence that it can be given. What is posted on `board` is done by what stands
+    in.
     """
     replaced: list[str] = []
-    stream = Stream()
+    stream = Stream(board)
     # Some models treat late positions otherwise than early ones.
     near, far = (_record(model, paged, first) for first in (0, max(0, longest - _PROBE_ROWS)))
     sizes = {name: _size(call.module) for name, call in near.items()}
@@ -102,7 +100,7 @@ def _agrees(call: _Call, paged: PagedAttention) -> bool:
     module = copy.deepcopy(call.module).float()
     args, kwargs = _widened(call.args), _widened(call.kwargs)
     try:
-        stand_in = _stand_in(module, paged, Stream())
+        stand_in = _stand_in(module, paged, Stream(Board()))
         return stand_in is not None and _close(stand_in(*args, **kwargs), module(*args, **kwargs))
     except Exception:  # what it cannot even be called with, a stand-in does not stand for
         log.info("not fused", module=type(module).__name__, exc_info=True)
@@ -164,7 +162,7 @@ def _size(module: nn.Module) -> int:
 def _stand_in(module: nn.Module, paged: PagedAttention, stream: Stream) -> nn.Module | None:
     if _parts(module) in (_BEFORE, _AROUND):
         layer = _read_layer(module, paged)
-        return None if layer is None else FusedLayer(module, layer, stream)
+        return None if layer is None else FusedLayers(module, [layer], layer.run, stream)
     if _is_gated_mlp(module):
         mlp = _read_mlp(module)
         return None if mlp is None else FusedMLP(module, mlp)

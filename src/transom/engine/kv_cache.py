@@ -54,7 +54,7 @@ class KVCacheManager:
             return []
         found: list[CachedPage] = []
         top, link = sequence.wanted_scores, sequence.link(first)
-        for index in range(first, (sequence.target - 1) // PAGE):
+        for index in range(first, sequence.borrowable):
             page = self.pool.get_cached(link, sequence.page_tokens(index))
             if page is None:
                 break
@@ -102,7 +102,7 @@ class KVCacheManager:
             sequence.claimed -= missing
             self._claimed -= missing
         if self._prefix_caching:
-            for index in range(len(sequence.chain), end // PAGE):
+            for index in range(len(sequence.chain), min(end, sequence.shareable) // PAGE):
                 self._register(sequence, index)
 
     def free(self, sequence: Sequence) -> None:

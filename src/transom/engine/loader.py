@@ -29,6 +29,7 @@ from transom.engine.proof import prove, reference
 from transom.engine.runner import Runner
 from transom.engine.scheduler import Scheduler
 from transom.errors import ModelRefused
+from transom.internals.board import Board
 from transom.schema.canonical import sha256
 
 _BATCHED_TOKENS = {True: 256, False: 2048}
@@ -64,12 +65,13 @@ def load(options: EngineOptions) -> LoadedEngine:
     ours = _has_kernels(device)
     attention = PagedAttention() if ours else TorchAttention(device)
     attention.attach(model)
-    fused = _replace_modules(model, attention, longest) if ours else 0
+    board = Board()
+    fused = _replace_modules(model, attention, longest, board) if ours else 0
     pages = max(2, options.cache_bytes // (attention.bytes_per_token(dtype) * PAGE))
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     attention.allocate(pages, dtype)
     attention.set_rows(RowMap.alone(2))
-    runner = Runner(SplitModel(model), attention)
+    runner = Runner(SplitModel(model), attention, board)
     prove(runner, expected, pages, options.dtype, invariant=ours)
     sampler.warm_up()
     scheduler = Scheduler(
@@ -109,9 +111,11 @@ def _has_kernels(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def _replace_modules(model: PreTrainedModel, attention: PagedAttention, longest: int) -> int:
+def _replace_modules(
+    model: PreTrainedModel, attention: PagedAttention, longest: int, board: Board
+) -> int:
     """Put our kernels in the place of the model's modules; how many were fused."""
-    fused = fuse(model, attention, longest)
+    fused = fuse(model, attention, longest, board)
     replace_linears(model)
     return fused
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
 from transom.engine.kernels.arrays import Ints
 from transom.engine.scheduler import Chunk, scored_positions
+from transom.internals.board import Board, Posted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,10 @@ class Batch:
 class Runner:
     """Knows the model and the cache; knows nothing of requests, sampling or text."""
 
-    def __init__(self, model: SplitModel, attention: PagedAttention) -> None:
+    def __init__(self, model: SplitModel, attention: PagedAttention, board: Board) -> None:
         self._model = model
         self._attention = attention
+        self._board = board
 
     def run(self, chunks: list[Chunk]) -> Tensor:
         """Compute the chunks and store their keys and values.
@@ -38,6 +41,7 @@ class Runner:
         """
         batch = self._pack(chunks)
         self._attention.set_rows(batch.rows)
+        self._board.post(_posted(chunks))
         hidden = self._model.hidden(_longs(batch.token_ids), _longs(batch.rows.position))
         return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
 
@@ -61,6 +65,15 @@ class Runner:
             wanted.extend(at + p - chunk.start for p in wanted_positions(chunk))
             at += chunk.length
         return Batch(token_ids, RowMap.of(tables, sequence, position), wanted)
+
+
+def _posted(chunks: list[Chunk]) -> Iterator[Posted]:
+    """What the sequences of the chunks do inside, at their rows of the batch."""
+    at = 0
+    for chunk in chunks:
+        if chunk.sequence.taps is not None:
+            yield from chunk.sequence.taps.posted(chunk.start, chunk.end, at)
+        at += chunk.length
 
 
 def wanted_positions(chunk: Chunk) -> list[int]:

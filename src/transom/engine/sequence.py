@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from transom.engine.kernels.cache import PAGE
 from transom.engine.pages import CachedPage, Link
 from transom.engine.penalties import Penalties
+from transom.internals.taps import Taps
 from transom.schema.generation import SequenceRequest, TokenLogprob
 
 
@@ -17,8 +18,12 @@ class Sequence:
     before the next one is wanted.
     """
 
-    def __init__(self, request: SequenceRequest, generated: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, request: SequenceRequest, generated: tuple[int, ...] = (), taps: Taps | None = None
+    ) -> None:
         self.request = request
+        self.taps = taps
+        """What is read and written inside, if anything."""
         self.sampling = request.sampling
         self.tokens = [*request.prompt_token_ids, *generated]
         self.prompt_length = len(request.prompt_token_ids)
@@ -88,6 +93,18 @@ class Sequence:
         Measures and distributions are not kept on pages, where each k would be one more set of them.
         """
         return not (self.sampling.prompt_measures or self.sampling.prompt_distributions)
+
+    @property
+    def borrowable(self) -> int:
+        """How many of its pages, at most, may be those of others: a position that it reads or writes inside is
+        its own to compute, and so is the last, for its logits."""
+        last = len(self.tokens) - 1
+        return (last if self.taps is None else min(last, self.taps.first_touched)) // PAGE
+
+    @property
+    def shareable(self) -> int:
+        """Up to which position its keys and values are what anybody's are with the same tokens."""
+        return len(self.tokens) if self.taps is None else min(len(self.tokens), self.taps.first_written)
 
     def append(self, token_id: int) -> None:
         """Take a generated token."""

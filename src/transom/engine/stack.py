@@ -17,14 +17,15 @@ from transom.engine.attention import PagedAttention
 from transom.engine.kernels.arrays import Floats
 from transom.engine.kernels.layer import Factor, NormOf, Stacked, layers
 from transom.engine.linear import Product
-from transom.engine.stand_ins import FusedLayer, FusedStream, Layer, Norm, Rotation, Stream
+from transom.engine.parts import Layer, Norm, Rotation
+from transom.engine.stand_ins import FusedLayers, Stream
 
 
 class Stack:
     """Layers of one shape, one after the other.
 
     Args:
-        parts: the layers, which are not to be used on their own afterwards.
+        parts: the layers, whose weights it moves.
     """
 
     def __init__(self, parts: Sequence[Layer]) -> None:
@@ -51,17 +52,22 @@ class Stack:
         self._value_dim = specs[0].value_dim
         self._sinks = self._paged.stacked_sinks()
 
-    def __call__(self, residual: Floats, rotation: Rotation) -> Floats:
-        """[rows, width] to the same; `residual` is written over."""
+    def run(self, residual: Floats, rotation: Rotation, first: int, end: int) -> None:
+        """Write over `residual` [rows, width] with what the layers from `first` up to `end` make of it."""
+        some = slice(first, end)
+        norms = tuple((weight[some], eps) for weight, eps in self._norms)
+        factors = tuple((panels[some], bias[some], width) for panels, bias, width in self._factors)
         place = self._paged.place(rotation)
-        layers(residual, self._norms, self._factors, self._gelu, self._heads(), place, self._threads)
-        return residual
+        layers(residual, norms, factors, self._gelu, self._heads(some), place, self._threads)  # type: ignore[arg-type]
 
-    def _heads(self) -> Stacked:
+    def _heads(self, some: slice) -> Stacked:
         cache = self._paged.whole_cache
         if cache is None:
             raise RuntimeError("layers of one shape have caches of several")
-        return cache, self._shapes, self._sinks, self._value_dim, self._head_norms
+        (keys, values), (scales, windows, softcaps), (query, key, eps) = cache, self._shapes, self._head_norms
+        shapes = scales[some], windows[some], softcaps[some]
+        norms = query[some], key[some], eps
+        return (keys[some], values[some]), shapes, self._sinks[some], self._value_dim, norms
 
 
 def stack_layers(model: PreTrainedModel, paged: PagedAttention, stream: Stream) -> None:
@@ -70,19 +76,20 @@ def stack_layers(model: PreTrainedModel, paged: PagedAttention, stream: Stream) 
     All must be given the same rotary embedding.
     """
     name, found = _layers(model)
-    if not found or not _alike([module.layer for module in found], paged):
+    parts = [part for module in found for part in module.layers]
+    if not found or not _alike(parts, paged):
         return
     parent, _, leaf = name.rpartition(".")
-    stack = Stack([module.layer for module in found])
-    setattr(model.get_submodule(parent), leaf, nn.ModuleList([FusedStream(found[0], stack, stream)]))
+    whole = FusedLayers(found[0], parts, Stack(parts).run, stream)
+    setattr(model.get_submodule(parent), leaf, nn.ModuleList([whole]))
 
 
-def _layers(model: PreTrainedModel) -> tuple[str, list[FusedLayer]]:
+def _layers(model: PreTrainedModel) -> tuple[str, list[FusedLayers]]:
     """The name of the list of decoder layers, and all of them; nothing where one is no stand-in."""
     expected = model.config.get_text_config().num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList):
-            found = [part for part in module if isinstance(part, FusedLayer)]
+            found = [part for part in module if isinstance(part, FusedLayers)]
             if len(found) == len(module) == expected:
                 return name, found
     return "", []

@@ -1,130 +1,17 @@
-"""Modules that take the place of a decoder layer or of its parts: few large operations on plain arrays."""
+"""Modules that take the place of a decoder layer or of its parts, and hand plain arrays to these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-import numba
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transom.engine.attention import PagedAttention, floats
+from transom.engine.attention import floats
 from transom.engine.kernels.arrays import Floats
-from transom.engine.kernels.fused import rms_norm
-from transom.engine.kernels.layer import Factor, Heads, NormOf, attention, gated, layer
-from transom.engine.linear import Product, Weight
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj")
-GATED = ("gate_proj", "up_proj")
-
-QueryKeyNorms = tuple[Floats, Floats, np.float32]
-"""Weights of the query's and of the key's norm, [dim] or empty, and their epsilon."""
-
-Rotation = tuple[Floats, Floats]
-"""Cosines and sines, [rows, rotated dimensions]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """Weight and epsilon of an RMSNorm."""
-
-    weight: Floats
-    eps: np.float32
-
-    @property
-    def plain(self) -> NormOf:
-        """As kernels are given it."""
-        return self.weight, self.eps
-
-    def __call__(self, rows: Floats) -> Floats:
-        """[rows, width] to the same."""
-        out = np.empty_like(rows)
-        rms_norm(rows, self.weight, self.eps, out)
-        return out
-
-
-class MLP:
-    """`down(act(gate(x)) * up(x))`."""
-
-    def __init__(self, original: nn.Module, *, gelu: bool) -> None:
-        self.products = stacked(original, GATED), stacked(original, ("down_proj",))
-        self.gelu = gelu
-        self._threads = numba.get_num_threads()
-
-    def __call__(self, rows: Floats) -> Floats:
-        """[rows, width] to the same."""
-        return gated(rows, *self.factors, self.gelu, self._threads)
-
-    @property
-    def factors(self) -> tuple[Factor, Factor]:
-        """Gate and up, down, as kernels are given them."""
-        first, second = self.products
-        return first.factor, second.factor
-
-
-class Attention:
-    """Attention with rotary embedding, from the three projections to the last one."""
-
-    def __init__(self, original: nn.Module, paged: PagedAttention, norms: QueryKeyNorms) -> None:
-        self.products = stacked(original, PROJECTIONS), stacked(original, ("o_proj",))
-        self.paged = paged
-        self.index = int(original.layer_idx)  # type: ignore[arg-type]
-        self.norms = norms
-        self._threads = numba.get_num_threads()
-
-    @property
-    def factors(self) -> tuple[Factor, Factor]:
-        """Query, key and value, and the last one, as kernels are given them."""
-        first, second = self.products
-        return first.factor, second.factor
-
-    @property
-    def heads(self) -> Heads:
-        """What kernels are told of them."""
-        return self.paged.heads(self.index, self.norms)
-
-    def __call__(self, rows: Floats, rotation: Rotation) -> Floats:
-        """[rows, width] to the same."""
-        return attention(rows, *self.factors, self.heads, self.paged.place(rotation), self._threads)
-
-
-NO_NORM = Norm(np.empty(0, np.float32), np.float32(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Residual stream in, residual stream out, in float32 between.
-
-    Some models also norm what attention and MLP return, before it is added.
-    """
-
-    attention_norm: Norm
-    attention: Attention
-    attended_norm: Norm
-    mlp_norm: Norm
-    mlp: MLP
-    output_norm: Norm
-    threads: int = field(default_factory=numba.get_num_threads)
-
-    def __call__(self, residual: Floats, rotation: Rotation) -> Floats:
-        """[rows, width] to the same; `residual` is written over."""
-        layer(
-            residual,
-            (
-                self.attention_norm.plain,
-                self.attended_norm.plain,
-                self.mlp_norm.plain,
-                self.output_norm.plain,
-            ),
-            self.attention.factors + self.mlp.factors,
-            self.mlp.gelu,
-            self.attention.heads,
-            self.attention.paged.place(rotation),
-            self.threads,
-        )
-        return residual
+from transom.engine.opened import Closed, run_layers
+from transom.engine.parts import MLP, Attention, Layer, Norm, Rotation
+from transom.internals.board import Board
 
 
 class StandIn(nn.Module):
@@ -181,7 +68,8 @@ class FusedAttention(StandIn):
 class Stream:
     """What the fused layers of one model share."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board) -> None:
+        self.board = board
         self.wide = False
         """Whether hidden rows stay float32 from layer to layer in a narrower model: only where nothing but
         stand-ins reads them."""
@@ -207,20 +95,20 @@ class Stream:
         return self._newest
 
 
-class FusedStream(StandIn):
-    """Whatever takes the residual stream in and gives it back: a decoder layer, or all of them.
+class FusedLayers(StandIn):
+    """Decoder layers that follow each other: one, or all of them.
 
     Args:
-        original: the module that it takes the place of.
-        compute: from rows [rows, width], which it may write over, to the same.
+        original: a module that it takes the place of.
+        layers: in their order.
+        closed: runs some of them, where nobody reads or writes inside.
         stream: what all of a model share.
     """
 
-    def __init__(
-        self, original: nn.Module, compute: Callable[[Floats, Rotation], Floats], stream: Stream
-    ) -> None:
+    def __init__(self, original: nn.Module, layers: Sequence[Layer], closed: Closed, stream: Stream) -> None:
         super().__init__(original)
-        self._compute = compute
+        self.layers = layers
+        self._closed = closed
         self._stream = stream
 
     def forward(
@@ -231,22 +119,10 @@ class FusedStream(StandIn):
         **_ignored: object,
     ) -> Tensor:
         """[1, rows, width] to the same."""
-        rows = self._compute(self._stream.open(hidden_states), self._stream.rotation(position_embeddings))
-        return self._stream.close(rows, hidden_states)
-
-
-class FusedLayer(FusedStream):
-    """A whole decoder layer."""
-
-    def __init__(self, original: nn.Module, layer: Layer, stream: Stream) -> None:
-        super().__init__(original, layer, stream)
-        self.layer = layer
-
-
-def stacked(module: nn.Module, names: Iterable[str]) -> Product:
-    """One product for linear layers of `module` that are fed the same rows."""
-    layers = (module.get_submodule(name) for name in names)
-    return Product(Weight.stacked([layer for layer in layers if isinstance(layer, nn.Linear)]))
+        stream = self._stream
+        rows, rotation = stream.open(hidden_states), stream.rotation(position_embeddings)
+        run_layers(self.layers, self._closed, rows, rotation, stream.board)
+        return stream.close(rows, hidden_states)
 
 
 def _rows(inputs: Tensor) -> Floats:

@@ -1,0 +1,108 @@
+"""A decoder layer taken step by step, so that whoever has posted something can read and write between steps.
+
+Every number is computed by the kernel that computes it in the closed layer, in the same order of operations,
+so a row has the same bits in either. A layer at which nothing is posted stays closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TypeAlias
+
+import numpy as np
+
+from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.attention import attend
+from transom.engine.kernels.fused import add, gate, rotate_and_store
+from transom.engine.parts import MLP, Attention, Layer, Norm, Rotation
+from transom.internals.board import Board
+
+
+Closed: TypeAlias = Callable[[Floats, Rotation, int, int], None]
+"""Runs the layers from one up to another, counted from the first of them, over a residual stream in place."""
+
+
+def run_layers(
+    layers: Sequence[Layer], closed: Closed, residual: Floats, rotation: Rotation, board: Board
+) -> None:
+    """Run layers that follow each other, opening those at which something is posted.
+
+    Args:
+        layers: in their order.
+        closed: runs some of them.
+        residual: [rows, width], written over.
+        rotation: of the rows.
+        board: what is posted.
+    """
+    if not board.active:
+        closed(residual, rotation, 0, len(layers))
+        return
+    for is_open, group in groupby(range(len(layers)), lambda i: board.touches(layers[i].attention.index)):
+        found = list(group)
+        if not is_open:
+            closed(residual, rotation, found[0], found[-1] + 1)
+        for index in found if is_open else ():
+            run_layer(layers[index], residual, rotation, board)
+
+
+def run_layer(layer: Layer, residual: Floats, rotation: Rotation, board: Board) -> None:
+    """`layer(residual, rotation)`, touching each point; `residual` [rows, width] is written over."""
+    index = layer.attention.index
+    board.touch("resid_pre", index, residual)
+    seen = layer.attention_norm(residual)
+    board.touch("attn_in", index, seen)
+    attended = run_attention(layer.attention, seen, rotation, board)
+    board.touch("attn_out", index, attended)
+    attended = _normed(attended, layer.attended_norm)
+    board.touch("attn_out_post", index, attended)
+    add(residual, attended)
+    board.touch("resid_mid", index, residual)
+    seen = layer.mlp_norm(residual)
+    board.touch("mlp_in", index, seen)
+    found = run_mlp(layer.mlp, seen, index, board)
+    board.touch("mlp_out", index, found)
+    found = _normed(found, layer.output_norm)
+    board.touch("mlp_out_post", index, found)
+    add(residual, found)
+    board.touch("resid_post", index, residual)
+
+
+def run_attention(attention: Attention, seen: Floats, rotation: Rotation, board: Board) -> Floats:
+    """`attention(seen, rotation)`, touching queries, keys, values and what each head gives."""
+    first, last = attention.products
+    index = attention.index
+    cache, shape, sinks, value_dim, norms = attention.heads
+    places, blocks, rotation = attention.paged.place(rotation)
+    count, heads, kv_heads = seen.shape[0], sinks.shape[0], cache[0].shape[1]
+    qkv = first(seen)
+    dim = (qkv.shape[1] - kv_heads * value_dim) // (heads + kv_heads)
+    ends = heads * dim, (heads + kv_heads) * dim
+    board.touch("q", index, qkv[:, : ends[0]])
+    board.touch("k", index, qkv[:, ends[0] : ends[1]])
+    board.touch("value", index, qkv[:, ends[1] :])
+    query = np.empty((count, heads, dim), np.float32)
+    rotate_and_store(qkv, rotation, norms, places, cache, value_dim, query)
+    board.touch("q_rot", index, query.reshape(count, -1))
+    mixed = np.empty((count, heads, value_dim), np.float32)
+    attend(query, cache, places, blocks, shape, sinks, value_dim, mixed, attention.threads)
+    z = mixed.reshape(count, -1)
+    board.touch("z", index, z)
+    return last(z)
+
+
+def run_mlp(mlp: MLP, seen: Floats, index: int, board: Board) -> Floats:
+    """`mlp(seen)`, touching both branches and their product."""
+    first, last = mlp.products
+    both = first(seen)
+    width = both.shape[1] // 2
+    board.touch("mlp_pre", index, both[:, :width])
+    board.touch("mlp_pre_linear", index, both[:, width:])
+    inner = np.empty((seen.shape[0], width), np.float32)
+    gate(both, mlp.gelu, inner)
+    board.touch("mlp_act", index, inner)
+    return last(inner)
+
+
+def _normed(rows: Floats, norm: Norm) -> Floats:
+    return norm(rows) if norm.weight.size else rows

@@ -1,0 +1,88 @@
+"""What a forward is read and written at: asked by the parts of the model as they compute.
+
+The runner posts the actions of all sequences in the batch before a forward. Each knows its own rows, so that
+nobody reads or changes the rows of another.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float32]
+Rows: TypeAlias = slice | NDArray[np.intp]
+"""Rows of the batch."""
+
+GLOBAL = -1
+"""The layer of a point that belongs to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A named place in the model."""
+
+    point: str
+    layer: int = GLOBAL
+
+
+class Action(Protocol):
+    """What one sequence does at a place, to rows of its own."""
+
+    def __call__(self, values: Floats) -> None:
+        """Read the rows [rows, width], or write them over."""
+        ...
+
+
+Posted: TypeAlias = tuple[Where, Rows, Action]
+
+
+class Board:
+    """The actions of the forward at hand. The parts of one model share one board."""
+
+    def __init__(self) -> None:
+        self._actions: defaultdict[Where, list[tuple[Rows, Action]]] = defaultdict(list)
+        self._layers: set[int] = set()
+
+    def post(self, actions: Iterable[Posted]) -> None:
+        """Take the place of what was posted before. Actions at one place are done in their order."""
+        self._actions.clear()
+        for where, rows, action in actions:
+            self._actions[where].append((rows, action))
+        self._layers = {where.layer for where in self._actions}
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is posted."""
+        return bool(self._actions)
+
+    @property
+    def places(self) -> list[Where]:
+        """Where something is to be done."""
+        return list(self._actions)
+
+    def touches(self, layer: int) -> bool:
+        """Whether anything is to be done in a layer."""
+        return layer in self._layers
+
+    def wants(self, point: str, layer: int = GLOBAL) -> bool:
+        """Whether anything is to be done at a place."""
+        return Where(point, layer) in self._actions
+
+    def touch(self, point: str, layer: int, values: Floats) -> None:
+        """Do what is to be done at a place.
+
+        Args:
+            point: its name.
+            layer: of the place.
+            values: [rows of the batch, width], written over.
+        """
+        for rows, action in self._actions.get(Where(point, layer), ()):
+            part = values[rows]
+            action(part)
+            if not isinstance(rows, slice):
+                values[rows] = part  # it was a copy

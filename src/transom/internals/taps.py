@@ -1,0 +1,110 @@
+"""What one sequence reads and writes inside the model, and what it has read so far."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transom.internals.board import Floats, Posted, Rows, Where
+from transom.internals.edits import Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which numbers of a row, in groups: heads, or the whole row as one."""
+
+    groups: int
+    index: NDArray[np.intp] | None = None
+    """Of groups * width columns; None for all, as they lie."""
+
+    def of(self, rows: Floats) -> Floats:
+        """[rows, all columns] to [rows, groups, width]; a view where all are wanted."""
+        chosen = rows if self.index is None else rows[:, self.index]
+        return chosen.reshape(rows.shape[0], self.groups, -1)
+
+    def put(self, rows: Floats, values: Floats) -> None:
+        """Write [rows, groups, width] back into the rows."""
+        rows[:, slice(None) if self.index is None else self.index] = values.reshape(rows.shape[0], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place, at positions of one sequence."""
+
+    where: Where
+    positions: Sequence[int]
+    """Rising."""
+    columns: Columns
+
+    def within(self, start: int, end: int) -> slice:
+        """Which of the positions lie in a chunk of the sequence."""
+        return slice(bisect_left(self.positions, start), bisect_left(self.positions, end))
+
+    def rows(self, those: slice, start: int, at: int) -> Rows:
+        """The rows of positions, where the chunk from `start` lies at row `at` of the batch."""
+        found = self.positions[those]
+        first, last = found[0], found[-1]
+        if last - first + 1 == len(found):
+            return slice(first - start + at, last + 1 - start + at)
+        return np.asarray(found, np.intp) - start + at
+
+
+class Read:
+    """A site whose values are kept.
+
+    Args:
+        site: where and when.
+        width: numbers of a group.
+    """
+
+    def __init__(self, site: Site, width: int) -> None:
+        self.site = site
+        self.values: Floats = np.zeros((len(site.positions), site.columns.groups, width), np.float32)
+        """[positions, groups, width]."""
+
+    def __call__(self, those: slice, rows: Floats) -> None:
+        """Keep what the rows of those positions hold."""
+        self.values[those] = self.site.columns.of(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A site whose values are changed."""
+
+    site: Site
+    edit: Edit
+
+    def __call__(self, those: slice, rows: Floats) -> None:
+        """Change the rows of those positions."""
+        at = np.arange(those.start, those.stop)
+        columns = self.site.columns
+        columns.put(rows, self.edit(columns.of(rows), at))
+
+
+class Taps:
+    """All that one sequence does inside; at one place, it writes before it reads."""
+
+    def __init__(self, reads: Sequence[Read], writes: Sequence[Write]) -> None:
+        self.reads = reads
+        self.writes = writes
+        self.first_written = _first([write.site for write in writes])
+        """Up to this position its keys and values are those of everybody with the same tokens."""
+        self.first_touched = min(self.first_written, _first([read.site for read in reads]))
+        """From this position on it has to be computed, whatever others have left."""
+
+    def posted(self, start: int, end: int, at: int) -> Iterator[Posted]:
+        """What is to be done in a forward in which positions `start` to `end` lie from row `at` on."""
+        for tap in (*self.writes, *self.reads):
+            those = tap.site.within(start, end)
+            if those.start < those.stop:
+                yield tap.site.where, tap.site.rows(those, start, at), partial(tap, those)
+
+
+def _first(sites: Sequence[Site]) -> int:
+    """The first position that is named; beyond all positions where there is none."""
+    return min((site.positions[0] for site in sites if site.positions), default=1 << 62)
