@@ -194,6 +194,12 @@ class GenerationFailed(EngineError):
     code = "generation_failed"
 
 
+class PlanFailed(EngineError):
+    """A plan cannot be carried out on the values that it met; the message says at which of its parts."""
+
+    code = "plan_failed"
+
+
 class StorageError(TransomError):
     """The database did not take a write, or is closed.
 

@@ -23,8 +23,10 @@ from transom.engine.core import Engine
 from transom.engine.fusion import fuse
 from transom.engine.kernels.amx import HAS_AMX
 from transom.engine.kernels.cache import PAGE
+from transom.engine.lens import Lens
 from transom.engine.linear import arithmetic, replace_linears
 from transom.engine.messages import EngineOptions
+from transom.engine.places import Places, find_places
 from transom.engine.proof import prove, reference
 from transom.engine.runner import Runner
 from transom.engine.scheduler import Scheduler
@@ -47,6 +49,8 @@ class LoadedEngine:
     """An engine and what it found out about itself."""
 
     engine: Engine
+    places: Places
+    lens: Lens
     profile: dict[str, str]
     max_model_len: int
 
@@ -71,7 +75,8 @@ def load(options: EngineOptions) -> LoadedEngine:
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     attention.allocate(pages, dtype)
     attention.set_rows(RowMap.alone(2))
-    runner = Runner(SplitModel(model), attention, board)
+    places = find_places(model, attention)
+    runner = Runner(SplitModel(model), attention, board, places.modules)
     prove(runner, expected, pages, options.dtype, invariant=ours)
     sampler.warm_up()
     scheduler = Scheduler(
@@ -82,7 +87,8 @@ def load(options: EngineOptions) -> LoadedEngine:
     )
     engine = Engine(runner, scheduler, frozenset(options.eos_token_ids))
     operators = _our_operators(dtype, fused) if ours else _TORCH_OPERATORS
-    return LoadedEngine(engine, _profile(options.dtype, device) | operators, limit)
+    lens = Lens(places.final_norm, runner.logits)
+    return LoadedEngine(engine, places, lens, _profile(options.dtype, device) | operators, limit)
 
 
 def _device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
+from transom.schema.program import ModelPoint, Program, Traced
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,19 @@ class Abort(msgspec.Struct, tag=True, frozen=True):
     sequence_id: str
 
 
-Inbound = Submit | Abort
+class SubmitProgram(msgspec.Struct, tag=True, frozen=True):
+    """Carry a program out. One `Ended` follows, unless it is aborted."""
+
+    program: Program
+
+
+class Written(msgspec.Struct, tag=True, frozen=True):
+    """The engine's own word to itself: the file of a program is there."""
+
+    traced: Traced
+
+
+Inbound = Submit | Abort | SubmitProgram | Written
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -53,6 +66,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
     profile: dict[str, str]
     max_model_len: int
+    points: list[ModelPoint] = []
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -76,6 +90,12 @@ class Outputs(msgspec.Struct, tag=True, frozen=True):
     """News of every sequence that one step moved."""
 
     outputs: list[Output]
+
+
+class Ended(msgspec.Struct, tag=True, frozen=True):
+    """A program came to its end."""
+
+    traced: Traced
 
 
 class Stats(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -111,7 +131,7 @@ class Stats(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     preemptions: int = 0
 
 
-Outbound = Ready | Refused | Outputs | Stats
+Outbound = Ready | Refused | Outputs | Ended | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _inbound = msgspec.msgpack.Decoder(Inbound)

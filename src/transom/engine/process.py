@@ -18,19 +18,23 @@ import msgspec
 # Set before numba starts its threads: the OpenMP layer keeps them awake between layers, as torch does.
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 
-from transom.engine.core import Engine
 from transom.engine.loader import load
 from transom.engine.messages import (
     Abort,
+    Ended,
     EngineOptions,
     Inbound,
     Outputs,
     Ready,
     Refused,
     Submit,
+    SubmitProgram,
+    Written,
     decode_inbound,
     encode,
 )
+from transom.engine.places import model_points
+from transom.engine.tracing import TracingEngine
 from transom.errors import ModelRefused
 
 BEAT_SECONDS = 0.25
@@ -48,8 +52,8 @@ def main() -> None:
     except ModelRefused as refusal:
         connection.send_bytes(encode(Refused(refusal.message)))
         return
-    connection.send_bytes(encode(Ready(loaded.profile, loaded.max_model_len)))
-    serve(loaded.engine, inbox, connection)
+    connection.send_bytes(encode(Ready(loaded.profile, loaded.max_model_len, model_points(loaded.places))))
+    serve(TracingEngine(loaded.engine, loaded.lens, loaded.places.shapes, inbox), inbox, connection)
 
 
 def _receive(connection: Connection, inbox: SimpleQueue[Inbound]) -> None:
@@ -62,7 +66,7 @@ def _receive(connection: Connection, inbox: SimpleQueue[Inbound]) -> None:
         inbox.put(decode_inbound(frame))
 
 
-def serve(engine: Engine, inbox: SimpleQueue[Inbound], connection: Connection) -> None:
+def serve(engine: TracingEngine, inbox: SimpleQueue[Inbound], connection: Connection) -> None:
     """Step while there is work, sleep on the inbox while there is none.
 
     An error that comes out of a step ends the process: the engine has failed what it could tell apart, and
@@ -73,12 +77,18 @@ def serve(engine: Engine, inbox: SimpleQueue[Inbound], connection: Connection) -
         while engine.idle or not inbox.empty():
             if engine.idle and inbox.empty():
                 pulse.beat()
-            _take(engine, inbox.get())
+            message = inbox.get()
+            if isinstance(message, Written):
+                connection.send_bytes(encode(Ended(message.traced)))
+            else:
+                _take(engine, message)
             pulse.stirred = True
-        outputs = engine.step()
+        outputs, ends = engine.step()
         pulse.stirred = True
         if outputs:
             connection.send_bytes(encode(Outputs(outputs)))
+        for traced in ends:
+            connection.send_bytes(encode(Ended(traced)))
         if pulse.due:
             pulse.beat()
 
@@ -86,7 +96,7 @@ def serve(engine: Engine, inbox: SimpleQueue[Inbound], connection: Connection) -
 class _Pulse:
     """Tells the server what the engine counted: that it lives, and how it does."""
 
-    def __init__(self, engine: Engine, connection: Connection) -> None:
+    def __init__(self, engine: TracingEngine, connection: Connection) -> None:
         self._engine = engine
         self._connection = connection
         self._next = 0.0
@@ -106,10 +116,12 @@ class _Pulse:
             self.stirred = False
 
 
-def _take(engine: Engine, message: Inbound) -> None:
+def _take(engine: TracingEngine, message: Inbound) -> None:
     match message:
         case Submit(request, generated):
             engine.submit(request, generated)
+        case SubmitProgram(program):
+            engine.submit_program(program)
         case Abort(sequence_id):
             engine.abort(sequence_id)
 

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
 from transom.engine.kernels.arrays import Ints
+from transom.engine.places import Hooks, touched
 from transom.engine.scheduler import Chunk, scored_positions
-from transom.internals.board import Board, Posted
+from transom.internals.board import Board, Posted, Where
+
+LAST = Where("final_norm")
+"""What the body gives to the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,13 @@ class Batch:
 class Runner:
     """Knows the model and the cache; knows nothing of requests, sampling or text."""
 
-    def __init__(self, model: SplitModel, attention: PagedAttention, board: Board) -> None:
+    def __init__(
+        self, model: SplitModel, attention: PagedAttention, board: Board, modules: dict[Where, nn.Module]
+    ) -> None:
         self._model = model
         self._attention = attention
         self._board = board
+        self._modules = modules
 
     def run(self, chunks: list[Chunk]) -> Tensor:
         """Compute the chunks and store their keys and values.
@@ -42,7 +49,10 @@ class Runner:
         batch = self._pack(chunks)
         self._attention.set_rows(batch.rows)
         self._board.post(_posted(chunks))
-        hidden = self._model.hidden(_longs(batch.token_ids), _longs(batch.rows.position))
+        with Hooks(self._board, self._modules):
+            hidden = self._model.hidden(_longs(batch.token_ids), _longs(batch.rows.position))
+        if self._board.wants(LAST.point):
+            hidden = touched(self._board, LAST, hidden)
         return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
 
     def logits(self, hidden: Tensor) -> Tensor:

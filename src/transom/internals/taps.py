@@ -10,8 +10,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from transom.errors import PlanFailed
 from transom.internals.board import Floats, Posted, Rows, Where
 from transom.internals.edits import Edit
+
+
+LARGEST = 1e12
+"""Largest number that a write may leave. Up to there nothing that the model computes from it can overflow into
+something that is no number, which would stay in the cache and reach whoever has the page next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +78,29 @@ class Read:
         self.values[those] = self.site.columns.of(rows)
 
 
-@dataclass(frozen=True, slots=True)
 class Write:
-    """A site whose values are changed."""
+    """A site whose values are changed.
 
-    site: Site
-    edit: Edit
+    Args:
+        site: where and when.
+        edit: to what.
+    """
+
+    def __init__(self, site: Site, edit: Edit) -> None:
+        self.site = site
+        self.excessive = False
+        """Whether it would have made a number larger than LARGEST, or no number, and so did nothing."""
+        self._edit = edit
 
     def __call__(self, those: slice, rows: Floats) -> None:
         """Change the rows of those positions."""
-        at = np.arange(those.start, those.stop)
         columns = self.site.columns
-        columns.put(rows, self.edit(columns.of(rows), at))
+        with np.errstate(over="ignore", invalid="ignore"):
+            changed = self._edit(columns.of(rows), np.arange(those.start, those.stop))
+        if np.abs(changed).max(initial=0) <= LARGEST:
+            columns.put(rows, changed)
+        else:
+            self.excessive = True
 
 
 class Taps:
@@ -96,6 +113,20 @@ class Taps:
         """Up to this position its keys and values are those of everybody with the same tokens."""
         self.first_touched = min(self.first_written, _first([read.site for read in reads]))
         """From this position on it has to be computed, whatever others have left."""
+
+    def check(self) -> None:
+        """Complain if something was not done.
+
+        Raises:
+            PlanFailed: a write was excessive.
+        """
+        for index, write in enumerate(self.writes):
+            if write.excessive:
+                where = write.site.where
+                raise PlanFailed(
+                    f"write {index} would have made a value at {where.point} of layer {where.layer} larger "
+                    f"than {LARGEST:g}, or no number"
+                )
 
     def posted(self, start: int, end: int, at: int) -> Iterator[Posted]:
         """What is to be done in a forward in which positions `start` to `end` lie from row `at` on."""

@@ -1,0 +1,237 @@
+"""Programs in the engine: their runs become sequences beside everybody else's, and their values a file.
+
+A run is submitted once every value that it needs is there. Nothing of a program outlives the engine: when it
+dies, the server gives the program to the next one, which arrives at the same bits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+
+from transom.engine.core import Engine
+from transom.engine.lens import Lens
+from transom.engine.messages import Inbound, Output, Stats, Written
+from transom.errors import PlanFailed
+from transom.internals.compile import Shapes, Tapped, compile_run, value_of
+from transom.internals.results import Writer
+from transom.internals.values import Value, derive
+from transom.schema.generation import SequenceRequest, TokenLogprob
+from transom.schema.program import Generated, Program, ReadSpec, RunSpec, Traced
+
+_SEPARATOR = "/"
+
+
+@dataclass(eq=False)
+class _Trace:
+    """A program that is being carried out."""
+
+    program: Program
+    values: dict[str, Value]
+    waiting: list[RunSpec]
+    running: dict[str, tuple[RunSpec, Tapped]] = field(default_factory=dict)
+    generated: dict[str, list[TokenLogprob]] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    """Finish reasons, by run."""
+
+    @property
+    def trace_id(self) -> str:
+        return self.program.trace_id
+
+    def sequence_id(self, run: str) -> str:
+        return f"{self.trace_id}{_SEPARATOR}{run}"
+
+    def take_ready(self) -> list[RunSpec]:
+        """The runs whose values are all there, which no longer wait."""
+        ready = [run for run in self.waiting if all(name in self.values for name in needs(run))]
+        self.waiting = [run for run in self.waiting if run not in ready]
+        return ready
+
+
+def needs(run: RunSpec) -> Iterator[str]:
+    """The values that a run refers to."""
+    yield from (write.value for write in run.writes if write.value)
+    yield from (read.direction for read in run.reads if read.direction)
+
+
+class TracingEngine:
+    """An engine that carries out programs too.
+
+    Args:
+        engine: computes.
+        lens: applies the output matrix to rows.
+        shapes: of the model's points.
+        inbox: where the writer of files puts what it has finished, beside the server's messages.
+    """
+
+    def __init__(self, engine: Engine, lens: Lens, shapes: Shapes, inbox: SimpleQueue[Inbound]) -> None:
+        self._engine = engine
+        self._lens = lens
+        self._shapes = shapes
+        self._writer = Writer(lambda traced: inbox.put(Written(traced)))
+        self._traces: dict[str, _Trace] = {}
+        self._by_sequence: dict[str, tuple[_Trace, RunSpec]] = {}
+        self._tasks: deque[tuple[_Trace, Callable[[], None]]] = deque()
+        """What is left to do between steps, a bounded piece each."""
+        self._ends: list[Traced] = []
+
+    @property
+    def idle(self) -> bool:
+        """Whether a step would do nothing."""
+        return self._engine.idle and not self._tasks
+
+    def stats(self) -> Stats:
+        """See `Engine.stats`."""
+        return self._engine.stats()
+
+    def submit(self, request: SequenceRequest, generated: tuple[int, ...] = ()) -> None:
+        """See `Engine.submit`."""
+        self._engine.submit(request, generated)
+
+    def submit_program(self, program: Program) -> None:
+        """Begin a program; one `Traced` tells of its end."""
+        values = {
+            name: Value(np.frombuffer(tensor.data, "<f4").reshape(tensor.shape), ("",) * len(tensor.shape))
+            for name, tensor in program.tensors.items()
+        }
+        trace = _Trace(program, values, list(program.runs))
+        self._traces[program.trace_id] = trace
+        self._attempt(trace, lambda: self._go_on(trace))
+
+    def abort(self, name: str) -> None:
+        """Forget a sequence or a program; an unknown one is no error."""
+        trace = self._traces.get(name)
+        if trace is None:
+            self._engine.abort(name)
+        else:
+            self._forget(trace)
+
+    def step(self) -> tuple[list[Output], list[Traced]]:
+        """A step of the engine and a piece of what programs have left to do; the news of both."""
+        others: list[Output] = []
+        for output in self._engine.step():
+            found = self._by_sequence.get(output.sequence_id)
+            if found is None:
+                others.append(output)
+            else:
+                self._hear(*found, output)
+        if self._tasks:
+            trace, task = self._tasks.popleft()
+            if trace.trace_id in self._traces:
+                self._attempt(trace, task)
+        ends, self._ends = self._ends, []
+        return others, ends
+
+    def _attempt(self, trace: _Trace, task: Callable[[], None]) -> None:
+        """Do something for a program, which fails alone if it cannot be done."""
+        try:
+            task()
+        except (PlanFailed, MemoryError, FloatingPointError) as error:
+            self._fail(trace, str(error) or type(error).__name__)
+
+    def _fail(self, trace: _Trace, reason: str) -> None:
+        self._forget(trace)
+        self._ends.append(Traced(trace_id=trace.trace_id, error=reason))
+
+    def _forget(self, trace: _Trace) -> None:
+        for run in trace.running:
+            self._by_sequence.pop(trace.sequence_id(run), None)
+            self._engine.abort(trace.sequence_id(run))
+        self._traces.pop(trace.trace_id, None)
+
+    def _go_on(self, trace: _Trace) -> None:
+        """Begin every run that can begin; end where none is left."""
+        for run in trace.take_ready():
+            tapped = compile_run(run, self._shapes, trace.values, run.sampling.seed)
+            name = trace.sequence_id(run.name)
+            request = SequenceRequest(
+                sequence_id=name,
+                prompt_token_ids=run.token_ids,
+                sampling=run.sampling,
+                project=trace.program.project,
+                priority=trace.program.priority,
+            )
+            trace.running[run.name] = run, tapped
+            self._by_sequence[name] = trace, run
+            self._engine.submit(request, taps=tapped.taps)
+        if not trace.running and not any(waiting is trace for waiting, _ in self._tasks):
+            self._end(trace)
+
+    def _hear(self, trace: _Trace, run: RunSpec, output: Output) -> None:
+        trace.generated.setdefault(run.name, []).extend(output.tokens)
+        if output.finish_reason is None:
+            return
+        del self._by_sequence[output.sequence_id]
+        _, tapped = trace.running.pop(run.name)
+        if output.finish_reason == "error":
+            self._fail(trace, f"runs.{run.name}: {output.error}")
+            return
+        trace.ended[run.name] = output.finish_reason
+        self._attempt(trace, lambda: self._collect(trace, run, tapped))
+
+    def _collect(self, trace: _Trace, run: RunSpec, tapped: Tapped) -> None:
+        """Make values of what a run has read; a lens is left for later, piece by piece."""
+        tapped.taps.check()
+        tokens = trace.generated.get(run.name, [])
+        computed = len(run.token_ids) + max(0, len(tokens) - 1)
+        trace.values |= _of_generated(run, tokens)
+        for spec in run.reads:
+            value = value_of(spec, tapped.reads[spec.name], computed)
+            if spec.reduce == "unembed":
+                self._through_lens(trace, run, spec, value)
+            else:
+                trace.values[f"{run.name}.{spec.name}"] = _reduced(spec, value, trace.values)
+        self._tasks.append((trace, lambda: self._go_on(trace)))
+
+    def _through_lens(self, trace: _Trace, run: RunSpec, spec: ReadSpec, value: Value) -> None:
+        name = f"{run.name}.{spec.name}"
+        seen = self._lens.look(spec, value)
+        for piece in seen.pieces:
+            self._tasks.append((trace, piece))
+        self._tasks.append((trace, lambda: trace.values.update(seen.values(name))))
+
+    def _end(self, trace: _Trace) -> None:
+        """Derive what is to be derived, and hand the result to the writer."""
+        for spec in trace.program.derive:
+            trace.values |= derive(spec, [trace.values[name] for name in spec.of])
+        returned = dict(_returned(trace.program.returns, trace.values))
+        generated = tuple(
+            Generated(name=run.name, tokens=tuple(trace.generated[run.name]), finish_reason=trace.ended[run.name])
+            for run in trace.program.runs
+            if trace.generated.get(run.name)
+        )
+        del self._traces[trace.trace_id]
+        self._writer.write(Path(trace.program.file), returned, Traced(trace_id=trace.trace_id, generated=generated))
+
+
+def _reduced(spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:
+    match spec.reduce:
+        case "mean":
+            return value.mean("pos")
+        case "norm":
+            return value.norm()
+        case "project":
+            return value.project(values[spec.direction])
+        case _:
+            return value
+
+
+def _of_generated(run: RunSpec, tokens: list[TokenLogprob]) -> dict[str, Value]:
+    if not run.sampling.max_tokens:
+        return {}
+    ids = np.array([token.token_id for token in tokens], np.int32)
+    logprobs = np.array([token.logprob for token in tokens], np.float32)
+    return {f"{run.name}.tokens": Value(ids, ("step",)), f"{run.name}.logprobs": Value(logprobs, ("step",))}
+
+
+def _returned(names: tuple[str, ...], values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    """What was asked for; of a value with two parts, both."""
+    for name in names:
+        for part in (name, f"{name}.ids"):
+            if part in values:
+                yield part, values[part]

@@ -1,0 +1,144 @@
+"""From the specification of a run, and the values that it needs, to taps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from transom.errors import PlanFailed
+from transom.internals import edits
+from transom.internals.board import Floats, Where
+from transom.internals.edits import Edit
+from transom.internals.taps import Columns, Read, Site, Taps, Write
+from transom.internals.values import Value
+from transom.schema.program import ReadSpec, RunSpec, SiteSpec, WriteSpec
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the numbers of a row at a point are arranged."""
+
+    groups: int
+    """Heads; 1 where the point has none."""
+    width: int
+    """Numbers of each."""
+
+
+Shapes = Mapping[Where, Shape]
+"""Of every place that a model has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tapped:
+    """Taps, and which of their reads belong to which value."""
+
+    taps: Taps
+    reads: dict[str, list[Read]]
+
+
+def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed: int) -> Tapped:
+    """The taps of a run.
+
+    Args:
+        run: what to do.
+        shapes: of the model's points.
+        values: by name, each that the run refers to.
+        seed: of noise.
+
+    Raises:
+        PlanFailed: a value does not fit the site that it is written to.
+    """
+    reads = {spec.name: [_read(site, shapes) for site in spec.sites] for spec in run.reads}
+    writes = [_write(spec, index, run, shapes, values, seed) for index, spec in enumerate(run.writes)]
+    return Tapped(Taps([read for found in reads.values() for read in found], writes), reads)
+
+
+def value_of(spec: ReadSpec, reads: list[Read], computed: int) -> Value:
+    """What a run has read for a value, before it is reduced.
+
+    Args:
+        spec: of the value.
+        reads: for each of its sites.
+        computed: how many positions the run had; where it ended early, later ones are left out.
+    """
+    known = sum(position < computed for position in spec.sites[0].positions)
+    arrays = [read.values[:known] for read in reads]
+    array = np.stack(arrays) if spec.layered else arrays[0]
+    axes = ("layer",) * spec.layered + ("pos", "head", "unit")
+    if array.shape[-2] == 1 and not spec.sites[0].heads:
+        return Value(array[..., 0, :], (*axes[:-2], "unit"))
+    return Value(array, axes)
+
+
+def _read(spec: SiteSpec, shapes: Shapes) -> Read:
+    site, width = _site(spec, shapes)
+    return Read(site, width)
+
+
+def _site(spec: SiteSpec, shapes: Shapes) -> tuple[Site, int]:
+    where = Where(spec.point, spec.layer)
+    shape = shapes[where]
+    return Site(where, spec.positions, _columns(spec, shape)), len(spec.units) or shape.width
+
+
+def _columns(spec: SiteSpec, shape: Shape) -> Columns:
+    groups = len(spec.heads) or shape.groups
+    if not spec.heads and not spec.units:
+        return Columns(groups)
+    heads = np.asarray(spec.heads or range(shape.groups), np.intp)
+    units = np.asarray(spec.units or range(shape.width), np.intp)
+    return Columns(groups, (heads[:, None] * shape.width + units).reshape(-1))
+
+
+def _write(
+    spec: WriteSpec, index: int, run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed: int
+) -> Write:
+    site, width = _site(spec.site, shapes)
+    if spec.op == "noise":
+        name = f"{seed}/{run.name}/{index}/{spec.site.point}/{spec.site.layer}"
+        key = int.from_bytes(sha256(name.encode()).digest()[:16], "little")
+        return Write(site, edits.noise(spec.scale, key, np.asarray(spec.site.positions, np.int64)))
+    value = _fitted(spec, index, run, values, (len(site.positions), site.columns.groups, width))
+    return Write(site, _edit(spec, value))
+
+
+def _edit(spec: WriteSpec, value: Floats) -> Edit:
+    match spec.op:
+        case "add":
+            return edits.add(value, spec.scale)
+        case "scale_along":
+            return edits.scale_component(value, spec.scale)
+        case "project_out":
+            return edits.scale_component(value, 0.0)
+        case "clamp":
+            return edits.set_component(value, spec.scale)
+        case _:
+            return edits.replace(value)
+
+
+def _fitted(
+    spec: WriteSpec, index: int, run: RunSpec, values: Mapping[str, Value], shape: tuple[int, int, int]
+) -> Floats:
+    """The value of a write as [positions or 1, groups or 1, width or 1].
+
+    Raises:
+        PlanFailed: it has another shape.
+    """
+    if not spec.value:
+        return np.full((1, 1, 1), spec.number, np.float32)
+    value = values[spec.value]
+    array = np.asarray(value.array, np.float32)
+    if "layer" in value.axes and array.shape[0] == 1:
+        array = array[0]
+    positions, groups, width = shape
+    per_position = array.ndim and array.shape[0] in (positions, 1) and array.size != groups * width
+    leading = array.shape[0] if per_position else 1
+    for target in ((leading, groups, width), (leading, 1, width)):
+        if array.size == np.prod(target):
+            return array.reshape(target)
+    raise PlanFailed(
+        f"runs.{run.name}.write.{index}: {spec.value} has shape {list(value.array.shape)}; "
+        f"the site has {positions} positions of {groups} times {width} numbers"
+    )

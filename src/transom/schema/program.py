@@ -1,0 +1,171 @@
+"""A plan resolved against one model: what the engine is given, dense and without names of anybody's own.
+
+Texts have become token ids, positions numbers, aliases canonical points, and a swap the read of another run.
+Nothing here is checked again: whoever resolves a plan answers for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transom.schema.generation import Priority, SamplingParams, TokenLogprob
+
+GLOBAL = -1
+"""The layer of a point that belongs to none."""
+
+DType = Literal["float32", "int32"]
+
+WriteOp = Literal["set", "add", "zero", "noise", "scale_along", "project_out", "clamp"]
+
+Reduction = Literal["none", "mean", "norm", "project", "unembed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPoint:
+    """A point that a model has."""
+
+    name: str
+    layers: tuple[int, ...]
+    """Those that have it; GLOBAL alone where it belongs to none."""
+    heads: int
+    """1 where its numbers are not divided into heads."""
+    width: int
+    """Numbers of a position, or of each head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorData:
+    """Numbers that came with a plan."""
+
+    shape: tuple[int, ...]
+    data: bytes
+    """Little-endian float32, the last axis fastest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSpec:
+    """A point at positions of one sequence."""
+
+    point: str
+    layer: int = GLOBAL
+    positions: tuple[int, ...]
+    """Rising, each below the longest that the sequence can become."""
+    heads: tuple[int, ...] = ()
+    """Empty for all, and where the point has none."""
+    units: tuple[int, ...] = ()
+    """Of a row, or of each head; empty for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unembed:
+    """The final norm and the output matrix, and what to keep of the logprobs over the vocabulary."""
+
+    topk: int = 0
+    targets: tuple[int, ...] = ()
+    """Token ids. Without either, everything is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSpec:
+    """A value that a run leaves behind."""
+
+    name: str
+    sites: tuple[SiteSpec, ...]
+    """Alike but for the layer."""
+    layered: bool = False
+    """Whether the value has an axis for the sites."""
+    reduce: Reduction = "none"
+    direction: str = ""
+    """Of `project`: the name of a value."""
+    unembed: Unembed = field(default_factory=Unembed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSpec:
+    """A change inside a run."""
+
+    site: SiteSpec
+    op: WriteOp
+    value: str = ""
+    """The name of a value; empty for none, or where it is a number."""
+    number: float = 0.0
+    """What it is set to, or what is added, where `value` is empty."""
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One sequence."""
+
+    name: str
+    token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    reads: tuple[ReadSpec, ...] = ()
+    writes: tuple[WriteSpec, ...] = ()
+
+
+DeriveOp = Literal["sub", "add", "scale", "mean", "stack", "dot", "normalize", "topk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeriveSpec:
+    """A value made of others."""
+
+    name: str
+    op: DeriveOp
+    of: tuple[str, ...]
+    """Names of values."""
+    number: float = 0.0
+    """Of `scale`, and the k of `topk`."""
+    axis: str = ""
+    """Of `mean`; empty for the first one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A resolved plan. Its runs and derived values stand in an order in which each finds what it needs."""
+
+    trace_id: str
+    project: str
+    priority: Priority = "interactive"
+    runs: tuple[RunSpec, ...]
+    derive: tuple[DeriveSpec, ...] = ()
+    returns: tuple[str, ...]
+    """Names of values: `run.read`, `run.tokens`, `run.logprobs`, `derive.name`, or the name of a tensor."""
+    tensors: dict[str, TensorData] = field(default_factory=dict)
+    """By name, which has no dot."""
+    file: str
+    """Where the result is to be written, as safetensors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One tensor of a result."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    sha256: str
+    """Of its bytes, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """What a run generated."""
+
+    name: str
+    tokens: tuple[TokenLogprob, ...]
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """The end of a program."""
+
+    trace_id: str
+    error: str | None = None
+    tensors: tuple[TensorInfo, ...] = ()
+    """Of the file, in its order."""
+    generated: tuple[Generated, ...] = ()
