@@ -12,6 +12,7 @@ from transom.backends.activity import Activity
 from transom.backends.admission import Admission
 from transom.schema.deployment import ServedModel
 from transom.schema.generation import Delta, SequenceRequest
+from transom.schema.program import ModelPoint, Program, Traced
 
 
 class Tokenizer(Protocol):
@@ -85,6 +86,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def points(self) -> Sequence[ModelPoint]:
+        """What can be read and written inside, in the order in which a forward comes by."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether a request would be taken now."""
         ...
@@ -128,5 +134,17 @@ class Backend(Protocol):
         Raises:
             EngineUnavailable: it was not taken, or could not be finished; the same request may pass later.
             GenerationFailed: it cannot be answered; others were not touched.
+        """
+        ...
+
+    async def trace(self, program: Program) -> Traced:
+        """Carry a program out, whose runs have room because they were admitted.
+
+        Promises: what is in the file is a function of the deployment and the program alone, to the bit.
+
+        Raises:
+            PlanFailed: it cannot be carried out on the values that it met.
+            EngineUnavailable: it was not taken, or could not be finished; the same may pass later.
+            GenerationFailed: it kills engines.
         """
         ...

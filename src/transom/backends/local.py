@@ -8,7 +8,7 @@ failed alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from transom.backends.activity import Activity
 from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.engine_process import EngineLink, EngineProcess, StartEngine
+from transom.backends.errand import Errand
 from transom.backends.flight import Flight
 from transom.backends.manifest import verify
 from transom.backends.meter import Meter
@@ -26,6 +27,7 @@ from transom.backends.tokenizer import LocalTokenizer
 from transom.backends.watchdog import Watchdog
 from transom.engine.messages import (
     Abort,
+    Ended,
     EngineOptions,
     Outbound,
     Output,
@@ -34,10 +36,12 @@ from transom.engine.messages import (
     Refused,
     Stats,
     Submit,
+    SubmitProgram,
 )
 from transom.errors import EngineUnavailable, GenerationFailed, ModelRefused
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.generation import MAX_TOP_LOGPROBS, Delta, SequenceRequest
+from transom.schema.program import ModelPoint, Program, Traced
 
 log = structlog.get_logger()
 
@@ -99,11 +103,12 @@ class LocalBackend:
         self._load_seconds = limits.load_seconds
         self._start_engine = start_engine
         self._room = WaitingRoom(name, running=options.max_num_seqs, waiting=limits.max_queue)
-        self._roster: Roster[Flight] = Roster(self._submit)
+        self._roster: Roster[Flight | Errand] = Roster(self._submit)
         self._meter = Meter()
         self._watchdog = Watchdog(limits.hang_seconds, self._on_hang)
         self._launch: _Launch | None = None
         self._served: ServedModel | None = None
+        self._points: Sequence[ModelPoint] = ()
         self._up = False
         self._stopping = False
         self._broken: str | None = None
@@ -125,6 +130,11 @@ class LocalBackend:
     def hidden_size(self) -> int:
         """Width of the hidden rows."""
         return self._tokenizer.hidden_size
+
+    @property
+    def points(self) -> Sequence[ModelPoint]:
+        """The points of this model, in the order in which a forward comes by."""
+        return self._points
 
     @property
     def ready(self) -> bool:
@@ -195,15 +205,28 @@ class LocalBackend:
             self._roster.remove(flight)
             self._watch()
 
+    async def trace(self, program: Program) -> Traced:
+        """Carry a program out; whoever is cancelled while waiting aborts it. See `Backend.trace`."""
+        self._check()
+        errand = Errand(program)
+        self._roster.add(errand)
+        try:
+            return await errand.end()
+        finally:
+            if self._roster.find(program.trace_id) is errand:
+                self._send(Abort(program.trace_id))
+            self._roster.remove(errand)
+            self._watch()
+
     def _check(self) -> None:
         if self._stopping or self._served is None or self._broken:
             raise EngineUnavailable(f"{self._name} is not being served now; ask again in a moment.")
 
-    def _submit(self, flight: Flight) -> None:
+    def _submit(self, flight: Flight | Errand) -> None:
         self._send(flight.submission())
         self._watchdog.watch()
 
-    def _send(self, message: Submit | Abort) -> None:
+    def _send(self, message: Submit | SubmitProgram | Abort) -> None:
         if self._launch is not None and self._launch.link is not None:
             self._launch.link.send(message)
 
@@ -246,17 +269,26 @@ class LocalBackend:
                 for output in outputs:
                     self._take(output)
                 self._watch()
+            case Ended(traced):
+                self._end(traced)
+                self._watch()
             case Stats():
                 self._meter.take(message)
 
     def _take(self, output: Output) -> None:
         flight = self._roster.find(output.sequence_id)
-        if flight is None:
+        if not isinstance(flight, Flight):
             return
         self._meter.generated_tokens += len(output.tokens)
         flight.receive(output)
         if output.finish_reason is not None:
             self._roster.remove(flight)
+
+    def _end(self, traced: Traced) -> None:
+        errand = self._roster.find(traced.trace_id)
+        if isinstance(errand, Errand):
+            self._roster.remove(errand)
+            errand.receive(traced)
 
     def _on_hang(self) -> None:
         if self._launch is not None and self._launch.link is not None:
@@ -308,6 +340,7 @@ class LocalBackend:
         )
         if self._served is not None and self._served.deployment.digest != deployment.digest:
             raise ModelRefused(f"{self._name} came back as another deployment")
+        self._points = ready.points
         self._served = ServedModel(name=self._name, deployment=deployment, created=self._created)
 
 

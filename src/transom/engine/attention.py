@@ -14,12 +14,13 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-from transom.engine.kernels.arrays import Floats, Ints, Operand
+from transom.engine.kernels.arrays import Floats, Ints, Longs, Operand
 from transom.engine.kernels.attention import attend, blocks_of, no_sinks, store
-from transom.engine.kernels.cache import Cache, empty_cache, numbers_per_token
+from transom.engine.kernels.cache import PAGE, Cache, empty_cache, numbers_per_token, unpacked
 from transom.engine.kernels.layer import Heads, Place
 from transom.errors import ModelRefused
 
@@ -191,6 +192,20 @@ class PagedAttention:
         """What kernels are told of the rows of this forward, which are rotated so."""
         rows = self._mapped()
         return rows.places, rows.blocks, rotation
+
+    def kept(self, index: int, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Longs]:
+        """What the cache of a layer holds of the sequence to which rows of this forward belong.
+
+        Returns:
+            Keys [kv_heads, slots, dim] and values [kv_heads, slots, value_dim], as numbers, and the position
+            of each of the rows. Slots that nobody has computed yet hold anything.
+        """
+        tables, sequence, position = self._mapped().places
+        positions = position[rows].astype(np.int64)
+        pages = tables[sequence[rows[0]], : int(positions.max()) // PAGE + 1]
+        spec = self.specs[index]
+        keys, values = unpacked(self._cache[index], pages, spec.dim)
+        return keys, np.ascontiguousarray(values[..., : spec.value_dim]), positions
 
     def _attend(self, index: int, query: Floats, rows: RowMap, out: Operand) -> None:
         spec = self.specs[index]

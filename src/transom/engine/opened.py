@@ -16,6 +16,7 @@ from transom.engine.kernels.arrays import Floats
 from transom.engine.kernels.attention import attend
 from transom.engine.kernels.fused import add, gate, rotate_and_store
 from transom.engine.parts import MLP, Attention, Layer, Norm, Rotation
+from transom.engine.patterns import touch_patterns
 from transom.internals.board import Board
 
 
@@ -86,6 +87,7 @@ def run_attention(attention: Attention, seen: Floats, rotation: Rotation, board:
     board.touch("q_rot", index, query.reshape(count, -1))
     mixed = np.empty((count, heads, value_dim), np.float32)
     attend(query, cache, places, blocks, shape, sinks, value_dim, mixed, attention.threads)
+    touch_patterns(attention, query, mixed, board)
     z = mixed.reshape(count, -1)
     board.touch("z", index, z)
     return last(z)

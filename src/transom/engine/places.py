@@ -55,6 +55,9 @@ def _of_layer(layer: Layer, paged: PagedAttention, width: int) -> dict[Where, Sh
         "q_rot": Shape(heads, spec.dim),
         "k": Shape(kept, spec.dim),
         "value": Shape(kept, spec.value_dim),
+        "k_rot": Shape(kept, spec.dim),
+        "attn_scores": Shape(heads, 0),
+        "attn_probs": Shape(heads, 0),
         "z": Shape(heads, spec.value_dim),
     }
     return {Where(point, index): shape for point, shape in found.items()}

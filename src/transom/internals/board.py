@@ -38,21 +38,30 @@ class Action(Protocol):
         ...
 
 
-Posted: TypeAlias = tuple[Where, Rows, Action]
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """An action, and where it is done."""
+
+    where: Where
+    rows: Rows
+    action: Action
+    width: int
+    """Numbers of a row there. Of attention patterns, each sequence has rows of its own width."""
+    writes: bool
 
 
 class Board:
     """The actions of the forward at hand. The parts of one model share one board."""
 
     def __init__(self) -> None:
-        self._actions: defaultdict[Where, list[tuple[Rows, Action]]] = defaultdict(list)
+        self._actions: defaultdict[Where, list[Posted]] = defaultdict(list)
         self._layers: set[int] = set()
 
     def post(self, actions: Iterable[Posted]) -> None:
         """Take the place of what was posted before. Actions at one place are done in their order."""
         self._actions.clear()
-        for where, rows, action in actions:
-            self._actions[where].append((rows, action))
+        for posted in actions:
+            self._actions[posted.where].append(posted)
         self._layers = {where.layer for where in self._actions}
 
     @property
@@ -73,6 +82,10 @@ class Board:
         """Whether anything is to be done at a place."""
         return Where(point, layer) in self._actions
 
+    def posted(self, point: str, layer: int) -> list[Posted]:
+        """What is to be done at a place, in order."""
+        return self._actions.get(Where(point, layer), [])
+
     def touch(self, point: str, layer: int, values: Floats) -> None:
         """Do what is to be done at a place.
 
@@ -81,8 +94,8 @@ class Board:
             layer: of the place.
             values: [rows of the batch, width], written over.
         """
-        for rows, action in self._actions.get(Where(point, layer), ()):
-            part = values[rows]
-            action(part)
-            if not isinstance(rows, slice):
-                values[rows] = part  # it was a copy
+        for posted in self._actions.get(Where(point, layer), ()):
+            part = values[posted.rows]
+            posted.action(part)
+            if posted.writes and not isinstance(posted.rows, slice):
+                values[posted.rows] = part  # it was a copy

@@ -23,7 +23,7 @@ class Shape:
     groups: int
     """Heads; 1 where the point has none."""
     width: int
-    """Numbers of each."""
+    """Numbers of each; 0 where that is a number of each sequence of its own."""
 
 
 Shapes = Mapping[Where, Shape]
@@ -50,9 +50,15 @@ def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed:
     Raises:
         PlanFailed: a value does not fit the site that it is written to.
     """
+    shapes = _with_patterns(shapes, longest=len(run.token_ids) + run.sampling.max_tokens)
     reads = {spec.name: [_read(site, shapes) for site in spec.sites] for spec in run.reads}
     writes = [_write(spec, index, run, shapes, values, seed) for index, spec in enumerate(run.writes)]
     return Tapped(Taps([read for found in reads.values() for read in found], writes), reads)
+
+
+def _with_patterns(shapes: Shapes, longest: int) -> Shapes:
+    """With the width of attention patterns, which is the length of the sequence."""
+    return {where: Shape(shape.groups, shape.width or longest) for where, shape in shapes.items()}
 
 
 def value_of(spec: ReadSpec, reads: list[Read], computed: int) -> Value:
@@ -80,7 +86,8 @@ def _read(spec: SiteSpec, shapes: Shapes) -> Read:
 def _site(spec: SiteSpec, shapes: Shapes) -> tuple[Site, int]:
     where = Where(spec.point, spec.layer)
     shape = shapes[where]
-    return Site(where, spec.positions, _columns(spec, shape)), len(spec.units) or shape.width
+    site = Site(where, spec.positions, _columns(spec, shape), shape.groups * shape.width)
+    return site, len(spec.units) or shape.width
 
 
 def _columns(spec: SiteSpec, shape: Shape) -> Columns:

@@ -46,6 +46,8 @@ class Site:
     positions: Sequence[int]
     """Rising."""
     columns: Columns
+    row_width: int
+    """All numbers of a row there, chosen or not."""
 
     def within(self, start: int, end: int) -> slice:
         """Which of the positions lie in a chunk of the sequence."""
@@ -133,7 +135,14 @@ class Taps:
         for tap in (*self.writes, *self.reads):
             those = tap.site.within(start, end)
             if those.start < those.stop:
-                yield tap.site.where, tap.site.rows(those, start, at), partial(tap, those)
+                site = tap.site
+                yield Posted(
+                    site.where,
+                    site.rows(those, start, at),
+                    partial(tap, those),
+                    site.row_width,
+                    writes=isinstance(tap, Write),
+                )
 
 
 def _first(sites: Sequence[Site]) -> int:

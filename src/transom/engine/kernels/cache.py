@@ -15,7 +15,7 @@ from numba.core import types
 from numba.extending import overload
 
 from transom.engine.kernels import amx
-from transom.engine.kernels.arrays import Floats, Panels
+from transom.engine.kernels.arrays import Floats, Ints, Panels
 from transom.engine.kernels.bfloat16 import as_stored
 from transom.engine.kernels.compile import kernel
 from transom.engine.kernels.tile import LANES
@@ -53,6 +53,29 @@ def empty_cache(pages: int, kv_heads: int, dim: int, value_dim: int, *, half: bo
     if half:
         return np.zeros(keys, np.uint16), np.zeros(values, np.uint16)
     return np.zeros(keys, np.float32), np.zeros(values, np.float32)
+
+
+def unpacked(cache: Cache, pages: Ints, dim: int) -> tuple[Floats, Floats]:
+    """Keys [kv_heads, slots, dim] and values [kv_heads, slots, whole vectors of dims] of some pages."""
+    keys, values = (part[pages] for part in cache)
+    if keys.dtype == np.uint32:
+        by_page, heads = keys.shape[:2]
+        # [page, head, pair, slot, half] and [page, head, pair of slots, dim, half].
+        keys = keys.view(np.uint16).reshape(*keys.shape, 2).transpose(0, 1, 2, 4, 3)
+        keys = np.ascontiguousarray(keys).reshape(by_page, heads, -1, PAGE)
+        values = values.view(np.uint16).reshape(*values.shape, 2).transpose(0, 1, 2, 4, 3)
+        values = np.ascontiguousarray(values).reshape(by_page, heads, PAGE, -1)
+    keys, values = (_numbers(part) for part in (keys, values))
+    keys = keys.transpose(1, 0, 3, 2).reshape(keys.shape[1], -1, keys.shape[2])
+    values = values.transpose(1, 0, 2, 3).reshape(values.shape[1], -1, values.shape[3])
+    return np.ascontiguousarray(keys[..., :dim]), np.ascontiguousarray(values)
+
+
+def _numbers(stored: Panels) -> Floats:
+    """float32 as it is; the bits of bfloat16 as what they mean."""
+    if stored.dtype == np.float32:
+        return stored
+    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 @kernel
