@@ -26,7 +26,7 @@ from transom.engine.kernels.cache import PAGE
 from transom.engine.lens import Lens
 from transom.engine.linear import arithmetic, replace_linears
 from transom.engine.messages import EngineOptions
-from transom.engine.places import Places, find_places
+from transom.engine.places import Places, find_boundaries, find_places
 from transom.engine.proof import prove, reference
 from transom.engine.runner import Runner
 from transom.engine.scheduler import Scheduler
@@ -66,6 +66,7 @@ def load(options: EngineOptions) -> LoadedEngine:
     model = _load_model(Path(options.root), dtype, device)
     longest = _longest(model.config.get_text_config())
     expected = reference(model, longest)
+    boundaries = find_boundaries(model)
     ours = _has_kernels(device)
     attention = PagedAttention() if ours else TorchAttention(device)
     attention.attach(model)
@@ -75,7 +76,7 @@ def load(options: EngineOptions) -> LoadedEngine:
     limit = _max_model_len(model, options, capacity=(pages - 1) * PAGE)
     attention.allocate(pages, dtype)
     attention.set_rows(RowMap.alone(2))
-    places = find_places(model, attention)
+    places = find_places(model, attention, boundaries)
     runner = Runner(SplitModel(model), attention, board, places.modules)
     prove(runner, expected, pages, options.dtype, invariant=ours)
     sampler.warm_up()

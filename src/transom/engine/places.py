@@ -6,19 +6,42 @@ layer opens it itself; every other point is a module's input or output.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from interp_engine.arch import resolve_arch
+from interp_engine.model import REFUSAL_ERRORS, EagerModel
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention, floats
 from transom.engine.parts import Layer
 from transom.engine.stand_ins import FusedLayers
-from transom.internals.board import Board, Floats, Where
+from transom.internals.board import Board, Floats, Posted, Where
 from transom.internals.compile import Shape
 from transom.schema.program import ModelPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """The input or the output of a module."""
+
+    module: str
+    """Its name in the model."""
+    is_input: bool
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boundaries:
+    """The points that lie at the boundaries of a plain model's modules."""
+
+    found: dict[Where, Boundary]
+    refused: dict[str, str]
+    """Why a point is nowhere in this model."""
+    final_norm: str
+    """Name of the module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +50,97 @@ class Places:
 
     shapes: dict[Where, Shape]
     """Of every place that can be read or written."""
+    refused: dict[str, str]
+    """Why there is no place for a point."""
     final_norm: nn.Module
-    modules: dict[Where, nn.Module] = field(default_factory=dict)
-    """Places that are the output of a module."""
+    modules: dict[Where, tuple[nn.Module, bool]] = field(default_factory=dict)
+    """Places at the boundary of a module, and whether it is the input."""
 
 
-def find_places(model: PreTrainedModel, paged: PagedAttention) -> Places:
+def find_boundaries(model: PreTrainedModel) -> Boundaries:
+    """The boundaries of a plain model, whose modules have not been replaced."""
+    known = EagerModel(type(model).__name__, hf_model=model, tokenizer=object())
+    layers = model.config.get_text_config().num_hidden_layers
+    modules: dict[Where, tuple[nn.Module, bool]] = {}
+    refused: dict[str, str] = {}
+    for point in _BOUNDARIES:
+        try:
+            modules |= {Where(point, layer): _resolved(known, point, layer) for layer in range(layers)}
+        except REFUSAL_ERRORS as reason:
+            refused[point] = str(reason).splitlines()[0]
+    modules[Where("embeddings")] = known.arch.embed, False
+    names = {module: name for name, module in model.named_modules()}
+    widths = _widths(model, modules)
+    found = {
+        where: Boundary(names[module], is_input, widths[where])
+        for where, (module, is_input) in modules.items()
+        if where in widths
+    }
+    return Boundaries(found, refused, names[known.arch.final_norm])
+
+
+def _resolved(known: EagerModel, point: str, layer: int) -> tuple[nn.Module, bool]:
+    """The module, and whether the point is its input.
+
+    Raises:
+        ValueError: it lies at no boundary.
+    """
+    if point in ("q", "k"):
+        module = getattr(known.arch.attn_module(layer), f"{point}_proj", None)
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"queries and keys of this architecture are no module's output of their own")
+        return module, False
+    module, side = known.resolve_point(point, layer)
+    arch = known.arch
+    if point == "value" and module is arch.fused_qkv_module(layer):
+        raise ValueError("values of this architecture are part of a fused projection")
+    if point in ("mlp_pre", "mlp_pre_linear") and arch.fused_gate_up(layer) is not None:
+        raise ValueError("the branches of this architecture's MLP are parts of a fused projection")
+    return module, side == "input"
+
+
+def _widths(model: PreTrainedModel, modules: dict[Where, tuple[nn.Module, bool]]) -> dict[Where, int]:
+    """How wide each boundary is, by a forward of two tokens."""
+    board, widths = Board(), dict[Where, int]()
+
+    def seen(where: Where) -> Callable[[Floats], None]:
+        return lambda rows: widths.update({where: rows.shape[1]})
+
+    every = slice(None)
+    board.post(Posted(where, every, seen(where), 0, writes=False) for where in modules)
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    with Hooks(board, modules), torch.inference_mode():
+        model(input_ids=ids, use_cache=False)
+    return widths
+
+
+def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Boundaries) -> Places:
     """The points of a model whose modules have been replaced, before it is split."""
-    arch = resolve_arch(model, model.config.get_text_config())
     width = model.config.get_text_config().hidden_size
-    shapes = {Where("embeddings"): Shape(1, width), Where("final_norm"): Shape(1, width)}
+    shapes = {}
     for module in model.modules():
         if isinstance(module, FusedLayers):
             for layer in module.layers:
                 shapes |= _of_layer(layer, paged, width)
-    return Places(shapes, arch.final_norm, {Where("embeddings"): arch.embed})
+    modules = {}
+    kept = dict(model.named_modules())
+    for where, boundary in boundaries.found.items():
+        if where not in shapes and boundary.module in kept:
+            modules[where] = kept[boundary.module], boundary.is_input
+            shapes[where] = _divided(where, boundary.width, paged)
+    shapes[LAST] = Shape(1, width)
+    present = {where.point for where in shapes}
+    refused = {point: reason for point, reason in boundaries.refused.items() if point not in present}
+    return Places(shapes, refused, kept[boundaries.final_norm], modules)
+
+
+def _divided(where: Where, width: int, paged: PagedAttention) -> Shape:
+    """The shape of a boundary: in heads, where the point has them."""
+    spec = paged.specs.get(where.layer)
+    if spec is None:
+        return Shape(1, width)
+    heads = {"q": spec.heads, "z": spec.heads, "k": spec.kv_heads, "value": spec.kv_heads}.get(where.point, 1)
+    return Shape(heads, width // heads)
 
 
 def _of_layer(layer: Layer, paged: PagedAttention, width: int) -> dict[Where, Shape]:
@@ -78,41 +177,52 @@ _RESIDUAL = (
 
 _NEURONS = ("mlp_pre", "mlp_pre_linear", "mlp_act")
 
+_BOUNDARIES = (*_RESIDUAL, *_NEURONS, "q", "k", "value", "z")
+"""Points of a layer that may lie at the boundary of a module."""
+
+LAST = Where("final_norm")
+"""What the body gives to the head."""
+
 
 class Hooks:
-    """Does what is posted at the outputs of modules, for as long as it is open; to be used as a context.
+    """Does what is posted at the boundaries of modules, for as long as it is open; to be used as a context.
 
     Hooks are there only for forwards in which something is posted, so that no other pays for them.
     """
 
-    def __init__(self, board: Board, modules: dict[Where, nn.Module]) -> None:
+    def __init__(self, board: Board, modules: dict[Where, tuple[nn.Module, bool]]) -> None:
         self._board = board
         self._modules = modules
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> None:
-        self._handles = [
-            self._modules[where].register_forward_hook(_Hook(self._board, where))
-            for where in self._board.places
-            if where in self._modules
-        ]
+        for where in self._board.places:
+            if where in self._modules:
+                module, is_input = self._modules[where]
+                self._handles.append(self._hook(module, where, is_input=is_input))
 
     def __exit__(self, *_error: object) -> None:
         for handle in self._handles:
             handle.remove()
 
+    def _hook(
+        self, module: nn.Module, where: Where, *, is_input: bool
+    ) -> torch.utils.hooks.RemovableHandle:
+        board = self._board
 
-class _Hook:
-    """Touches a place with what a module returns, [1, rows, width]."""
+        def entering(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+            if args:
+                return (touched(board, where, args[0]), *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": touched(board, where, kwargs["hidden_states"])}
 
-    def __init__(self, board: Board, where: Where) -> None:
-        self._board = board
-        self._where = where
+        def leaving(_module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
+            if isinstance(output, tuple):
+                return touched(board, where, output[0]), *output[1:]
+            return touched(board, where, output)
 
-    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
-        if isinstance(output, tuple):
-            return touched(self._board, self._where, output[0]), *output[1:]
-        return touched(self._board, self._where, output)
+        if is_input:
+            return module.register_forward_pre_hook(entering, with_kwargs=True)
+        return module.register_forward_hook(leaving)
 
 
 def touched(board: Board, where: Where, output: Tensor) -> Tensor:
@@ -123,11 +233,15 @@ def touched(board: Board, where: Where, output: Tensor) -> Tensor:
 
 
 def model_points(places: Places) -> list[ModelPoint]:
-    """Each point, the layers that have it, and its shape, which is alike in all of them."""
+    """Each point, the layers that have it, and its shape there; those that are nowhere, with the reason."""
     layers: dict[tuple[str, Shape], list[int]] = {}
     for where, shape in places.shapes.items():
         layers.setdefault((where.point, shape), []).append(where.layer)
-    return [
+    there = [
         ModelPoint(name=point, layers=tuple(sorted(found)), heads=shape.groups, width=shape.width)
         for (point, shape), found in layers.items()
+    ]
+    return there + [
+        ModelPoint(name=point, layers=(), heads=0, width=0, reason=reason)
+        for point, reason in places.refused.items()
     ]

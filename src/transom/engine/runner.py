@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
 from transom.engine.kernels.arrays import Ints
-from transom.engine.places import Hooks, touched
+from transom.engine.places import LAST, Hooks, touched
 from transom.engine.scheduler import Chunk, scored_positions
 from transom.internals.board import Board, Posted, Where
-
-LAST = Where("final_norm")
-"""What the body gives to the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,11 @@ class Runner:
     """Knows the model and the cache; knows nothing of requests, sampling or text."""
 
     def __init__(
-        self, model: SplitModel, attention: PagedAttention, board: Board, modules: dict[Where, nn.Module]
+        self,
+        model: SplitModel,
+        attention: PagedAttention,
+        board: Board,
+        modules: dict[Where, tuple[nn.Module, bool]],
     ) -> None:
         self._model = model
         self._attention = attention

@@ -31,7 +31,9 @@ class ModelPoint:
     heads: int
     """1 where its numbers are not divided into heads."""
     width: int
-    """Numbers of a position, or of each head."""
+    """Numbers of a position, or of each head; 0 where that is the length of the sequence."""
+    reason: str = ""
+    """Why no layer has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
