@@ -1,0 +1,159 @@
+"""What is read inside, on each tiny architecture: a plain model's numbers, and the same bits in any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.engine.drive import ask, collect, load_tiny
+from tests.tiny import FAMILIES
+from transom.engine.places import find_boundaries, model_points
+from transom.internals import edits
+from transom.internals.board import Where
+from transom.internals.taps import Columns, Read, Site, Taps, Write
+
+IDS = list(range(7, 40))
+GENERATED = 4
+FUSED = ("llama", "mistral", "qwen3", "gemma2", "gemma3")
+
+
+def site(where, shape, positions=range(len(IDS))):
+    width = shape.width or len(IDS) + GENERATED
+    return Site(where, positions, Columns(shape.groups), shape.groups * width), width
+
+
+def read(where, shape, positions=range(len(IDS))):
+    return Read(*site(where, shape, positions))
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_root):
+    kept = {}
+    return lambda family: kept.setdefault(family, load_tiny(tiny_root(family)))
+
+
+def everything(places):
+    return [read(where, shape) for where, shape in places.shapes.items()]
+
+
+def run(engine, name, taps=None, ids=IDS, **sampling):
+    request = ask(name, ids, max_tokens=GENERATED, temperature=0, prompt_logprobs=1, **sampling)
+    engine.submit(request, taps=taps)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_values_are_those_of_hooks_on_the_plain_model(family, loaded, tiny_root):
+    reads = everything(loaded(family).places)
+    run(loaded(family).engine, "read", Taps(reads, []))
+    collect(loaded(family).engine)
+    expected = hooked(AutoModelForCausalLM.from_pretrained(tiny_root(family), attn_implementation="eager"))
+    compared = 0
+    for item in reads:
+        if item.site.where in expected:
+            wanted = expected[item.site.where]
+            found = item.values.reshape(wanted.shape)
+            assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max(), item.site.where
+            compared += 1
+    assert compared >= 30
+
+
+def hooked(model):
+    """By plain hooks: {place: [positions, width]}."""
+    boundaries, seen = find_boundaries(model), {}
+
+    def keep(where):
+        def hook(_module, args, *rest):
+            # Of a pre-hook the arguments, of a hook the output.
+            kwargs, output = (rest[0], None) if len(rest) == 1 and isinstance(rest[0], dict) else ({}, rest[0])
+            given = args[0] if args else kwargs.get("hidden_states")
+            tensor = given if output is None else output[0] if isinstance(output, tuple) else output
+            seen[where] = tensor.detach().reshape(-1, tensor.shape[-1]).numpy().copy()
+
+        return hook
+
+    for where, boundary in boundaries.found.items():
+        module = model.get_submodule(boundary.module)
+        if boundary.is_input:
+            module.register_forward_pre_hook(keep(where), with_kwargs=True)
+        else:
+            module.register_forward_hook(keep(where))
+    with torch.no_grad():
+        model(torch.tensor([IDS]), use_cache=False)
+    return seen
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_attention_patterns_are_those_of_the_plain_model(family, loaded, tiny_root):
+    engine, places = loaded(family).engine, loaded(family).places
+    wheres = [Where("attn_probs", layer) for layer in range(3)]
+    reads = [read(where, places.shapes[where]) for where in wheres]
+    run(engine, "patterns", Taps(reads, []))
+    collect(engine)
+    model = AutoModelForCausalLM.from_pretrained(tiny_root(family), attn_implementation="eager")
+    with torch.no_grad():
+        expected = model(torch.tensor([IDS]), output_attentions=True).attentions
+    for item, wanted in zip(reads, expected, strict=True):
+        found = item.values[:, :, : len(IDS)].transpose(1, 0, 2)
+        assert np.abs(found - wanted[0].numpy()).max() <= 1e-5
+        assert not item.values[:, :, len(IDS) :].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_to_be_read_changes_no_bit_and_neither_does_company(family, dtype, tiny_root):
+    whole = load_tiny(tiny_root(family), dtype=dtype)
+    small = load_tiny(tiny_root(family), dtype=dtype, max_num_batched_tokens=7)
+    run(whole.engine, "plain")
+    plain = collect(whole.engine)["plain"]
+    alone = everything(whole.places)
+    run(whole.engine, "read", Taps(alone, []))
+    assert collect(whole.engine)["read"].tokens == plain.tokens
+    beside, neighbour = everything(small.places), everything(small.places)
+    run(small.engine, "neighbour", Taps(neighbour, [disturb(small.places)]), ids=IDS[::-1])
+    run(small.engine, "stranger", ids=[*IDS, 5])
+    run(small.engine, "read", Taps(beside, []))
+    found = collect(small.engine)["read"]
+    assert (found.tokens, found.prompt) == (plain.tokens, plain.prompt)
+    for one, other in zip(alone, beside, strict=True):
+        np.testing.assert_array_equal(one.values, other.values, err_msg=str(one.site.where))
+
+
+def disturb(places, positions=range(2, 9)):
+    where = Where("resid_pre", 1)
+    return Write(site(where, places.shapes[where], positions)[0], edits.add(np.ones((1, 1, 1), np.float32), 9.0))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "olmo2"])
+def test_a_write_stays_with_its_own_rows_and_leaves_nothing_in_the_cache(family, loaded):
+    engine, places = loaded(family).engine, loaded(family).places
+    run(engine, "before")
+    run(engine, "written", Taps([], [disturb(places)]))
+    first = collect(engine)
+    run(engine, "after")
+    after = collect(engine)["after"]
+    assert (after.tokens, after.prompt) == (first["before"].tokens, first["before"].prompt)
+    assert first["written"].prompt != first["before"].prompt
+    # Nothing predicts the first token, and the two before the write know nothing of it.
+    assert first["written"].prompt[:3] == first["before"].prompt[:3]
+
+
+def test_an_excessive_write_is_not_done_and_said(loaded):
+    engine, places = loaded("llama").engine, loaded("llama").places
+    where = Where("resid_mid", 1)
+    value = np.full((1, 1, 1), 1e30, np.float32)
+    write = Write(site(where, places.shapes[where])[0], edits.replace(value))
+    taps = Taps([], [write])
+    run(engine, "plain")
+    run(engine, "excessive", taps)
+    found = collect(engine)
+    assert found["excessive"].tokens == found["plain"].tokens
+    with pytest.raises(Exception, match="larger than 1e"):
+        taps.check()
+
+
+def test_a_point_that_is_nowhere_says_why(loaded):
+    points = {point.name: point for point in model_points(loaded("gpt_neox").places)}
+    assert "parallel" in points["resid_mid"].reason
+    assert points["resid_mid"].layers == ()
