@@ -19,11 +19,13 @@ and everything in the openings is behind a claim: nothing private can be changed
                    prompt_measures: [[x, …]] | null, [] for the first token
                    distributions: [[n, digest], …] | null,   place of a generated token, SHA-256 of its vector
                    prompt_distributions: [[n, digest], …] | null}],   place of a token of the prompt
+      tensors:   {salt, json} | null,               [[name, type, shape, axes, digest], …] of what was read inside
       error:     {salt, text} | null,
     }
 
 Null stands for what the request did not have. Records of version 1 lack `stop`, `stop_token_ids` and
-`logit_bias`: there they stand in the statement. Those before version 3 lack measures and distributions.
+`logit_bias`: there they stand in the statement. Those before version 3 lack measures and distributions, and those
+before version 4 tensors.
 
 Text is committed to as UTF-8, token ids as little-endian uint32. Logprobs are digested as little-endian
 float32, the rest of the evidence as described at `ranked_bytes`, `measures_bytes` and `vectors_bytes`.
@@ -37,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from transom.schema.canonical import commit, digest, sha256, token_bytes
-from transom.schema.record import PREDICATE_TYPE, PREDICATE_TYPE_1
+from transom.schema.record import PREDICATE_TYPE, PREDICATE_TYPE_1, PREDICATE_TYPE_2
 
 Ranked: TypeAlias = "Sequence[Sequence[tuple[int, float]]]"
 """For each position some tokens with their logprobs."""
@@ -129,7 +131,7 @@ EVIDENCE: Mapping[str, Callable[[Any], str]] = {
     "distributions": vectors_digest,
     "prompt_distributions": vectors_digest,
 }
-"""The same in records of today."""
+"""The same in those since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +175,13 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
     if statement["predicateType"] != PREDICATE_TYPE_1:
         yield from _sampling_claims(request["sampling"], openings)
     yield _Claim("output", len(output), lambda: len(openings["sequences"]))
-    digested = EVIDENCE if statement["predicateType"] == PREDICATE_TYPE else EVIDENCE_2
+    digested = EVIDENCE_2 if statement["predicateType"] in (PREDICATE_TYPE_1, PREDICATE_TYPE_2) else EVIDENCE
     for index, (said, seen) in enumerate(zip(output, predicate["evidence"], strict=True)):
         yield from _sequence_claims(index, said, openings)
         for name, how in digested.items():
             yield _Claim(f"evidence[{index}].{name}", seen[name], _evidence(openings, index, name, how))
+    if statement["predicateType"] == PREDICATE_TYPE:
+        yield _Claim("tensors", predicate["tensors"], lambda: _optional(openings["tensors"], "tensors"))
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
 
 

@@ -42,6 +42,8 @@ class RecordedRequest:
     prompts: list[tuple[int, ...]]
     sampling: SamplingParams
     sequences: list[RecordedSequence]
+    tensors: list[list[Any]] | None
+    """The manifest of what was read inside."""
 
 
 def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> RecordedRequest:
@@ -54,6 +56,7 @@ def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> R
         messages=None if messages is None else json.loads(messages["json"]),
         prompts=[tuple(prompt["token_ids"]) for prompt in openings["prompts"]],
         sampling=_sampling(statement, openings),
+        tensors=json.loads(openings["tensors"]["json"]) if openings.get("tensors") else None,
         sequences=[
             RecordedSequence(
                 prompt_index=said["prompt_index"],

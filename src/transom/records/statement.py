@@ -28,6 +28,7 @@ from transom.records.openings import EVIDENCE, SAMPLING_KINDS, committed
 from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest, sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measures
+from transom.schema.program import TensorInfo
 from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc3339
 
 SALT_BYTES = 32
@@ -91,7 +92,7 @@ def _salts(answer: Answer) -> Iterator[str]:
 
     Drawn at once: each draw is a call of the operating system, during which another thread may take over.
     """
-    most = 6 + len(answer.prompts) + 2 * len(answer.sequences)
+    most = 7 + len(answer.prompts) + 2 * len(answer.sequences)
     drawn = secrets.token_bytes(SALT_BYTES * most).hex()
     return (drawn[start : start + 2 * SALT_BYTES] for start in range(0, len(drawn), 2 * SALT_BYTES))
 
@@ -117,8 +118,14 @@ def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
             }
             for _, _, result in answer.sequences
         ],
+        "tensors": None if answer.tensors is None else opening("json", _json(_manifest(answer.tensors))),
         "error": None if answer.error is None else opening("text", _encodable(answer.error.message)),
     }
+
+
+def _manifest(tensors: Sequence[TensorInfo]) -> list[list[Any]]:
+    """[name, type, shape, axes, SHA-256] of each tensor. The numbers are kept by nobody but who asked."""
+    return [[t.name, t.dtype, list(t.shape), list(t.axes), f"sha256:{t.sha256}"] for t in tensors]
 
 
 def evidence_openings(params: SamplingParams, result: SequenceResult) -> dict[str, Any]:
@@ -201,6 +208,7 @@ def _predicate(answer: Answer, openings: Mapping[str, Any]) -> dict[str, Canonic
             for sequence, opening in zip(answer.sequences, openings["sequences"], strict=True)
         ],
         "evidence": [_evidence(opening) for opening in openings["sequences"]],
+        "tensors": None if openings["tensors"] is None else committed("tensors", openings["tensors"]),
         "status": answer.status,
         "error": None
         if answer.error is None

@@ -10,14 +10,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from transom.schema.generation import SamplingParams, SequenceResult
+from transom.schema.program import TensorInfo
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:transom:record:v3"
+PREDICATE_TYPE = "urn:transom:record:v4"
+PREDICATE_TYPE_3 = "urn:transom:record:v3"
+"""The type of earlier records: they have no tensors. Still read."""
 PREDICATE_TYPE_2 = "urn:transom:record:v2"
-"""The type of earlier records: they have no measures and no distributions. Still read."""
+"""The type of those before: they have no measures and no distributions either. Still read."""
 PREDICATE_TYPE_1 = "urn:transom:record:v1"
 """The type of those before: stop strings, stop tokens and logit biases stood in the clear. Still read."""
-PREDICATE_TYPES = frozenset({PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE})
+PREDICATE_TYPES = frozenset({PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE_3, PREDICATE_TYPE})
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 RecordStatus = Literal["complete", "failed", "aborted"]
@@ -76,6 +79,8 @@ class Answer:
     sequences: Sequence[tuple[int, int, SequenceResult]]
     """(index of the prompt, choice, what was generated); shorter than prompts times n after a failure."""
     error: Failure | None = None
+    tensors: Sequence[TensorInfo] | None = None
+    """What was read inside; None where nothing was asked for."""
 
 
 class Read(BaseModel):

@@ -269,7 +269,7 @@ def test_the_statement_is_in_toto_and_canonical():
     decoded = json.loads(statement)
     assert rfc8785.dumps(decoded) == statement
     assert decoded["_type"] == "https://in-toto.io/Statement/v1"
-    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v3"
+    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v4"
     assert decoded["subject"][0]["name"] == "rec_" + "0" * 26
     predicate = decoded["predicate"]
     assert predicate["project"] == {"id": "local", "sequence": 3}
