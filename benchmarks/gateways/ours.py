@@ -23,6 +23,7 @@ from transom.cli.server import Server, configure_logs
 from transom.config import Settings
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.generation import Delta, SequenceRequest, TokenLogprob
+from transom.schema.program import ModelPoint, Program, Traced
 
 _NONE = "none"
 
@@ -61,6 +62,15 @@ class InstantBackend:
     def admit(self, project: str, sequences: int) -> Admission:
         """As a real backend does."""
         return self._room.admit(project, sequences)
+
+    @property
+    def points(self) -> Sequence[ModelPoint]:
+        """There is no inside."""
+        return ()
+
+    async def trace(self, program: Program) -> Traced:
+        """Nothing comes of it."""
+        return Traced(trace_id=program.trace_id, error="this backend has no inside")
 
     async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         """All of a short answer at once; of a long one a word at a time, as the upstream streams it."""

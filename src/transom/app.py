@@ -84,6 +84,7 @@ def create_app(
             Desk(database, rules, served=serving.keys(), clock=clock),
             Entitlements(database, rules, clock=clock),
             Quotas(database, clock=clock),
+            _spool(settings.home),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
@@ -114,6 +115,15 @@ def create_app(
     )
     routes.install(app, serving, metrics_public=settings.metrics_public)
     return app
+
+
+def _spool(home: Path) -> Path:
+    """A folder for results, empty: what is left there was on its way when a server ended."""
+    folder = home / "spool"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.iterdir():
+        left.unlink()
+    return folder
 
 
 async def _keep_time(house: House) -> None:

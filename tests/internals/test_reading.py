@@ -66,7 +66,9 @@ def hooked(model):
     def keep(where):
         def hook(_module, args, *rest):
             # Of a pre-hook the arguments, of a hook the output.
-            kwargs, output = (rest[0], None) if len(rest) == 1 and isinstance(rest[0], dict) else ({}, rest[0])
+            kwargs, output = (
+                (rest[0], None) if len(rest) == 1 and isinstance(rest[0], dict) else ({}, rest[0])
+            )
             given = args[0] if args else kwargs.get("hidden_states")
             tensor = given if output is None else output[0] if isinstance(output, tuple) else output
             seen[where] = tensor.detach().reshape(-1, tensor.shape[-1]).numpy().copy()
@@ -122,7 +124,9 @@ def test_to_be_read_changes_no_bit_and_neither_does_company(family, dtype, tiny_
 
 def disturb(places, positions=range(2, 9)):
     where = Where("resid_pre", 1)
-    return Write(site(where, places.shapes[where], positions)[0], edits.add(np.ones((1, 1, 1), np.float32), 9.0))
+    return Write(
+        site(where, places.shapes[where], positions)[0], edits.add(np.ones((1, 1, 1), np.float32), 9.0)
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "olmo2"])

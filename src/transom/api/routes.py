@@ -25,6 +25,7 @@ from transom.api import (
     sign_in_page,
     terms,
     tokens,
+    traces,
     trail,
     usage,
 )
@@ -61,6 +62,8 @@ def _surface() -> APIRouter:
     surface = APIRouter(dependencies=[Depends(refuse_unknown_query)])
     surface.include_router(tokens.router)
     for router in (completions.router, chat.router, models.router, records.router, usage.router):
+        surface.include_router(router, prefix="/v1")
+    for router in (traces.router, traces.asking):
         surface.include_router(router, prefix="/v1")
     return surface
 

@@ -118,9 +118,7 @@ def _has_kernels(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def _replace_modules(
-    model: PreTrainedModel, attention: PagedAttention, longest: int, board: Board
-) -> int:
+def _replace_modules(model: PreTrainedModel, attention: PagedAttention, longest: int, board: Board) -> int:
     """Put our kernels in the place of the model's modules; how many were fused."""
     fused = fuse(model, attention, longest, board)
     replace_linears(model)

@@ -19,7 +19,6 @@ from transom.engine.parts import MLP, Attention, Layer, Norm, Rotation
 from transom.engine.patterns import touch_patterns
 from transom.internals.board import Board
 
-
 Closed: TypeAlias = Callable[[Floats, Rotation, int, int], None]
 """Runs the layers from one up to another, counted from the first of them, over a residual stream in place."""
 

@@ -88,7 +88,7 @@ def _resolved(known: EagerModel, point: str, layer: int) -> tuple[nn.Module, boo
     if point in ("q", "k"):
         module = getattr(known.arch.attn_module(layer), f"{point}_proj", None)
         if not isinstance(module, nn.Module):
-            raise ValueError(f"queries and keys of this architecture are no module's output of their own")
+            raise ValueError("queries and keys of this architecture are no module's output of their own")
         return module, False
     module, side = known.resolve_point(point, layer)
     arch = known.arch
@@ -117,7 +117,7 @@ def _widths(model: PreTrainedModel, modules: dict[Where, tuple[nn.Module, bool]]
 def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Boundaries) -> Places:
     """The points of a model whose modules have been replaced, before it is split."""
     width = model.config.get_text_config().hidden_size
-    shapes = {}
+    shapes: dict[Where, Shape] = {}
     for module in model.modules():
         if isinstance(module, FusedLayers):
             for layer in module.layers:
@@ -205,9 +205,7 @@ class Hooks:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(
-        self, module: nn.Module, where: Where, *, is_input: bool
-    ) -> torch.utils.hooks.RemovableHandle:
+    def _hook(self, module: nn.Module, where: Where, *, is_input: bool) -> torch.utils.hooks.RemovableHandle:
         board = self._board
 
         def entering(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -96,8 +96,10 @@ class Sequence:
 
     @property
     def borrowable(self) -> int:
-        """How many of its pages, at most, may be those of others: a position that it reads or writes inside is
-        its own to compute, and so is the last, for its logits."""
+        """How many of its pages, at most, may be those of others.
+
+        A position that it reads or writes inside is its own to compute, and so is the last, for its logits.
+        """
         last = len(self.tokens) - 1
         return (last if self.taps is None else min(last, self.taps.first_touched)) // PAGE
 

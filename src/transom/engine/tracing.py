@@ -21,7 +21,7 @@ from transom.errors import PlanFailed
 from transom.internals.compile import Shapes, Tapped, compile_run, value_of
 from transom.internals.results import Writer
 from transom.internals.values import Value, derive
-from transom.schema.generation import SequenceRequest, TokenLogprob
+from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
 from transom.schema.program import Generated, Program, ReadSpec, RunSpec, Traced
 
 _SEPARATOR = "/"
@@ -36,7 +36,7 @@ class _Trace:
     waiting: list[RunSpec]
     running: dict[str, tuple[RunSpec, Tapped]] = field(default_factory=dict)
     generated: dict[str, list[TokenLogprob]] = field(default_factory=dict)
-    ended: dict[str, str] = field(default_factory=dict)
+    ended: dict[str, FinishReason] = field(default_factory=dict)
     """Finish reasons, by run."""
 
     @property
@@ -201,12 +201,16 @@ class TracingEngine:
             trace.values |= derive(spec, [trace.values[name] for name in spec.of])
         returned = dict(_returned(trace.program.returns, trace.values))
         generated = tuple(
-            Generated(name=run.name, tokens=tuple(trace.generated[run.name]), finish_reason=trace.ended[run.name])
+            Generated(
+                name=run.name, tokens=tuple(trace.generated[run.name]), finish_reason=trace.ended[run.name]
+            )
             for run in trace.program.runs
             if trace.generated.get(run.name)
         )
         del self._traces[trace.trace_id]
-        self._writer.write(Path(trace.program.file), returned, Traced(trace_id=trace.trace_id, generated=generated))
+        self._writer.write(
+            Path(trace.program.file), returned, Traced(trace_id=trace.trace_id, generated=generated)
+        )
 
 
 def _reduced(spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:

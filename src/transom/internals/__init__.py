@@ -1,1 +1,1 @@
-"""Reading and writing inside the model, as data: what is done at which rows of a forward, and its arithmetic."""
+"""Reading and writing inside the model: what is done at which rows of a forward, and its arithmetic."""

@@ -33,7 +33,7 @@ class Where:
 class Action(Protocol):
     """What one sequence does at a place, to rows of its own."""
 
-    def __call__(self, values: Floats) -> None:
+    def __call__(self, values: Floats, /) -> None:
         """Read the rows [rows, width], or write them over."""
         ...
 

@@ -16,6 +16,7 @@ from transom.internals.taps import Columns, Read, Site, Taps, Write
 from transom.internals.values import Value
 from transom.schema.program import ReadSpec, RunSpec, SiteSpec, WriteSpec
 
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How the numbers of a row at a point are arranged."""

@@ -14,10 +14,9 @@ from transom.errors import PlanFailed
 from transom.internals.board import Floats, Posted, Rows, Where
 from transom.internals.edits import Edit
 
-
 LARGEST = 1e12
-"""Largest number that a write may leave. Up to there nothing that the model computes from it can overflow into
-something that is no number, which would stay in the cache and reach whoever has the page next."""
+"""Largest number that a write may leave. Up to there nothing that a model computes from it can overflow into
+what is no number, and would stay in the cache and reach whoever has the page next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,8 @@ class Taps:
 
     def posted(self, start: int, end: int, at: int) -> Iterator[Posted]:
         """What is to be done in a forward in which positions `start` to `end` lie from row `at` on."""
-        for tap in (*self.writes, *self.reads):
+        taps: tuple[Write | Read, ...] = (*self.writes, *self.reads)
+        for tap in taps:
             those = tap.site.within(start, end)
             if those.start < those.stop:
                 site = tap.site

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,28 +54,38 @@ def derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
 
 
 def _derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
-    first, name = values[0], f"derive.{spec.name}"
-    match spec.op:
-        case "sub":
-            return {name: _wider(first.array - values[1].array, values)}
-        case "add":
-            total = first.array
-            for value in values[1:]:
-                total = total + value.array
-            return {name: _wider(total, values)}
-        case "scale":
-            return {name: Value(first.array * np.float32(spec.number), first.axes)}
-        case "mean":
-            return {name: _mean(spec, values)}
-        case "stack":
-            return {name: Value(np.stack([value.array for value in values]), ("stack", *first.axes))}
-        case "dot":
-            return {name: first.project(values[1])}
-        case "normalize":
-            length = np.maximum(first.norm().array[..., None], np.finfo(np.float32).tiny)
-            return {name: Value(first.array / length, first.axes)}
-        case "topk":
-            return _topk(name, first, int(spec.number))
+    name = f"derive.{spec.name}"
+    if spec.op == "topk":
+        return _topk(name, values[0], int(spec.number))
+    return {name: _OPERATIONS[spec.op](spec, values)}
+
+
+def _sub(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    return _wider(values[0].array - values[1].array, values)
+
+
+def _add(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    total = values[0].array
+    for value in values[1:]:
+        total = total + value.array
+    return _wider(total, values)
+
+
+def _scale(spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    return Value(values[0].array * np.float32(spec.number), values[0].axes)
+
+
+def _stack(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    return Value(np.stack([value.array for value in values]), ("stack", *values[0].axes))
+
+
+def _dot(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    return values[0].project(values[1])
+
+
+def _normalize(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    length = np.maximum(values[0].norm().array[..., None], np.finfo(np.float32).tiny)
+    return Value(values[0].array / length, values[0].axes)
 
 
 def _wider(array: Array, values: Sequence[Value]) -> Value:
@@ -87,6 +97,17 @@ def _mean(spec: DeriveSpec, values: Sequence[Value]) -> Value:
     if len(values) == 1:
         return values[0].mean(spec.axis)
     return Value(np.stack([value.array for value in values]), ("stack", *values[0].axes)).mean("stack")
+
+
+_OPERATIONS: dict[str, Callable[[DeriveSpec, Sequence[Value]], Value]] = {
+    "sub": _sub,
+    "add": _add,
+    "scale": _scale,
+    "mean": _mean,
+    "stack": _stack,
+    "dot": _dot,
+    "normalize": _normalize,
+}
 
 
 def _topk(name: str, value: Value, k: int) -> dict[str, Value]:

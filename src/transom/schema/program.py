@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from transom.schema.generation import Priority, SamplingParams, TokenLogprob
+from transom.schema.generation import FinishReason, Priority, SamplingParams, TokenLogprob
 
 GLOBAL = -1
 """The layer of a point that belongs to none."""
@@ -159,7 +159,7 @@ class Generated:
 
     name: str
     tokens: tuple[TokenLogprob, ...]
-    finish_reason: str
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,19 @@ SCOPES: dict[str, Scope] = {
             "extended",
         ),
         Scope(
+            "internals:read",
+            "`read` in plans: activations, attention patterns and the logit lens, at named points.",
+            "What the model computes on chosen inputs, metered in bytes: both sides of a linear layer, for "
+            "as many inputs as it is wide, give its matrix away.",
+            "extended",
+        ),
+        Scope(
+            "internals:write",
+            "`write` in plans: set, add to, ablate, steer or take over activations while the model runs.",
+            "With reads, chosen inputs to any part of the model.",
+            "extended",
+        ),
+        Scope(
             "records:read",
             "List and read the project's own records.",
             "Nothing about the weights.",

@@ -162,7 +162,7 @@ def _check(
         raise InvalidRequest("stream_options needs stream to be true.", param="stream_options")
     for index, prompt in enumerate(prompts):
         where = f"Prompt {index}" if len(prompts) > 1 else "The prompt"
-        _check_prompt(backend, prompt, where, param)
+        check_prompt(backend, prompt, where, param)
         limit = backend.served.deployment.policy.max_model_len
         if len(prompt) + max_tokens > limit:
             raise InvalidRequest(
@@ -173,7 +173,12 @@ def _check(
     check_wholes(backend, body, prompts, max_tokens, candidates)
 
 
-def _check_prompt(backend: Backend, prompt: tuple[int, ...], where: str, param: str) -> None:
+def check_prompt(backend: Backend, prompt: tuple[int, ...], where: str, param: str) -> None:
+    """Pass a prompt whose tokens exist.
+
+    Raises:
+        InvalidRequest: one does not, or it has none.
+    """
     vocabulary = backend.tokenizer.vocab_size
     if not prompt:
         raise InvalidRequest(f"{where} has no tokens.", param=param)

@@ -62,7 +62,7 @@ async def begin(house: House, caller: Caller, order: Order) -> Generation:
     )
     meter = await reserve(house, caller, work, record_id)
     try:
-        return Generation(house, caller, order, meter, record_id)
+        return Generation(house, caller, order, work, meter, record_id)
     except BaseException:
         await meter.release()
         raise
@@ -79,9 +79,12 @@ class Generation:
         EngineUnavailable: nothing can be taken now.
     """
 
-    def __init__(self, house: House, caller: Caller, order: Order, meter: Meter, record_id: str) -> None:
+    def __init__(
+        self, house: House, caller: Caller, order: Order, work: Work, meter: Meter, record_id: str
+    ) -> None:
         self._house = house
         self._caller = caller
+        self._work = work
         self.order = order
         self.meter = meter
         self.record_id = record_id
@@ -130,7 +133,7 @@ class Generation:
             StorageError: there is no record.
         """
         # A client that leaves cancels this coroutine; what was queued is written all the same.
-        with self.meter.settlement(self.results) as settlement:
+        with self.meter.settlement(self._work.used(self.results, self.meter.seconds)) as settlement:
             self.record = await self._house.records.append(self._answer(status, failure), settlement)
 
     def _take(self, index: int, delta: Delta) -> None:

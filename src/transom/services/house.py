@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from transom.access.keys.callers import KeyStore
@@ -40,6 +41,8 @@ class House:
     desk: Desk
     entitlements: Entitlements
     quotas: Quotas
+    spool: Path
+    """Folder of results on their way to whoever asked."""
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

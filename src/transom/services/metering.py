@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from transom.access.keys.callers import Caller
 from transom.access.quotas import VECTOR, Amounts, Reservation, Settlement, Standing
@@ -18,9 +19,28 @@ ENGINE_US_PER_TOKEN = 50_000
 ledger says so."""
 
 
+class Metered(Protocol):
+    """What a request asks of a model, in what is metered."""
+
+    @property
+    def backend(self) -> Backend:
+        """Of the model."""
+        ...
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it needs."""
+        ...
+
+    @property
+    def demand(self) -> Amounts:
+        """The most that it can use."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a request asks of a model, in what is metered."""
+    """What a request for tokens asks of a model."""
 
     backend: Backend
     prompts: Sequence[Sequence[int]]
@@ -119,19 +139,23 @@ def _steerable(measures: Measures | None) -> bool:
 class Meter:
     """What is held for one request, until it is settled."""
 
-    work: Work
     reservation: Reservation
     standings: list[Standing]
     """The limits that it stands under and that come back with time, for whoever tells the client."""
-    began: float = field(default_factory=time.perf_counter)
+    _began: float = field(default_factory=time.perf_counter)
 
-    def settlement(self, results: Sequence[SequenceResult]) -> Settlement:
-        """The charge for what was generated; see `Settlement`."""
-        return self.reservation.settlement(self.work.used(results, time.perf_counter() - self.began))
+    @property
+    def seconds(self) -> float:
+        """Since it was held."""
+        return time.perf_counter() - self._began
 
-    async def settle(self, results: Sequence[SequenceResult]) -> None:
+    def settlement(self, used: Amounts) -> Settlement:
+        """The charge for what was used; see `Settlement`."""
+        return self.reservation.settlement(used)
+
+    async def settle(self, used: Amounts) -> None:
         """Charge it without a record."""
-        await self.reservation.settle(self.work.used(results, time.perf_counter() - self.began))
+        await self.reservation.settle(used)
 
     async def release(self) -> None:
         """Charge nothing: no work was done."""
@@ -147,7 +171,7 @@ async def allow(house: House, caller: Caller, scope: str) -> None:
     (await house.entitlements.of(caller)).require(scope)
 
 
-async def reserve(house: House, caller: Caller, work: Work, request_id: str) -> Meter:
+async def reserve(house: House, caller: Caller, work: Metered, request_id: str) -> Meter:
     """Hold what a request may use.
 
     Raises:
@@ -165,4 +189,4 @@ async def reserve(house: House, caller: Caller, work: Work, request_id: str) -> 
     entitlement.require_model(model)
     allowance = entitlement.allowance(model, work.backend.hidden_size)
     reservation = await house.quotas.reserve(request_id, allowance.charged, allowance.limits, work.demand)
-    return Meter(work, reservation, house.quotas.standing_now(allowance.charged, allowance.returning))
+    return Meter(reservation, house.quotas.standing_now(allowance.charged, allowance.returning))

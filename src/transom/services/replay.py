@@ -135,7 +135,7 @@ async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
     try:
         return await _run_and_compare(rerun, results)
     finally:
-        await meter.settle(results)
+        await meter.settle(work.used(results, meter.seconds))
 
 
 def _untold(sampling: SamplingParams) -> SamplingParams:

@@ -74,7 +74,7 @@ def unpacked(cache: Cache, pages: Ints, dim: int) -> tuple[Floats, Floats]:
 def _numbers(stored: Panels) -> Floats:
     """float32 as it is; the bits of bfloat16 as what they mean."""
     if stored.dtype == np.float32:
-        return stored
+        return stored.view(np.float32)
     return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 

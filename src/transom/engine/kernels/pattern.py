@@ -63,7 +63,7 @@ def _soften(line: Floats, sink: np.float32) -> None:
 
 @parallel_kernel
 def mix(probabilities: Floats, values: Floats, out: Floats) -> None:
-    """Values [kv_heads, slots, value_dim] weighed by [rows, heads, keys]: added to [rows, heads, value_dim]."""
+    """Weigh values [kv_heads, slots, dim] by [rows, heads, keys]; added to [rows, heads, dim]."""
     group = probabilities.shape[1] // values.shape[0]
     slots = min(probabilities.shape[2], values.shape[1])
     for row in numba.prange(probabilities.shape[0]):

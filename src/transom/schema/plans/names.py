@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 RESERVED = frozenset({"derive", "artifact", "inline", "tokens", "logprobs"})
@@ -45,3 +46,13 @@ RefText = Annotated[str, Field(max_length=80), AfterValidator(_ref)]
 def owner(ref: str) -> str:
     """The run that a reference names, or `derive`."""
     return ref.partition(".")[0]
+
+
+def by(choose: Callable[[Any], str | None]) -> Discriminator:
+    """Chooses one alternative of a union, tagged by `tag`, so that only that one complains."""
+    return Discriminator(lambda value: None if (found := choose(value)) is None else f"[{found}]")
+
+
+def tag(name: str) -> Tag:
+    """The tag of an alternative; in brackets, which are never part of a field's path."""
+    return Tag(f"[{name}]")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from transom.schema.plans.names import by, tag
 from transom.schema.wire import Body
 
 MAX_LAYER = 4095
@@ -70,11 +72,17 @@ def parse_point(text: str) -> PointName:
         part = f"{lens[2]}." if lens[2] else ""
         point = ALIASES.get(f"{part}{lens[3]}")
         if point is None:
-            raise ValueError("is a name of TransformerLens for which this server has no point of the same meaning")
-        return PointName(point, every=True) if lens[1] == "*" else PointName(point, int(lens[1]), int(lens[1]))
+            raise ValueError(
+                "is a name of TransformerLens for which this server has no point of the same meaning"
+            )
+        return (
+            PointName(point, every=True) if lens[1] == "*" else PointName(point, int(lens[1]), int(lens[1]))
+        )
     found = _AT.fullmatch(text)
     if found is None:
-        raise ValueError("names no point; spell it `resid_post.5`, `resid_post.*`, `resid_post.3-7` or `embeddings`")
+        raise ValueError(
+            "names no point; spell it `resid_post.5`, `resid_post.*`, `resid_post.3-7` or `embeddings`"
+        )
     point, every, first, last = found.groups()
     if first is None:
         return PointName(point, every=every is not None)
@@ -88,7 +96,9 @@ class Span(Body):
     """Positions of the prompt from one up to another."""
 
     first: int = Field(default=0, alias="from", ge=-(2**31), lt=2**31, description="Negative from the end")
-    to: int | None = Field(default=None, ge=-(2**31), lt=2**31, description="Not included; absent for the end")
+    to: int | None = Field(
+        default=None, ge=-(2**31), lt=2**31, description="Not included; absent for the end"
+    )
 
 
 class Match(Body):
@@ -118,25 +128,27 @@ def _kind(value: Any) -> str:  # noqa: ANN401
 Index = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 Pos: TypeAlias = Annotated[
-    Annotated[Literal["all", "last"], Tag("word")]
-    | Annotated[Index, Tag("index")]
-    | Annotated[list[Index], Field(min_length=1, max_length=4096), Tag("list")]
-    | Annotated[Span, Tag("span")]
-    | Annotated[Match, Tag("match")]
-    | Annotated[Phase, Tag("phase")],
-    Discriminator(_kind),
+    Annotated[Literal["all", "last"], tag("word")]
+    | Annotated[Index, tag("index")]
+    | Annotated[list[Index], Field(min_length=1, max_length=4096), tag("list")]
+    | Annotated[Span, tag("span")]
+    | Annotated[Match, tag("match")]
+    | Annotated[Phase, tag("phase")],
+    by(_kind),
 ]
 """Positions of a sequence; negative numbers count from the prompt's end."""
 
 
 def _rising(numbers: list[int]) -> list[int]:
-    if any(left >= right for left, right in zip(numbers, numbers[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(numbers)):
         raise PydanticCustomError("rising", "must rise, and name nothing twice")
     return numbers
 
 
 Numbers = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=65536), AfterValidator(_rising)
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Field(min_length=1, max_length=65536),
+    AfterValidator(_rising),
 ]
 
 
@@ -160,5 +172,7 @@ class Site(Body):
         try:
             parse_point(self.at)
         except ValueError as error:
-            raise PydanticCustomError("at", "{at} {reason}", {"at": self.at[:100], "reason": str(error)}) from error
+            raise PydanticCustomError(
+                "at", "{at} {reason}", {"field": "at", "at": self.at, "reason": str(error)}
+            ) from error
         return self

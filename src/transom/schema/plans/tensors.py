@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
+from transom.schema.plans.names import RefText, by, tag
 from transom.schema.wire import Body
 
 MAX_INLINE_BYTES = 1 << 20
@@ -44,7 +45,9 @@ class Packed(Body):
         except binascii.Error as error:
             raise ValueError(f"b64 is no base64: {error}") from error
         if len(data) != count * _SIZES[self.dtype]:
-            raise ValueError(f"shape {self.shape} in {self.dtype} takes {count * _SIZES[self.dtype]} bytes, not {len(data)}")
+            raise ValueError(
+                f"{self.shape} of {self.dtype} are {count * _SIZES[self.dtype]} bytes, and not {len(data)}"
+            )
         if self.dtype == "bfloat16":
             found = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
         else:
@@ -72,10 +75,14 @@ class Inline(Body):
                 _check_lists(self.inline)
                 array = np.array(self.inline, np.float32)
         except (ValueError, OverflowError) as error:
-            raise PydanticCustomError("inline", "is no tensor: {reason}", {"reason": str(error)[:200]}) from error
+            raise PydanticCustomError(
+                "inline", "is no tensor: {reason}", {"reason": str(error)[:200]}
+            ) from error
         if not array.size or array.nbytes > MAX_INLINE_BYTES:
             raise PydanticCustomError(
-                "inline", "has {bytes} bytes; from 1 number to {most} bytes", {"bytes": array.nbytes, "most": MAX_INLINE_BYTES}
+                "inline",
+                "has {bytes} bytes; from 1 number to {most} bytes",
+                {"bytes": array.nbytes, "most": MAX_INLINE_BYTES},
             )
         if not np.isfinite(array).all():
             raise PydanticCustomError("inline", "holds a number that is not finite, or too large for float32")
@@ -95,4 +102,12 @@ def _check_lists(value: list[Any], depth: int = 1) -> None:
         if isinstance(item, list):
             _check_lists(item, depth + 1)
         elif not isinstance(item, int | float) or isinstance(item, bool):
-            raise ValueError("something in it is no number")
+            raise ValueError("something in it is no number")  # noqa: TRY004  # of what was sent
+
+
+def _is_text(value: Any) -> str:  # noqa: ANN401
+    return "text" if isinstance(value, str) else "inline"
+
+
+Ref: TypeAlias = Annotated[Annotated[RefText, tag("text")] | Annotated[Inline, tag("inline")], by(_is_text)]
+"""A value that was named, or numbers."""

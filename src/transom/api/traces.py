@@ -1,0 +1,90 @@
+"""`/v1/points` and `/v1/traces`: inside the machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from safetensors.numpy import load_file
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
+
+from transom.api.body import AskRoute
+from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model, one_model
+from transom.api.errors import documented
+from transom.api.rate_limits import headers_of
+from transom.api.reply import while_present
+from transom.schema.plans.plan import Plan
+from transom.schema.points import PointPage, views
+from transom.services import traces
+
+MEDIA_TYPE = "application/vnd.safetensors"
+
+router = APIRouter(tags=["Internals"])
+asking = APIRouter(route_class=AskRoute, tags=["Internals"])
+
+
+@router.get("/points", responses=documented(400, 401, 404, 503))
+async def list_points(
+    house: TheHouse,
+    _caller: TheCaller,
+    name: PathName,
+    model: Annotated[str | None, Query(max_length=200, description="Of which the points are")] = None,
+) -> PointPage:
+    """The points of a model: where it can be read and written, of what shape, and why some are nowhere."""
+    backend, found = traces.points(house, one_model(name, model))
+    return PointPage(
+        model=backend.served.name, deployment=backend.served.deployment.digest, data=views(found)
+    )
+
+
+@asking.post("/traces", responses=documented(400, 401, 403, 404, 413, 415, 429, 500, 503))
+async def create_trace(
+    request: Request, house: TheHouse, caller: TheCaller, name: PathName, body: Plan, raw: RawBody
+) -> Response:
+    """Carry out a plan: runs that read and write inside the model, and values made of what they found."""
+    plan = for_model(body, name)
+    found = await while_present(request, traces.trace(house, caller, plan, raw))
+    headers = {
+        "x-transom-record": found.record_id,
+        "x-transom-deployment": found.backend.served.deployment.digest,
+    } | headers_of(found.meter.standings)
+    if plan.format == "safetensors":
+        remove = BackgroundTask(found.file.unlink, missing_ok=True)
+        return FileResponse(found.file, headers=headers, media_type=MEDIA_TYPE, background=remove)
+    try:
+        return Response(_as_json(found), headers=headers, media_type="application/json")
+    finally:
+        found.file.unlink(missing_ok=True)
+
+
+def _as_json(found: traces.Trace) -> bytes:
+    arrays = load_file(found.file)
+    served, resolved = found.backend.served, found.task.resolved
+    decode = found.backend.tokenizer.decode
+    body: dict[str, Any] = {
+        "id": found.record_id,
+        "object": "trace",
+        "model": served.name,
+        "deployment": served.deployment.digest,
+        "points": resolved.echoes,
+        "tensors": {
+            tensor.name: {
+                "dtype": tensor.dtype,
+                "shape": tensor.shape,
+                "axes": tensor.axes,
+                "sha256": tensor.sha256,
+                "data": arrays[tensor.name],
+            }
+            for tensor in found.traced.tensors
+        },
+        "generated": {
+            run.name: {
+                "text": decode([token.token_id for token in run.tokens], skip_special_tokens=True),
+                "finish_reason": run.finish_reason,
+            }
+            for run in found.traced.generated
+        },
+    }
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,160 @@
+"""How large the values of a resolved plan can become: known before it runs, and charged after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from transom.errors import InvalidRequest
+from transom.schema.program import DeriveSpec, ModelPoint, ReadSpec
+from transom.services.positions import Line
+from transom.services.resolving import Resolved
+
+MAX_BYTES = 1 << 30
+"""Most bytes of all values of one plan together; they are in memory at once."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a plan makes at most."""
+
+    tokens: int
+    """Of all prompts, and generated."""
+    rows: int
+    """Rows of forwards."""
+    returned: int
+    """Bytes of what is returned."""
+    kept: int
+    """Bytes of all values."""
+    vectors: int
+    """Numbers of logprobs over the vocabulary that are told."""
+
+
+def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> Sizes:
+    """What a plan makes at most.
+
+    Raises:
+        InvalidRequest: derived values do not fit each other, or all of them are too large.
+    """
+    shapes = _shapes(resolved, points, vocabulary)
+    for spec in resolved.derive:
+        shapes |= _derived(spec, shapes)
+    kept = 4 * sum(map(math.prod, shapes.values())) + _captured(resolved, points)
+    if kept > MAX_BYTES:
+        raise InvalidRequest(
+            f"The values of this plan take up to {kept} bytes; {MAX_BYTES} are kept at once. Read fewer "
+            "positions, layers or units, reduce them, or send several plans.",
+            param="runs",
+            code="plan_too_large",
+        )
+    told = [name for ref in resolved.returns for name in (ref, f"{ref}.ids") if name in shapes]
+    return Sizes(
+        tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
+        rows=sum(line.end for line in resolved.lines.values()),
+        returned=4 * sum(math.prod(shapes[name]) for name in told),
+        kept=kept,
+        vectors=sum(
+            math.prod(shapes[f"{run.name}.{read.name}"])
+            for run in resolved.runs
+            for read in run.reads
+            if read.reduce == "unembed"
+        ),
+    )
+
+
+def _captured(resolved: Resolved, points: Sequence[ModelPoint]) -> int:
+    """Bytes of what is reduced, before it is."""
+    return 4 * sum(
+        math.prod(_whole(read, resolved.lines[run.name], points))
+        for run in resolved.runs
+        for read in run.reads
+        if read.reduce != "none"
+    )
+
+
+def _shapes(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {name: tensor.shape for name, tensor in resolved.tensors.items()}
+    for run in resolved.runs:
+        most = run.sampling.max_tokens
+        if most:
+            shapes |= {f"{run.name}.tokens": (most,), f"{run.name}.logprobs": (most,)}
+        for read in run.reads:
+            name, whole = f"{run.name}.{read.name}", _whole(read, resolved.lines[run.name], points)
+            shapes[name] = _reduced(read, whole, vocabulary)
+            if read.reduce == "unembed" and read.unembed.topk:
+                shapes[f"{name}.ids"] = shapes[name]
+    return shapes
+
+
+def _whole(read: ReadSpec, line: Line, points: Sequence[ModelPoint]) -> Shape:
+    """[layers] positions [heads] width."""
+    site = read.sites[0]
+    point = next(each for each in points if each.name == site.point and site.layer in each.layers)
+    width = len(site.units) or point.width or line.prompt + line.most
+    heads = (len(site.heads) or point.heads,) if point.heads > 1 else ()
+    return (*((len(read.sites),) if read.layered else ()), len(site.positions), *heads, width)
+
+
+def _reduced(read: ReadSpec, whole: Shape, vocabulary: int) -> Shape:
+    match read.reduce:
+        case "mean":
+            return whole[:1] * read.layered + whole[1 + read.layered :]
+        case "norm" | "project":
+            return whole[:-1]
+        case "unembed":
+            return (*whole[:-1], read.unembed.topk or len(read.unembed.targets) or vocabulary)
+        case _:
+            return whole
+
+
+def _derived(spec: DeriveSpec, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    name, of = f"derive.{spec.name}", [shapes[ref] for ref in spec.of]
+    try:
+        shape = _combined(spec, of)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{spec.op} of values of shape {' and '.join(map(str, of))} cannot be taken: {error}.",
+            param=f"derive.{spec.name}",
+        ) from error
+    return {name: shape, f"{name}.ids": shape} if spec.op == "topk" else {name: shape}
+
+
+def _combined(spec: DeriveSpec, of: Sequence[Shape]) -> Shape:
+    """The shape of an expression.
+
+    Raises:
+        ValueError: there is none.
+    """
+    first = of[0]
+    if not first and spec.op not in ("sub", "add", "scale", "stack"):
+        raise ValueError("a single number has no axis")
+    match spec.op:
+        case "sub" | "add":
+            return np.broadcast_shapes(*of)
+        case "stack":
+            return (len(of), *_alike(of))
+        case "mean":
+            return first[1:] if len(of) == 1 and not spec.axis else _mean(spec, of)
+        case "dot":
+            np.broadcast_shapes(first, of[1])
+            return first[:-1]
+        case "topk":
+            return (*first[:-1], min(int(spec.number), first[-1]))
+        case _:
+            return first
+
+
+def _alike(of: Sequence[Shape]) -> Shape:
+    if len(set(of)) > 1:
+        raise ValueError("they differ in shape")
+    return of[0]
+
+
+def _mean(spec: DeriveSpec, of: Sequence[Shape]) -> Shape:
+    """Over values; over a named axis, an upper bound, since which one it is shows when it is there."""
+    return _alike(of) if len(of) > 1 else of[0][1:] if spec.axis in ("layer", "stack") else of[0]

@@ -1,0 +1,240 @@
+"""Looking and reaching inside a model by a plan, from admission to a durable record."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from transom.access.keys.callers import Caller
+from transom.access.quotas import VECTOR, Amounts
+from transom.backends.base import Backend
+from transom.errors import TransomError
+from transom.records.identifiers import new_record_id
+from transom.schema.generation import SamplingParams, SequenceResult
+from transom.schema.plans.plan import Plan
+from transom.schema.program import ModelPoint, Program, Traced
+from transom.schema.record import Answer, Failure, RecordStatus
+from transom.services.house import House
+from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
+from transom.services.resolving import Resolved, Resolver
+from transom.services.sizes import Sizes, sizes_of
+
+ENDPOINT = "/v1/traces"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A plan that can be carried out, and what it takes."""
+
+    backend: Backend
+    resolved: Resolved
+    sizes: Sizes
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it needs."""
+        runs = self.resolved.runs
+        reads = [read for run in runs for read in run.reads]
+        needed = []
+        if any(not read.name.startswith("_") for read in reads):
+            needed.append("internals:read")
+        if any(run.writes for run in runs):
+            needed.append("internals:write")
+        if any(run.sampling.max_tokens for run in runs):
+            needed.append("model:sample")
+        lenses = [read.unembed for read in reads if read.reduce == "unembed"]
+        if lenses or any(run.sampling.logprobs is not None for run in runs):
+            needed.append("model:logprobs")
+        if any(not (lens.topk or lens.targets) for lens in lenses):
+            needed.append("model:distributions")
+        return needed
+
+    @property
+    def demand(self) -> Amounts:
+        """The most that it can use."""
+        return Amounts(
+            tokens=self.sizes.tokens,
+            engine_us=ENGINE_US_PER_TOKEN * self.sizes.tokens,
+            internals_bytes=self.sizes.returned,
+            released_rank=self._released(self.sizes.vectors),
+        )
+
+    def used(self, traced: Traced | None, seconds: float) -> Amounts:
+        """What it used, however it ended."""
+        prompts = sum(line.prompt for line in self.resolved.lines.values())
+        if traced is None:
+            return Amounts(tokens=prompts, engine_us=round(1e6 * seconds))
+        generated = sum(len(run.tokens) for run in traced.generated)
+        told = sum(4 * _count(tensor.shape) for tensor in traced.tensors)
+        return Amounts(
+            tokens=prompts + generated,
+            engine_us=round(1e6 * seconds),
+            internals_bytes=min(told, self.sizes.returned),
+            released_rank=self._released(self.sizes.vectors),
+        )
+
+    def _released(self, numbers: int) -> int:
+        """Numbers of logprobs over the vocabulary in millionths of vectors; what the lens tells counts so."""
+        return -(-VECTOR * numbers // self.backend.tokenizer.vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What came of a plan."""
+
+    record_id: str
+    backend: Backend
+    meter: Meter
+    task: Task
+    traced: Traced
+    file: Path
+    """Of the values, as safetensors; whoever has it deletes it."""
+
+
+def points(house: House, model: str | None) -> tuple[Backend, list[ModelPoint]]:
+    """The points of a model.
+
+    Raises:
+        InvalidRequest, NotFound: no model is named, or none that is served.
+        EngineUnavailable: it is still loading.
+    """
+    backend = house.backend(model)
+    _ = backend.served
+    return backend, list(backend.points)
+
+
+def prepare(house: House, plan: Plan) -> Task:
+    """A plan against the model that it names: what it will take, before anything runs.
+
+    Raises:
+        InvalidRequest: the model has not what is asked for, or it would be too large; names the field.
+        NotFound: the model is not served here.
+    """
+    backend = house.backend(plan.model)
+    resolved = Resolver(backend, plan).resolve()
+    return Task(backend, resolved, sizes_of(resolved, backend.points, backend.tokenizer.vocab_size))
+
+
+async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -> Trace:
+    """Carry a plan out.
+
+    Raises:
+        InvalidRequest, NotFound: see `prepare`.
+        AccessDenied, QuotaExceeded, QuotaUnavailable: see `metering.reserve`.
+        EngineBusy, EngineUnavailable: it was not taken, or could not be finished; the same may pass later.
+        PlanFailed: its values do not fit each other; the record says so.
+        StorageError: there is no record, and so no answer.
+    """
+    received = house.now()
+    task = await asyncio.to_thread(prepare, house, plan)
+    record_id = new_record_id()
+    meter = await reserve(house, caller, task, record_id)
+    errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed)
+    try:
+        admission = task.backend.admit(caller.project_id, len(task.resolved.runs))
+    except BaseException:
+        await meter.release()
+        raise
+    with house.occupied(), admission:
+        return await errand.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """One plan on its way to its record."""
+
+    house: House
+    caller: Caller
+    task: Task
+    meter: Meter
+    record_id: str
+    received: datetime
+    raw: dict[str, Any]
+    seed: int
+
+    async def run(self) -> Trace:
+        """Carry it out, and make its record, however it ends."""
+        file = self.house.spool / f"{self.record_id}.safetensors"
+        traced: Traced | None = None
+        try:
+            traced = await self.task.backend.trace(self._program(file))
+            await self._keep("complete", None, traced)
+        except BaseException as error:
+            file.unlink(missing_ok=True)
+            if traced is None:
+                status, failure = _ending(error)
+                await self._keep(status, failure, None)
+            raise
+        return Trace(self.record_id, self.task.backend, self.meter, self.task, traced, file)
+
+    def _program(self, file: Path) -> Program:
+        resolved = self.task.resolved
+        return Program(
+            trace_id=self.record_id,
+            project=self.caller.project_id,
+            runs=tuple(resolved.runs),
+            derive=tuple(resolved.derive),
+            returns=resolved.returns,
+            tensors=resolved.tensors,
+            file=str(file),
+        )
+
+    async def _keep(self, status: RecordStatus, failure: Failure | None, traced: Traced | None) -> None:
+        used = self.task.used(traced, self.meter.seconds)
+        with self.meter.settlement(used) as settlement:
+            await self.house.records.append(self._answer(status, failure, traced), settlement)
+
+    def _answer(self, status: RecordStatus, failure: Failure | None, traced: Traced | None) -> Answer:
+        served = self.task.backend.served
+        return Answer(
+            record_id=self.record_id,
+            project_id=self.caller.project_id,
+            key_id=self.caller.key_id,
+            model=served.name,
+            deployment=served.deployment.digest,
+            endpoint=ENDPOINT,
+            received=self.received,
+            answered=self.house.now(),
+            status=status,
+            request=self.raw,
+            messages=None,
+            prompts=[run.token_ids for run in self.task.resolved.runs],
+            sampling=SamplingParams(seed=self.seed, max_tokens=0, temperature=0),
+            seed_source="explicit",
+            n=1,
+            sequences=self._sequences(traced),
+            error=failure,
+            tensors=None if traced is None else traced.tensors,
+        )
+
+    def _sequences(self, traced: Traced | None) -> list[tuple[int, int, SequenceResult]]:
+        """What was generated, by run."""
+        if traced is None:
+            return []
+        index = {run.name: number for number, run in enumerate(self.task.resolved.runs)}
+        decode = self.task.backend.tokenizer.decode
+        found = []
+        for run in traced.generated:
+            result = SequenceResult(
+                tokens=list(run.tokens),
+                text=decode([token.token_id for token in run.tokens], skip_special_tokens=True),
+                finish_reason=run.finish_reason,
+            )
+            found.append((index[run.name], 0, result))
+        return found
+
+
+def _ending(error: BaseException) -> tuple[RecordStatus, Failure | None]:
+    if isinstance(error, TransomError):
+        return "failed", Failure(code=error.code, message=error.message)
+    return "aborted", None
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for length in shape:
+        total *= length
+    return total
