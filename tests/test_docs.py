@@ -22,11 +22,16 @@ from transom.records.statement import draft
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measured, Measures
+from transom.schema.program import TensorInfo
 from transom.schema.record import Answer, Failure
 
 REFERENCE = ROOT / "docs" / "reference"
 RECORD_FORMAT = REFERENCE / "record-format.md"
 RECORDS = ROOT / "docs" / "explanation" / "records.md"
+
+TENSORS = (
+    TensorInfo(name="r.x", dtype="float32", shape=(2, 3), axes=("position", "unit"), sha256="ab" * 32),
+)
 
 
 @cache
@@ -173,16 +178,34 @@ class TestRecordFormat:
         place[path[-1]] = "00" * 32 if path[-1] == "salt" else value + value[:1]
         assert not program["verify"](statement, openings)
 
+    @pytest.mark.parametrize("tensors", [None, (), TENSORS], ids=["nothing read", "none answered", "read"])
     @pytest.mark.parametrize("failed", [False, True])
-    def test_the_pages_program_verifies_a_record_of_ours(self, example, program, failed):
-        made = draft(answer(failed=failed))
+    def test_the_pages_program_verifies_a_record_of_ours(self, program, failed, tensors):
+        made = draft(replace(answer(failed=failed), tensors=tensors))
         raw = made.statement(9)
         statement, openings = json.loads(raw), json.loads(made.openings)
         assert program["sha256"](program["canonical"](statement)) == sha256(raw)
         assert program["verify"](statement, openings)
 
-    def test_the_pages_program_verifies_a_record_of_version_1(self, program):
-        path = ROOT / "tests" / "unit" / "records" / "fixtures" / "record-v1.json"
+    @pytest.mark.parametrize(("old", "new"), [("[2,3]", "[3,2]"), ("unit", "head"), ("ab", "ba")])
+    def test_the_pages_program_finds_other_tensors(self, program, old, new):
+        made = draft(replace(answer(), tensors=TENSORS))
+        statement, openings = json.loads(made.statement(9)), json.loads(made.openings)
+        changed = openings["tensors"]["json"].replace(old, new)
+        assert changed != openings["tensors"]["json"]
+        assert not program["verify"](
+            statement, openings | {"tensors": openings["tensors"] | {"json": changed}}
+        )
+        assert not program["verify"](statement, openings | {"tensors": None})
+
+    def test_the_pages_program_finds_tensors_where_none_were_asked_for(self, example, program):
+        statement, openings = example
+        slipped = {"salt": "00" * 32, "json": "[]"}
+        assert not program["verify"](statement, openings | {"tensors": slipped})
+
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_the_pages_program_verifies_a_record_of_an_earlier_version(self, program, version):
+        path = ROOT / "tests" / "unit" / "records" / "fixtures" / f"record-v{version}.json"
         earlier = json.loads(path.read_text(encoding="utf-8"))
         assert program["verify"](earlier["statement"], earlier["openings"])
 

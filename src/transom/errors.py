@@ -69,6 +69,13 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
 
+class PlanFailed(InvalidRequest):
+    """A plan cannot be carried out on the values that it met; the message says at which of its parts."""
+
+    code = "plan_failed"
+    layer = "engine"
+
+
 class PayloadTooLarge(RequestError):
     """The body is larger than the server reads."""
 
@@ -192,12 +199,6 @@ class GenerationFailed(EngineError):
     """One request failed inside the engine; others were not touched."""
 
     code = "generation_failed"
-
-
-class PlanFailed(EngineError):
-    """A plan cannot be carried out on the values that it met; the message says at which of its parts."""
-
-    code = "plan_failed"
 
 
 class StorageError(TransomError):

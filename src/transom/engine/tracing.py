@@ -83,7 +83,7 @@ class TracingEngine:
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
-        return self._engine.idle and not self._tasks
+        return self._engine.idle and not self._tasks and not self._ends
 
     def stats(self) -> Stats:
         """See `Engine.stats`."""

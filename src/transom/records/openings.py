@@ -19,13 +19,13 @@ and everything in the openings is behind a claim: nothing private can be changed
                    prompt_measures: [[x, …]] | null, [] for the first token
                    distributions: [[n, digest], …] | null,   place of a generated token, SHA-256 of its vector
                    prompt_distributions: [[n, digest], …] | null}],   place of a token of the prompt
-      tensors:   {salt, json} | null,               [[name, type, shape, axes, digest], …], read inside
+      tensors:   {salt, json} | null,               [[name, type, shape, axes, digest], …], as read inside
       error:     {salt, text} | null,
     }
 
 Null stands for what the request did not have. Records of version 1 lack `stop`, `stop_token_ids` and
-`logit_bias`: there they stand in the statement. Those before version 3 lack measures and
-distributions, and those before version 4 tensors.
+`logit_bias`: there they stand in the statement. Those before version 3 lack measures and distributions, and
+those before version 4 lack tensors.
 
 Text is committed to as UTF-8, token ids as little-endian uint32. Logprobs are digested as little-endian
 float32, the rest of the evidence as described at `ranked_bytes`, `measures_bytes` and `vectors_bytes`.

@@ -43,7 +43,7 @@ class RecordedRequest:
     sampling: SamplingParams
     sequences: list[RecordedSequence]
     tensors: list[list[Any]] | None
-    """The manifest of what was read inside."""
+    """[name, type, shape, axes, digest] of each tensor read inside; None where none was asked for."""
 
 
 def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> RecordedRequest:
@@ -56,7 +56,8 @@ def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> R
         messages=None if messages is None else json.loads(messages["json"]),
         prompts=[tuple(prompt["token_ids"]) for prompt in openings["prompts"]],
         sampling=_sampling(statement, openings),
-        tensors=json.loads(openings["tensors"]["json"]) if openings.get("tensors") else None,
+        # By the statement: in openings of records before version 4, nothing would bind it.
+        tensors=None if predicate.get("tensors") is None else json.loads(openings["tensors"]["json"]),
         sequences=[
             RecordedSequence(
                 prompt_index=said["prompt_index"],

@@ -42,6 +42,7 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
         InvalidRequest: derived values do not fit each other, or all of them are too large.
     """
     shapes = _shapes(resolved, points, vocabulary)
+    _check_written(resolved, points, shapes)
     for spec in resolved.derive:
         shapes |= _derived(spec, shapes)
     kept = 4 * sum(map(math.prod, shapes.values())) + _captured(resolved, points)
@@ -65,6 +66,31 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
             if read.reduce == "unembed"
         ),
     )
+
+
+def _check_written(
+    resolved: Resolved, points: Sequence[ModelPoint], shapes: Mapping[str, Shape]
+) -> None:
+    """Pass writes whose values fit where they are written.
+
+    Raises:
+        InvalidRequest: one does not.
+    """
+    for run in resolved.runs:
+        for index, write in enumerate(run.writes):
+            if write.value:
+                whole = _whole(ReadSpec(name="", sites=(write.site,)), resolved.lines[run.name], points)
+                positions, *own = whole
+                count = math.prod(shapes[write.value])
+                fits = {math.prod(own), own[-1]}
+                if write.op not in ("scale_along", "project_out", "clamp"):
+                    fits |= {positions * size for size in tuple(fits)} | {1}
+                if count not in fits:
+                    raise InvalidRequest(
+                        f"{write.value} has shape {list(shapes[write.value])}; the site has {positions} positions "
+                        f"of {' times '.join(map(str, own))} numbers.",
+                        param=f"runs.{run.name}.write.{index}.value",
+                    )
 
 
 def _captured(resolved: Resolved, points: Sequence[ModelPoint]) -> int:
