@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -138,13 +139,11 @@ def _fitted(
         return np.full((1, 1, 1), spec.number, np.float32)
     value = values[spec.value]
     array = np.asarray(value.array, np.float32)
-    if "layer" in value.axes and array.shape[0] == 1:
-        array = array[0]
     positions, groups, width = shape
-    per_position = array.ndim and array.shape[0] in (positions, 1) and array.size != groups * width
-    leading = array.shape[0] if per_position else 1
-    for target in ((leading, groups, width), (leading, 1, width)):
-        if array.size == np.prod(target):
+    alike = (1, groups, width), (1, 1, width), (1, 1, 1)
+    each = (positions, groups, width), (positions, 1, width)
+    for target in (*each, *alike) if "pos" in value.axes else (*alike, *each):
+        if array.size == math.prod(target):
             return array.reshape(target)
     raise PlanFailed(
         f"runs.{run.name}.write.{index}: {spec.value} has shape {list(value.array.shape)}; "

@@ -68,9 +68,7 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     )
 
 
-def _check_written(
-    resolved: Resolved, points: Sequence[ModelPoint], shapes: Mapping[str, Shape]
-) -> None:
+def _check_written(resolved: Resolved, points: Sequence[ModelPoint], shapes: Mapping[str, Shape]) -> None:
     """Pass writes whose values fit where they are written.
 
     Raises:
@@ -87,8 +85,8 @@ def _check_written(
                     fits |= {positions * size for size in tuple(fits)} | {1}
                 if count not in fits:
                     raise InvalidRequest(
-                        f"{write.value} has shape {list(shapes[write.value])}; the site has {positions} positions "
-                        f"of {' times '.join(map(str, own))} numbers.",
+                        f"{write.value} has shape {list(shapes[write.value])}; the site has {positions} "
+                        f"positions of {' times '.join(map(str, own))} numbers.",
                         param=f"runs.{run.name}.write.{index}.value",
                     )
 
