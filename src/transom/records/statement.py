@@ -118,12 +118,12 @@ def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
             }
             for _, _, result in answer.sequences
         ],
-        "tensors": None if answer.tensors is None else opening("json", _json(_manifest(answer.tensors))),
+        "tensors": None if answer.tensors is None else opening("json", _json(manifest(answer.tensors))),
         "error": None if answer.error is None else opening("text", _encodable(answer.error.message)),
     }
 
 
-def _manifest(tensors: Sequence[TensorInfo]) -> list[list[Any]]:
+def manifest(tensors: Sequence[TensorInfo]) -> list[list[Any]]:
     """[name, type, shape, axes, SHA-256] of each tensor. The numbers are kept by nobody but who asked."""
     return [[t.name, t.dtype, list(t.shape), list(t.axes), f"sha256:{t.sha256}"] for t in tensors]
 

@@ -22,42 +22,19 @@ from transom.backends.admission import Admission
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, InvalidRequest
 from transom.records.identifiers import new_record_id
-from transom.records.openings import EVIDENCE, verify_openings
+from transom.records.openings import verify_openings
 from transom.records.reading import RecordedRequest, RecordedSequence, read_request
-from transom.records.statement import evidence_openings
 from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.measures import Measures
-from transom.schema.record import Difference, RecordView, ReplayLevel, ReplayReport
+from transom.schema.record import RecordView, ReplayReport
+from transom.services import traces
 from transom.services.ask import encode_prompts, render
+from transom.services.findings import ENDINGS, Finding, compare
 from transom.services.house import House
 from transom.services.metering import Work, allow, reserve
-
-_ENDINGS = ("stop", "length")
-"""How a sequence ends by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a replay concluded; reason and place are None where nothing differs."""
-
-    level: ReplayLevel
-    reason: str | None = None
-    place: Difference | None = None
-    tokens: int = 0
-    """Generated tokens that were compared."""
-
-
-_OTHERWISE = {
-    "top": Finding("OUTSIDE", "TOP LOGPROBS"),
-    "prompt_logprobs": Finding("OUTSIDE", "PROMPT LOGPROBS"),
-    "measures": Finding("OUTSIDE", "MEASURES"),
-    "prompt_measures": Finding("OUTSIDE", "PROMPT MEASURES"),
-    "distributions": Finding("OUTSIDE", "DISTRIBUTIONS"),
-    "prompt_distributions": Finding("OUTSIDE", "PROMPT DISTRIBUTIONS"),
-}
-"""What is concluded of a part of the evidence that comes out otherwise."""
+from transom.services.retracing import retrace
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -104,6 +81,8 @@ async def _judge_openings(
     if backend is None or backend.served.deployment.digest != predicate["deployment"]:
         return Finding("UNREPLAYABLE", "DEPLOYMENT")
     request = read_request(statement, openings)
+    if request.endpoint == traces.ENDPOINT:
+        return await retrace(house, caller, backend, request)
     if _rendered(backend, request) != request.prompts:
         return Finding("OUTSIDE", "RENDER")
     empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
@@ -133,7 +112,7 @@ async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
     meter = await reserve(house, caller, work, new_record_id())
     results: list[SequenceResult] = []
     try:
-        return await _run_and_compare(rerun, results)
+        return await _run_andcompare(rerun, results)
     finally:
         await meter.settle(work.used(results, meter.seconds))
 
@@ -154,14 +133,14 @@ def _untold(sampling: SamplingParams) -> SamplingParams:
     )
 
 
-async def _run_and_compare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
+async def _run_andcompare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
     request, most = rerun.request, rerun.backend.max_sequences
     # One part, unless the queue was made smaller since the record was made.
     for start in range(0, len(request.sequences), most):
         results += await _run_part(rerun, request.sequences[start : start + most])
     tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
     for index, (sequence, again) in enumerate(zip(request.sequences, results, strict=True)):
-        finding = _compare(index, sequence, again, request.sampling)
+        finding = compare(index, sequence, again, request.sampling)
         if finding is not None:
             return replace(finding, tokens=tokens)
     return Finding("EXACT", tokens=tokens)
@@ -190,7 +169,7 @@ async def _run_part(rerun: _Rerun, sequences: Sequence[RecordedSequence]) -> lis
 
 async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admission) -> SequenceResult:
     sampling = rerun.request.sampling
-    if sequence.finish_reason not in _ENDINGS:
+    if sequence.finish_reason not in ENDINGS:
         # The client left, or the engine failed: what was generated until then is what can be checked.
         sampling = replace(sampling, max_tokens=len(sequence.token_ids))
     if not sequence.scored_prompt:
@@ -210,40 +189,3 @@ async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admis
     if result.error is not None:
         raise GenerationFailed(result.error)
     return result
-
-
-def _compare(
-    index: int, recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
-) -> Finding | None:
-    for position, token in enumerate(recorded.token_ids):
-        place = Difference(sequence=index, position=position)
-        if position >= len(again.tokens) or again.tokens[position].token_id != token:
-            return Finding("OUTSIDE", f"TOKEN at {position}", place)
-        if again.tokens[position].logprob != recorded.logprobs[position]:
-            return Finding("OUTSIDE", f"LOGPROB at {position}", place)
-    count = len(recorded.token_ids)
-    finding = _other_evidence(recorded, replace(again, tokens=again.tokens[:count]), sampling)
-    if finding is not None:
-        return replace(finding, place=Difference(sequence=index, position=0))
-    if not _same_ending(recorded, again):
-        return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
-    return None
-
-
-def _other_evidence(
-    recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
-) -> Finding | None:
-    """That of the first part of the evidence that came out otherwise."""
-    found = evidence_openings(sampling, again)
-    for name, told in recorded.evidence.items():
-        if told is not None and EVIDENCE[name](told) != EVIDENCE[name](found[name] or ()):
-            return _OTHERWISE[name]
-    return None
-
-
-def _same_ending(recorded: RecordedSequence, again: SequenceResult) -> bool:
-    if recorded.finish_reason not in _ENDINGS:
-        # Text that was held back when it broke off is not in the record.
-        return again.text.startswith(recorded.text)
-    ending = (recorded.token_ids, recorded.finish_reason, recorded.text)
-    return ending == (again.token_ids, again.finish_reason, again.text)

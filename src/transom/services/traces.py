@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,66 @@ class Task:
             released_rank=self._released(self.sizes.vectors),
         )
 
+    def program(self, name: str, project: str, spool: Path) -> Program:
+        """What the engine is given."""
+        return Program(
+            trace_id=name,
+            project=project,
+            runs=tuple(self.resolved.runs),
+            derive=tuple(self.resolved.derive),
+            returns=self.resolved.returns,
+            tensors=self.resolved.tensors,
+            file=str(file_of(spool, name)),
+        )
+
+    def sequences(self, traced: Traced) -> list[tuple[int, int, SequenceResult]]:
+        """(index of the run, 0, what it generated), of the runs that generated."""
+        index = {run.name: number for number, run in enumerate(self.resolved.runs)}
+        decode = self.backend.tokenizer.decode
+        found = []
+        for run in traced.generated:
+            result = SequenceResult(
+                tokens=list(run.tokens),
+                text=decode([token.token_id for token in run.tokens], skip_special_tokens=True),
+                finish_reason=run.finish_reason,
+            )
+            found.append((index[run.name], 0, result))
+        return found
+
     def _released(self, numbers: int) -> int:
         """Numbers of logprobs over the vocabulary in millionths of vectors; what the lens tells counts so."""
         return -(-VECTOR * numbers // self.backend.tokenizer.vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A task of which nothing is told: its values are only held against others."""
+
+    task: Task
+
+    @property
+    def backend(self) -> Backend:
+        """Of the model."""
+        return self.task.backend
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it needs."""
+        return self.task.scopes
+
+    @property
+    def demand(self) -> Amounts:
+        """The most that it can use."""
+        return replace(self.task.demand, internals_bytes=0, released_rank=0)
+
+    def used(self, traced: Traced | None, seconds: float) -> Amounts:
+        """What it used, however it ended."""
+        return replace(self.task.used(traced, seconds), internals_bytes=0, released_rank=0)
+
+
+def file_of(spool: Path, name: str) -> Path:
+    """Where the result of a plan is put."""
+    return spool / f"{name}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +214,11 @@ class _Errand:
 
     async def run(self) -> Trace:
         """Carry it out, and make its record, however it ends."""
-        file = self.house.spool / f"{self.record_id}.safetensors"
+        file = file_of(self.house.spool, self.record_id)
+        program = self.task.program(self.record_id, self.caller.project_id, self.house.spool)
         traced: Traced | None = None
         try:
-            traced = await self.task.backend.trace(self._program(file))
+            traced = await self.task.backend.trace(program)
             await self._keep("complete", None, traced)
         except BaseException as error:
             file.unlink(missing_ok=True)
@@ -169,18 +227,6 @@ class _Errand:
                 await self._keep(status, failure, None)
             raise
         return Trace(self.record_id, self.task.backend, self.meter, self.task, traced, file)
-
-    def _program(self, file: Path) -> Program:
-        resolved = self.task.resolved
-        return Program(
-            trace_id=self.record_id,
-            project=self.caller.project_id,
-            runs=tuple(resolved.runs),
-            derive=tuple(resolved.derive),
-            returns=resolved.returns,
-            tensors=resolved.tensors,
-            file=str(file),
-        )
 
     async def _keep(self, status: RecordStatus, failure: Failure | None, traced: Traced | None) -> None:
         used = self.task.used(traced, self.meter.seconds)
@@ -205,26 +251,10 @@ class _Errand:
             sampling=SamplingParams(seed=self.seed, max_tokens=0, temperature=0),
             seed_source="explicit",
             n=1,
-            sequences=self._sequences(traced),
+            sequences=[] if traced is None else self.task.sequences(traced),
             error=failure,
             tensors=None if traced is None else traced.tensors,
         )
-
-    def _sequences(self, traced: Traced | None) -> list[tuple[int, int, SequenceResult]]:
-        """What was generated, by run."""
-        if traced is None:
-            return []
-        index = {run.name: number for number, run in enumerate(self.task.resolved.runs)}
-        decode = self.task.backend.tokenizer.decode
-        found = []
-        for run in traced.generated:
-            result = SequenceResult(
-                tokens=list(run.tokens),
-                text=decode([token.token_id for token in run.tokens], skip_special_tokens=True),
-                finish_reason=run.finish_reason,
-            )
-            found.append((index[run.name], 0, result))
-        return found
 
 
 def _ending(error: BaseException) -> tuple[RecordStatus, Failure | None]:

@@ -1,0 +1,74 @@
+"""What a replay concludes, and how what came out is held against what was recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from transom.records.openings import EVIDENCE
+from transom.records.reading import RecordedSequence
+from transom.records.statement import evidence_openings
+from transom.schema.generation import SamplingParams, SequenceResult
+from transom.schema.record import Difference, ReplayLevel
+
+ENDINGS = ("stop", "length")
+"""How a sequence ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a replay concluded; reason and place are None where nothing differs."""
+
+    level: ReplayLevel
+    reason: str | None = None
+    place: Difference | None = None
+    tokens: int = 0
+    """Generated tokens that were compared."""
+
+
+_OTHERWISE = {
+    "top": Finding("OUTSIDE", "TOP LOGPROBS"),
+    "prompt_logprobs": Finding("OUTSIDE", "PROMPT LOGPROBS"),
+    "measures": Finding("OUTSIDE", "MEASURES"),
+    "prompt_measures": Finding("OUTSIDE", "PROMPT MEASURES"),
+    "distributions": Finding("OUTSIDE", "DISTRIBUTIONS"),
+    "prompt_distributions": Finding("OUTSIDE", "PROMPT DISTRIBUTIONS"),
+}
+"""What is concluded of a part of the evidence that comes out otherwise."""
+
+
+def compare(
+    index: int, recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
+) -> Finding | None:
+    """Where a sequence came out differently; None if it did nowhere."""
+    for position, token in enumerate(recorded.token_ids):
+        place = Difference(sequence=index, position=position)
+        if position >= len(again.tokens) or again.tokens[position].token_id != token:
+            return Finding("OUTSIDE", f"TOKEN at {position}", place)
+        if again.tokens[position].logprob != recorded.logprobs[position]:
+            return Finding("OUTSIDE", f"LOGPROB at {position}", place)
+    count = len(recorded.token_ids)
+    finding = _other_evidence(recorded, replace(again, tokens=again.tokens[:count]), sampling)
+    if finding is not None:
+        return replace(finding, place=Difference(sequence=index, position=0))
+    if not _same_ending(recorded, again):
+        return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
+    return None
+
+
+def _other_evidence(
+    recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
+) -> Finding | None:
+    """That of the first part of the evidence that came out otherwise."""
+    found = evidence_openings(sampling, again)
+    for name, told in recorded.evidence.items():
+        if told is not None and EVIDENCE[name](told) != EVIDENCE[name](found[name] or ()):
+            return _OTHERWISE[name]
+    return None
+
+
+def _same_ending(recorded: RecordedSequence, again: SequenceResult) -> bool:
+    if recorded.finish_reason not in ENDINGS:
+        # Text that was held back when it broke off is not in the record.
+        return again.text.startswith(recorded.text)
+    ending = (recorded.token_ids, recorded.finish_reason, recorded.text)
+    return ending == (again.token_ids, again.finish_reason, again.text)

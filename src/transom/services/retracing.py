@@ -1,0 +1,77 @@
+"""Carrying a recorded plan out again: the same tokens and the same bytes of every tensor, or a difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from transom.access.keys.callers import Caller
+from transom.backends.base import Backend
+from transom.errors import InvalidRequest
+from transom.records.identifiers import new_record_id
+from transom.records.reading import RecordedRequest
+from transom.records.statement import manifest
+from transom.schema.plans.plan import Plan
+from transom.schema.program import Traced
+from transom.services import traces
+from transom.services.findings import Finding, compare
+from transom.services.house import House
+from transom.services.metering import reserve
+
+
+async def retrace(house: House, caller: Caller, backend: Backend, request: RecordedRequest) -> Finding:
+    """Judge the record of a plan, whose openings were verified.
+
+    Raises:
+        AccessDenied, Conflict, QuotaExceeded, QuotaUnavailable: see `metering.reserve`. Tokens and engine
+            time are charged as for the plan; a finding tells no number, so nothing is released.
+        EngineError: the engine could not answer now; this says nothing about the record.
+    """
+    if request.tensors is None:
+        return Finding("UNREPLAYABLE", "EMPTY")
+    task = _rendered(house, backend, request)
+    if task is None or [run.token_ids for run in task.resolved.runs] != request.prompts:
+        return Finding("OUTSIDE", "RENDER")
+    traced = await _again(house, caller, task)
+    return _compare(task, traced, request, request.tensors)
+
+
+def _rendered(house: House, backend: Backend, request: RecordedRequest) -> traces.Task | None:
+    """The plan, resolved anew from what was sent; None where that is refused now."""
+    try:
+        plan = Plan.model_validate(request.body | {"model": backend.served.name})
+        return traces.prepare(house, plan)
+    except (InvalidRequest, ValidationError):
+        return None
+
+
+async def _again(house: House, caller: Caller, task: traces.Task) -> Traced:
+    name = new_record_id()
+    meter = await reserve(house, caller, traces.Untold(task), name)
+    traced: Traced | None = None
+    program = task.program(name, caller.project_id, house.spool)
+    try:
+        with task.backend.admit(caller.project_id, len(program.runs)):
+            traced = await task.backend.trace(program)
+            return traced
+    finally:
+        traces.file_of(house.spool, name).unlink(missing_ok=True)
+        await meter.settle(traces.Untold(task).used(traced, meter.seconds))
+
+
+def _compare(task: traces.Task, traced: Traced, request: RecordedRequest, told: list[list[Any]]) -> Finding:
+    tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
+    results = task.sequences(traced)
+    if len(results) != len(request.sequences):
+        return Finding("OUTSIDE", "RUNS", tokens=tokens)
+    for index, (sequence, (_, _, again)) in enumerate(zip(request.sequences, results, strict=True)):
+        finding = compare(index, sequence, again, request.sampling)
+        if finding is not None:
+            return Finding(finding.level, finding.reason, finding.place, tokens)
+    for before, now in zip(told, manifest(traced.tensors), strict=False):
+        if before != now:
+            return Finding("OUTSIDE", f"TENSOR {before[0]}", tokens=tokens)
+    if len(told) != len(traced.tensors):
+        return Finding("OUTSIDE", "TENSORS", tokens=tokens)
+    return Finding("EXACT", tokens=tokens)
