@@ -1,0 +1,171 @@
+"""Plans on the real model: known behaviour, records that replay, and nobody else disturbed by a bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+pytestmark = pytest.mark.e2e
+
+MODEL = "smollm2-135m-instruct"
+PARIS = "The Eiffel Tower is in the city of"
+ROME = "The Colosseum is in the city of"
+SALAD = {"token_ids": list(range(100, 160))}
+
+
+def trace(http, runs, returns, **more):
+    return http.post("/v1/traces", json={"model": MODEL, "runs": runs, "return": returns, **more})
+
+
+def arrays(http, runs, returns, **more):
+    response = trace(http, runs, returns, **more)
+    assert response.status_code == 200, response.text
+    return load(response.content)
+
+
+def token(http, text):
+    (found,) = http.post("/tokenize", json={"prompt": text, "add_special_tokens": False}).json()["tokens"]
+    return found
+
+
+def lens(at, *targets, pos=-1):
+    kept = {"targets": list(targets)} if targets else {"topk": 3}
+    return {"at": at, "pos": pos, "reduce": {"unembed": kept}}
+
+
+def test_the_answer_rises_through_the_layers(http):
+    found = arrays(http, {"a": {"input": PARIS, "read": {"lens": lens("resid_post.*")}}}, ["a.lens"])
+    ids = found["a.lens.ids"][:, 0, 0]
+    assert found["a.lens"].shape == (30, 1, 3)
+    assert ids[-1] == token(http, " Paris")
+    assert ids[0] != ids[-1]
+
+
+def test_the_last_layer_seen_through_the_lens_is_the_models_own_distribution(http):
+    found = arrays(http, {"a": {"input": PARIS, "read": {"lens": lens("resid_post.29")}}}, ["a.lens"])
+    asked = {"model": MODEL, "prompt": PARIS, "max_tokens": 1, "logprobs": 3, "temperature": 0}
+    choice = http.post("/v1/completions", json=asked).json()["choices"][0]
+    expected = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)
+    assert found["a.lens"].ravel() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_patched_stream_takes_the_other_prompts_answer_along(http):
+    paris, rome = token(http, " Paris"), token(http, " Rome")
+    logprobs = {"at": "final_norm", "pos": "last", "reduce": {"unembed": {"targets": [paris, rome]}}}
+    runs = {
+        "clean": {"input": PARIS, "read": {"out": logprobs}},
+        "other": {"input": ROME, "read": {"out": logprobs}},
+    }
+    for layer in (2, 28):
+        write = [{"at": f"resid_post.{layer}", "pos": "last", "op": "swap", "value": {"run": "clean"}}]
+        runs[f"patched{layer}"] = {"input": ROME, "read": {"out": logprobs}, "write": write}
+    found = arrays(http, runs, [f"{run}.out" for run in runs])
+    preference = {run: float(found[f"{run}.out"][0, 0] - found[f"{run}.out"][0, 1]) for run in runs}
+    assert preference["clean"] > 0 > preference["other"]
+    assert preference["patched28"] > 0
+    # Early on, the last position does not know the place yet.
+    assert preference["patched2"] < 0
+
+
+def test_attention_rows_sum_to_one_and_see_nothing_ahead(http):
+    found = arrays(
+        http, {"a": {"input": PARIS, "read": {"p": {"at": "blocks.7.attn.hook_pattern"}}}}, ["a.p"]
+    )
+    pattern = found["a.p"].transpose(1, 0, 2)
+    assert np.allclose(pattern.sum(-1), 1, atol=1e-5)
+    assert not np.triu(pattern, 1).any()
+
+
+def test_to_write_back_what_was_there_changes_no_bit(http):
+    write = [{"at": "resid_post.11", "op": "swap", "value": {"run": "a"}}]
+    read = {"x": {"at": "resid_post.29"}}
+    runs = {"a": {"input": PARIS, "read": read}, "b": {"input": PARIS, "read": read, "write": write}}
+    found = arrays(http, runs, ["a.x", "b.x"])
+    np.testing.assert_array_equal(found["a.x"], found["b.x"])
+
+
+def generated(http):
+    body = {"model": MODEL, "prompt": PARIS, "max_tokens": 40, "seed": 3, "logprobs": 2, "ignore_eos": True}
+    choice = http.post("/v1/completions", json=body).json()["choices"][0]
+    return choice["text"], choice["logprobs"]
+
+
+def storm(http, number):
+    """A plan whose runs read, write, generate and need each other."""
+    write = [
+        {"at": f"mlp_act.{number % 30}", "op": "noise", "scale": 3.0},
+        {"at": f"attn_probs.{(number + 9) % 30}", "head": [number % 9], "op": "zero"},
+        {"at": f"resid_mid.{(number + 4) % 30}", "pos": 3, "op": "swap", "value": {"run": "a"}},
+    ]
+    runs = {
+        "a": {"input": SALAD, "read": {"all": {"at": "resid_post.*"}}},
+        "b": {
+            "input": PARIS,
+            "write": write,
+            "generate": {"max_tokens": 6},
+            "read": {"x": lens("resid_post.*")},
+        },
+    }
+    return arrays(http, runs, ["a.all", "b.x", "b.tokens"], seed=number)
+
+
+def test_a_storm_of_plans_disturbs_nobody_and_no_plan_disturbs_another(http):
+    before, alone = generated(http), storm(http, 5)
+    with ThreadPoolExecutor(8) as pool:
+        plans = [pool.submit(storm, http, number) for number in (1, 5, 2, 5, 7, 5)]
+        beside = [pool.submit(generated, http) for _ in range(2)]
+        assert [each.result() for each in beside] == [before, before]
+        again = [each.result() for each in plans]
+    for place in (1, 3, 5):
+        for name, values in alone.items():
+            np.testing.assert_array_equal(again[place][name], values)
+    assert generated(http) == before
+
+
+def test_a_plan_outlives_its_engine_and_its_record_replays(http, server):
+    runs = {
+        "a": {
+            "input": {"messages": [{"role": "user", "content": "Name a city."}]},
+            "generate": {"max_tokens": 60, "temperature": 1.0, "ignore_eos": True},
+            "read": {"x": {"at": "resid_post.3", "pos": {"phase": "generated"}}, "y": lens("resid_post.*")},
+        }
+    }
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(trace, http, runs, ["a.x", "a.tokens", "a.y"], seed=11, format="json")
+        os.kill(server.engine, signal.SIGKILL)
+        response = asked.result()
+    assert response.status_code == 200, response.text
+    body = response.json()
+    assert body["tensors"]["a.x"]["shape"] == [59, 576]
+    assert body["points"] == {"a.x": "resid_post.3", "a.y": "resid_post.*"}
+    record = http.get(f"/v1/records/{body['id']}").json()
+    told = {name: f"sha256:{digest}" for name, *_, digest in _manifest(record)}
+    assert told == {name: f"sha256:{tensor['sha256']}" for name, tensor in body["tensors"].items()}
+    report = http.post(f"/v1/records/{body['id']}/replay").json()
+    assert (report["level"], report["tokens"]) == ("EXACT", 60)
+
+
+def _manifest(record):
+    entries = json.loads(record["openings"]["tensors"]["json"])
+    return [[*entry[:-1], entry[-1].removeprefix("sha256:")] for entry in entries]
+
+
+def test_whoever_lacks_the_scope_is_told_which(server):
+    read = {"a": {"input": PARIS, "read": {"x": {"at": "resid_post.3"}}}}
+    body = {"model": MODEL, "runs": read, "return": ["a.x"]}
+    # The anonymous tier has what is open to all.
+    refused = httpx2.post(f"{server.url}/v1/traces", json=body, timeout=60)
+    assert refused.status_code == 403
+    assert "internals:read" in refused.json()["error"]["message"]
+
+
+def test_nothing_is_left_in_the_spool(server, http):
+    storm(http, 1)
+    assert list((server.home / "spool").iterdir()) == []
