@@ -1,4 +1,4 @@
-"""What is read inside, on each tiny architecture: a plain model's numbers, and the same bits in any company."""
+"""What is read inside each tiny architecture: a plain model's numbers, and the same bits in any company."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from transom.internals.board import Where
 from transom.internals.taps import Columns, Read, Site, Taps, Write
 
 IDS = list(range(7, 40))
+EVERY = range(len(IDS))
 GENERATED = 4
 FUSED = ("llama", "mistral", "qwen3", "gemma2", "gemma3")
 
 
-def site(where, shape, positions=range(len(IDS))):
+def site(where, shape, positions=EVERY):
     width = shape.width or len(IDS) + GENERATED
     return Site(where, positions, Columns(shape.groups), shape.groups * width), width
 
 
-def read(where, shape, positions=range(len(IDS))):
+def read(where, shape, positions=EVERY):
     return Read(*site(where, shape, positions))
 
 

@@ -23,6 +23,7 @@ from transom.engine.kernels.attention import attend, blocks_of, no_sinks, store
 from transom.engine.kernels.cache import PAGE, Cache, empty_cache, numbers_per_token, unpacked
 from transom.engine.kernels.layer import Heads, Place
 from transom.errors import ModelRefused
+from transom.internals.restart import Pages
 
 _instances = count()
 
@@ -71,6 +72,10 @@ class RowMap:
     def places(self) -> tuple[Ints, Ints, Ints]:
         """As kernels are given them."""
         return self.tables, self.sequence, self.position
+
+    def first(self, count: int) -> RowMap:
+        """The same for so many of the rows."""
+        return RowMap.of(self.tables, self.sequence[:count], self.position[:count])
 
     @staticmethod
     def alone(rows: int) -> RowMap:
@@ -138,6 +143,21 @@ class PagedAttention:
         keys, values = (part.reshape(-1, pages, *part.shape[1:]) for part in (keys, values))
         self.whole_cache = keys, values
         self._cache = {index: (keys[index], values[index]) for index in self.specs}
+
+    def saved(self, pages: list[int]) -> Pages:
+        """A copy of some pages of all layers."""
+        return {index: (keys[pages], values[pages]) for index, (keys, values) in self._cache.items()}
+
+    def restore(self, pages: list[int], saved: Pages) -> None:
+        """Put the first of what was saved into as many pages."""
+        for index, kept in saved.items():
+            for part, own in zip(self._cache[index], kept, strict=True):
+                part[pages] = own[: len(pages)]
+
+    @property
+    def rows(self) -> RowMap:
+        """Where the rows of this forward belong."""
+        return self._mapped()
 
     def set_rows(self, rows: RowMap) -> None:
         """Say where the rows of the next forward belong."""

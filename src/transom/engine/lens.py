@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,31 +21,52 @@ from transom.internals.values import Value
 from transom.schema.program import ReadSpec, Unembed
 
 _BLOCK = 32
-"""Rows of one piece; others wait for it no longer than for a step."""
+"""Rows that are looked at together, of whosever plans; others wait for them no longer than for a step."""
 
 Rows = Callable[[Tensor], Tensor]
 
 
-@dataclass
+@dataclass(eq=False)
 class Look:
-    """Rows on their way through the lens."""
+    """Rows of one value on their way through the lens."""
 
     spec: Unembed
     value: Value
-    pieces: list[Callable[[], None]]
+    normed: bool
+    """Whether they come from behind the final norm."""
+    done: Callable[[dict[str, Value]], None]
+    """Told what was seen, once every row is through."""
+    name: str
+    left: int = 0
+    """Rows that are not through."""
+    is_wanted: bool = True
     logprobs: list[Floats] = field(default_factory=list)
     ids: list[NDArray[np.int32]] = field(default_factory=list)
 
-    def values(self, name: str) -> dict[str, Value]:
-        """What was seen, once every piece is done."""
+    def take(self, logprobs: Floats) -> None:
+        """Keep what is wanted of the next rows [rows, vocabulary]."""
+        if self.spec.topk:
+            ids = np.stack([_best(row, self.spec.topk) for row in logprobs])
+            self.ids.append(ids)
+            logprobs = np.take_along_axis(logprobs, ids, axis=-1)
+        elif self.spec.targets:
+            logprobs = logprobs[:, list(self.spec.targets)]
+        self.logprobs.append(logprobs)
+        self.left -= len(logprobs)
+
+    def values(self) -> dict[str, Value]:
+        """What was seen."""
         shape, axes = self.value.array.shape[:-1], self.value.axes[:-1]
         last = "rank" if self.spec.topk else "token"
-        logprobs = np.concatenate(self.logprobs)
-        found = {name: Value(logprobs.reshape(*shape, logprobs.shape[-1]), (*axes, last))}
+        found = {self.name: _joined(self.logprobs, shape, (*axes, last))}
         if self.spec.topk:
-            ids = np.concatenate(self.ids)
-            found[f"{name}.ids"] = Value(ids.reshape(*shape, ids.shape[-1]), (*axes, last))
+            found[f"{self.name}.ids"] = _joined(self.ids, shape, (*axes, last))
         return found
+
+
+def _joined(parts: Sequence[NDArray[Any]], shape: tuple[int, ...], axes: tuple[str, ...]) -> Value:
+    whole = np.concatenate(parts)
+    return Value(whole.reshape(*shape, whole.shape[-1]), axes)
 
 
 class Lens:
@@ -58,32 +80,48 @@ class Lens:
     def __init__(self, norm: Rows, logits: Rows) -> None:
         self._norm = norm
         self._logits = logits
+        self._waiting: deque[tuple[Look, Floats]] = deque()
 
-    def look(self, spec: ReadSpec, value: Value) -> Look:
-        """Begin; the pieces are to be called in their order."""
-        look = Look(spec.unembed, value, [])
+    @property
+    def busy(self) -> bool:
+        """Whether rows wait."""
+        return bool(self._waiting)
+
+    def look(self, spec: ReadSpec, value: Value, name: str, done: Callable[[dict[str, Value]], None]) -> Look:
+        """Send the rows of a value on their way; `work` takes them along."""
+        look = Look(spec.unembed, value, spec.sites[0].point == "final_norm", done, name)
         rows = np.ascontiguousarray(value.array).reshape(-1, value.array.shape[-1])
-        normed = spec.sites[0].point == "final_norm"
-        look.pieces.extend(partial(self._see, block, look, normed=normed) for block in _blocks(rows))
+        look.left = len(rows)
+        for start in range(0, max(1, len(rows)), _BLOCK):
+            self._waiting.append((look, rows[start : start + _BLOCK]))
         return look
 
-    def _see(self, rows: Floats, look: Look, *, normed: bool) -> None:
-        hidden = torch.from_numpy(rows)
+    def work(self) -> None:
+        """Look at the rows that wait longest, as many as one block has."""
+        taken = list(self._take())
+        if not taken:
+            return
+        hidden = [part if look.normed else self._normed(part) for look, part in taken]
         with torch.inference_mode():
-            logits = self._logits(hidden if normed else self._norm(hidden))
-        logprobs = log_softmax(floats(logits))
-        if look.spec.topk:
-            ids = np.stack([_best(row, look.spec.topk) for row in logprobs])
-            look.ids.append(ids)
-            logprobs = np.take_along_axis(logprobs, ids, axis=-1)
-        elif look.spec.targets:
-            logprobs = logprobs[:, list(look.spec.targets)]
-        look.logprobs.append(logprobs)
+            logits = floats(self._logits(torch.from_numpy(np.concatenate(hidden))))
+        logprobs, at = log_softmax(logits), 0
+        for look, part in taken:
+            look.take(logprobs[at : at + len(part)])
+            at += len(part)
+            if look.left == 0:
+                look.done(look.values())
 
+    def _take(self) -> Iterator[tuple[Look, Floats]]:
+        left = _BLOCK
+        while self._waiting and len(self._waiting[0][1]) <= left:
+            look, rows = self._waiting.popleft()
+            if look.is_wanted:
+                left -= len(rows)
+                yield look, rows
 
-def _blocks(rows: Floats) -> Iterator[Floats]:
-    for start in range(0, max(1, len(rows)), _BLOCK):
-        yield rows[start : start + _BLOCK]
+    def _normed(self, rows: Floats) -> Floats:
+        with torch.inference_mode():
+            return floats(self._norm(torch.from_numpy(rows)))
 
 
 def _best(row: Floats, count: int) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ so a row has the same bits in either. A layer at which nothing is posted stays c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from transom.engine.kernels.attention import attend
 from transom.engine.kernels.fused import add, gate, rotate_and_store
 from transom.engine.parts import MLP, Attention, Layer, Norm, Rotation
 from transom.engine.patterns import touch_patterns
-from transom.internals.board import Board
+from transom.internals.board import Board, Entry
 
 Closed: TypeAlias = Callable[[Floats, Rotation, int, int], None]
 """Runs the layers from one up to another, counted from the first of them, over a residual stream in place."""
@@ -37,8 +37,46 @@ def run_layers(
     """
     if not board.active:
         closed(residual, rotation, 0, len(layers))
-        return
-    for is_open, group in groupby(range(len(layers)), lambda i: board.touches(layers[i].attention.index)):
+    elif not board.entries:
+        _run_some(layers, closed, residual, rotation, board, range(len(layers)))
+    else:
+        _run_entering(layers, closed, residual, rotation, board)
+
+
+def _run_entering(
+    layers: Sequence[Layer], closed: Closed, residual: Floats, rotation: Rotation, board: Board
+) -> None:
+    """Run all layers; rows that enter at one of them are no part of those before it."""
+    paged = layers[0].attention.paged
+    whole = paged.rows
+    begins = sorted({0, *(entry.layer for entry in board.entries)})
+    for begin, end in pairwise([*begins, len(layers)]):
+        count = _present(board.entries, begin, residual)
+        paged.set_rows(whole.first(count))
+        cos, sin = rotation
+        if count:
+            _run_some(layers, closed, residual[:count], (cos[:count], sin[:count]), board, range(begin, end))
+    paged.set_rows(whole)
+
+
+def _present(entries: Sequence[Entry], layer: int, residual: Floats) -> int:
+    """How many rows there are in a layer, once those that enter there have come in."""
+    for entry in entries:
+        if entry.layer == layer:
+            residual[entry.rows] = entry.residual
+    later = [entry.rows.start for entry in entries if entry.layer > layer]
+    return min(later, default=len(residual))
+
+
+def _run_some(
+    layers: Sequence[Layer],
+    closed: Closed,
+    residual: Floats,
+    rotation: Rotation,
+    board: Board,
+    which: range,
+) -> None:
+    for is_open, group in groupby(which, lambda i: board.touches(layers[i].attention.index)):
         found = list(group)
         if not is_open:
             closed(residual, rotation, found[0], found[-1] + 1)

@@ -55,6 +55,8 @@ class Places:
     final_norm: nn.Module
     modules: dict[Where, tuple[nn.Module, bool]] = field(default_factory=dict)
     """Places at the boundary of a module, and whether it is the input."""
+    is_whole: bool = False
+    """Whether all layers are one module, which rows can enter at any layer."""
 
 
 def find_boundaries(model: PreTrainedModel) -> Boundaries:
@@ -118,10 +120,9 @@ def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Bound
     """The points of a model whose modules have been replaced, before it is split."""
     width = model.config.get_text_config().hidden_size
     shapes: dict[Where, Shape] = {}
-    for module in model.modules():
-        if isinstance(module, FusedLayers):
-            for layer in module.layers:
-                shapes |= _of_layer(layer, paged, width)
+    wholes = [module for module in model.modules() if isinstance(module, FusedLayers)]
+    for layer in (layer for whole in wholes for layer in whole.layers):
+        shapes |= _of_layer(layer, paged, width)
     modules = {}
     kept = dict(model.named_modules())
     for where, boundary in boundaries.found.items():
@@ -131,7 +132,8 @@ def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Bound
     shapes[LAST] = Shape(1, width)
     present = {where.point for where in shapes}
     refused = {point: reason for point, reason in boundaries.refused.items() if point not in present}
-    return Places(shapes, refused, kept[boundaries.final_norm], modules)
+    is_whole = len(wholes) == 1 and len(wholes[0].layers) == len(paged.specs)
+    return Places(shapes, refused, kept[boundaries.final_norm], modules, is_whole)
 
 
 def _divided(where: Where, width: int, paged: PagedAttention) -> Shape:

@@ -53,7 +53,10 @@ def main() -> None:
         connection.send_bytes(encode(Refused(refusal.message)))
         return
     connection.send_bytes(encode(Ready(loaded.profile, loaded.max_model_len, model_points(loaded.places))))
-    serve(TracingEngine(loaded.engine, loaded.lens, loaded.places.shapes, inbox), inbox, connection)
+    engine = TracingEngine(
+        loaded.engine, loaded.lens, loaded.places.shapes, inbox, restarts=loaded.places.is_whole
+    )
+    serve(engine, inbox, connection)
 
 
 def _receive(connection: Connection, inbox: SimpleQueue[Inbound]) -> None:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
 from transom.engine.kernels.arrays import Ints
+from transom.engine.pages import pages_of
 from transom.engine.places import LAST, Hooks, touched
 from transom.engine.scheduler import Chunk, scored_positions
-from transom.internals.board import Board, Posted, Where
+from transom.internals.board import Board, Entry, Posted, Where
+from transom.internals.restart import Restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +49,78 @@ class Runner:
         Returns:
             The hidden rows [rows, width] of the chunks' `wanted_positions`, chunk after chunk.
         """
-        batch = self._pack(chunks)
+        # Whoever enters at a later layer comes after those who are there before.
+        ordered = sorted(chunks, key=_entry_layer)
+        batch = self._pack(chunks, ordered)
         self._attention.set_rows(batch.rows)
-        self._board.post(_posted(chunks))
+        self._board.post(_posted(ordered))
+        self._board.entries = list(_entries(ordered))
+        self._restore(ordered)
         with Hooks(self._board, self._modules):
             hidden = self._model.hidden(_longs(batch.token_ids), _longs(batch.rows.position))
         if self._board.wants(LAST.point):
             hidden = touched(self._board, LAST, hidden)
+        self._keep(chunks)
         return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
+
+    def _restore(self, chunks: list[Chunk]) -> None:
+        """Give sequences that begin in the middle what lies before."""
+        for chunk in chunks:
+            restart = _restart(chunk)
+            if restart is not None and chunk.start == restart.position:
+                self._attention.restore(chunk.sequence.pages[: pages_of(restart.position)], restart.pages)
+
+    def _keep(self, chunks: list[Chunk]) -> None:
+        """Copy the pages of sequences in whose middle others will begin."""
+        for chunk in chunks:
+            taps = chunk.sequence.taps
+            if taps is not None and taps.keeps_pages and chunk.completes:
+                taps.pages = self._attention.saved(chunk.sequence.pages)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[rows, width] to [rows, vocabulary]; a row's logits do not depend on the others."""
         return self._model.logits(hidden)
 
-    def _pack(self, chunks: list[Chunk]) -> Batch:
+    def _pack(self, chunks: list[Chunk], ordered: list[Chunk]) -> Batch:
         total = sum(chunk.length for chunk in chunks)
         tables = np.zeros((len(chunks), max(len(chunk.sequence.pages) for chunk in chunks)), np.int32)
         token_ids, position = np.empty(total, np.int32), np.empty(total, np.int32)
         sequence = np.empty(total, np.int32)
-        wanted: list[int] = []
+        begins: dict[int, int] = {}
         at = 0
-        for index, chunk in enumerate(chunks):
+        for index, chunk in enumerate(ordered):
             rows = slice(at, at + chunk.length)
             tables[index, : len(chunk.sequence.pages)] = chunk.sequence.pages
             token_ids[rows] = chunk.sequence.tokens[chunk.start : chunk.end]
             position[rows] = np.arange(chunk.start, chunk.end)
             sequence[rows] = index
-            wanted.extend(at + p - chunk.start for p in wanted_positions(chunk))
+            begins[id(chunk)] = at
             at += chunk.length
+        wanted = [
+            begins[id(chunk)] + place - chunk.start for chunk in chunks for place in wanted_positions(chunk)
+        ]
         return Batch(token_ids, RowMap.of(tables, sequence, position), wanted)
+
+
+def _restart(chunk: Chunk) -> Restart | None:
+    taps = chunk.sequence.taps
+    return None if taps is None else taps.restart
+
+
+def _entry_layer(chunk: Chunk) -> int:
+    restart = _restart(chunk)
+    return 0 if restart is None else restart.layer
+
+
+def _entries(chunks: list[Chunk]) -> Iterator[Entry]:
+    """The rows that come in at a layer, of chunks in the order of their rows."""
+    at = 0
+    for chunk in chunks:
+        restart = _restart(chunk)
+        if restart is not None:
+            known = restart.residual[chunk.start - restart.position : chunk.end - restart.position]
+            yield Entry(restart.layer, slice(at, at + chunk.length), known)
+        at += chunk.length
 
 
 def _posted(chunks: list[Chunk]) -> Iterator[Posted]:

@@ -32,7 +32,7 @@ class Sequence:
         wanted = request.sampling.scores_prompt and not generated
         self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if wanted else None
         # Kept by the cache manager.
-        self.computed = 0
+        self.computed = self.beginning
         self.pages: list[int] = []
         self.claimed = 0
         """Pages set aside for it and not yet given to it."""
@@ -93,6 +93,11 @@ class Sequence:
         Measures and distributions are not kept on pages, where each k would be one more set of them.
         """
         return not (self.sampling.prompt_measures or self.sampling.prompt_distributions)
+
+    @property
+    def beginning(self) -> int:
+        """The position that it computes first; what comes before is given to it."""
+        return 0 if self.taps is None or self.taps.restart is None else self.taps.restart.position
 
     @property
     def borrowable(self) -> int:
@@ -166,7 +171,7 @@ class Sequence:
 
     def rewind(self) -> None:
         """Forget the cache, as preemption does. Tokens and finished results stay."""
-        self.computed = self.claimed = self.settled = 0
+        self.computed, self.claimed, self.settled = self.beginning, 0, 0
         self.took_hits = False
         self.pages, self.chain, self.fresh = [], [], []
         self._borrowed.clear()

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 
 from transom.engine.core import Engine
-from transom.engine.lens import Lens
+from transom.engine.lens import Lens, Look
 from transom.engine.messages import Inbound, Output, Stats, Written
 from transom.errors import PlanFailed
 from transom.internals.compile import Shapes, Tapped, compile_run, value_of
 from transom.internals.results import Writer
+from transom.internals.sharing import Sharing
 from transom.internals.values import Value, derive
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
 from transom.schema.program import Generated, Program, ReadSpec, RunSpec, Traced
@@ -38,6 +39,9 @@ class _Trace:
     generated: dict[str, list[TokenLogprob]] = field(default_factory=dict)
     ended: dict[str, FinishReason] = field(default_factory=dict)
     """Finish reasons, by run."""
+    looks: list[Look] = field(default_factory=list)
+    """Values on their way through the lens."""
+    shared: Sharing = field(default_factory=Sharing)
 
     @property
     def trace_id(self) -> str:
@@ -48,9 +52,14 @@ class _Trace:
 
     def take_ready(self) -> list[RunSpec]:
         """The runs whose values are all there, which no longer wait."""
-        ready = [run for run in self.waiting if all(name in self.values for name in needs(run))]
-        self.waiting = [run for run in self.waiting if run not in ready]
-        return ready
+        ready = [run for run in self.waiting if self._has_all(run)]
+        names = {run.name for run in ready}
+        self.waiting = [run for run in self.waiting if run.name not in names]
+        # Who begins at one layer runs together.
+        return sorted(ready, key=self.shared.layer_of)
+
+    def _has_all(self, run: RunSpec) -> bool:
+        return self.shared.is_ready(run) and all(name in self.values for name in needs(run))
 
 
 def needs(run: RunSpec) -> Iterator[str]:
@@ -67,10 +76,20 @@ class TracingEngine:
         lens: applies the output matrix to rows.
         shapes: of the model's points.
         inbox: where the writer of files puts what it has finished, beside the server's messages.
+        restarts: whether sequences can begin in the middle of others.
     """
 
-    def __init__(self, engine: Engine, lens: Lens, shapes: Shapes, inbox: SimpleQueue[Inbound]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lens: Lens,
+        shapes: Shapes,
+        inbox: SimpleQueue[Inbound],
+        *,
+        restarts: bool = False,
+    ) -> None:
         self._engine = engine
+        self._restarts = restarts
         self._lens = lens
         self._shapes = shapes
         self._writer = Writer(lambda traced: inbox.put(Written(traced)))
@@ -83,7 +102,7 @@ class TracingEngine:
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
-        return self._engine.idle and not self._tasks and not self._ends
+        return self._engine.idle and not self._tasks and not self._ends and not self._lens.busy
 
     def stats(self) -> Stats:
         """See `Engine.stats`."""
@@ -100,6 +119,8 @@ class TracingEngine:
             for name, tensor in program.tensors.items()
         }
         trace = _Trace(program, values, list(program.runs))
+        if self._restarts:
+            trace.shared = Sharing.of(program.runs)
         self._traces[program.trace_id] = trace
         self._attempt(trace, lambda: self._go_on(trace))
 
@@ -124,6 +145,8 @@ class TracingEngine:
             trace, task = self._tasks.popleft()
             if trace.trace_id in self._traces:
                 self._attempt(trace, task)
+        else:
+            self._lens.work()
         ends, self._ends = self._ends, []
         return others, ends
 
@@ -142,12 +165,15 @@ class TracingEngine:
         for run in trace.running:
             self._by_sequence.pop(trace.sequence_id(run), None)
             self._engine.abort(trace.sequence_id(run))
+        for look in trace.looks:
+            look.is_wanted = False
         self._traces.pop(trace.trace_id, None)
 
     def _go_on(self, trace: _Trace) -> None:
         """Begin every run that can begin; end where none is left."""
         for run in trace.take_ready():
             tapped = compile_run(run, self._shapes, trace.values, run.sampling.seed)
+            tapped = replace(tapped, taps=trace.shared.prepared(run, tapped.taps, self._shapes))
             name = trace.sequence_id(run.name)
             request = SequenceRequest(
                 sequence_id=name,
@@ -159,7 +185,7 @@ class TracingEngine:
             trace.running[run.name] = run, tapped
             self._by_sequence[name] = trace, run
             self._engine.submit(request, taps=tapped.taps)
-        if not trace.running and not any(waiting is trace for waiting, _ in self._tasks):
+        if not trace.running and not trace.looks and not any(other is trace for other, _ in self._tasks):
             self._end(trace)
 
     def _hear(self, trace: _Trace, run: RunSpec, output: Output) -> None:
@@ -177,6 +203,7 @@ class TracingEngine:
     def _collect(self, trace: _Trace, run: RunSpec, tapped: Tapped) -> None:
         """Make values of what a run has read; a lens is left for later, piece by piece."""
         tapped.taps.check()
+        trace.shared.collect(run, tapped.taps)
         tokens = trace.generated.get(run.name, [])
         computed = len(run.token_ids) + max(0, len(tokens) - 1)
         trace.values |= _of_generated(run, tokens)
@@ -189,11 +216,13 @@ class TracingEngine:
         self._tasks.append((trace, lambda: self._go_on(trace)))
 
     def _through_lens(self, trace: _Trace, run: RunSpec, spec: ReadSpec, value: Value) -> None:
-        name = f"{run.name}.{spec.name}"
-        seen = self._lens.look(spec, value)
-        for piece in seen.pieces:
-            self._tasks.append((trace, piece))
-        self._tasks.append((trace, lambda: trace.values.update(seen.values(name))))
+        def done(found: dict[str, Value]) -> None:
+            trace.values |= found
+            trace.looks.remove(look)
+            self._tasks.append((trace, lambda: self._go_on(trace)))
+
+        look = self._lens.look(spec, value, f"{run.name}.{spec.name}", done)
+        trace.looks.append(look)
 
     def _end(self, trace: _Trace) -> None:
         """Derive what is to be derived, and hand the result to the writer."""

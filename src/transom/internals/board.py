@@ -50,10 +50,22 @@ class Posted:
     writes: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Rows that come in at a layer, for what lies below is known."""
+
+    layer: int
+    rows: slice
+    residual: Floats
+    """[rows, width]."""
+
+
 class Board:
     """The actions of the forward at hand. The parts of one model share one board."""
 
     def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        """By layer; their rows are the last ones of the batch, in the same order."""
         self._actions: defaultdict[Where, list[Posted]] = defaultdict(list)
         self._layers: set[int] = set()
 
@@ -63,11 +75,12 @@ class Board:
         for posted in actions:
             self._actions[posted.where].append(posted)
         self._layers = {where.layer for where in self._actions}
+        self.entries = []
 
     @property
     def active(self) -> bool:
         """Whether anything is posted."""
-        return bool(self._actions)
+        return bool(self._actions or self.entries)
 
     @property
     def places(self) -> list[Where]:

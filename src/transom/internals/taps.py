@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transom.errors import PlanFailed
 from transom.internals.board import Floats, Posted, Rows, Where
 from transom.internals.edits import Edit
+from transom.internals.restart import Pages, Restart
 
 LARGEST = 1e12
 """Largest number that a write may leave. Up to there nothing that a model computes from it can overflow into
@@ -107,11 +108,26 @@ class Write:
 class Taps:
     """All that one sequence does inside; at one place, it writes before it reads."""
 
-    def __init__(self, reads: Sequence[Read], writes: Sequence[Write]) -> None:
+    def __init__(
+        self,
+        reads: Sequence[Read],
+        writes: Sequence[Write],
+        *,
+        restart: Restart | None = None,
+        keeps_pages: bool = False,
+    ) -> None:
         self.reads = reads
         self.writes = writes
+        self.restart = restart
+        """Where the sequence begins, if not at the beginning."""
+        self.keeps_pages = keeps_pages
+        """Whether others will begin in the middle of this one."""
+        self.pages: Pages = {}
+        """Its keys and values once it is computed, if it keeps them."""
         self.first_written = _first([write.site for write in writes])
         """Up to this position its keys and values are those of everybody with the same tokens."""
+        if restart is not None:
+            self.first_written = 0  # it has nothing below the layer that it begins at
         self.first_touched = min(self.first_written, _first([read.site for read in reads]))
         """From this position on it has to be computed, whatever others have left."""
 

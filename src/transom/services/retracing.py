@@ -52,7 +52,7 @@ async def _again(house: House, caller: Caller, task: traces.Task) -> Traced:
     traced: Traced | None = None
     program = task.program(name, caller.project_id, house.spool)
     try:
-        with task.backend.admit(caller.project_id, len(program.runs)):
+        with task.backend.admit(caller.project_id, task.sequences_at_once):
             traced = await task.backend.trace(program)
             return traced
     finally:

@@ -76,6 +76,11 @@ class Task:
             released_rank=self._released(self.sizes.vectors),
         )
 
+    @property
+    def sequences_at_once(self) -> int:
+        """Room to ask for. A plan's runs take turns where there are more of them than a request may start."""
+        return min(len(self.resolved.runs), self.backend.max_sequences)
+
     def program(self, name: str, project: str, spool: Path) -> Program:
         """What the engine is given."""
         return Program(
@@ -191,7 +196,7 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     meter = await reserve(house, caller, task, record_id)
     errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed)
     try:
-        admission = task.backend.admit(caller.project_id, len(task.resolved.runs))
+        admission = task.backend.admit(caller.project_id, task.sequences_at_once)
     except BaseException:
         await meter.release()
         raise

@@ -42,7 +42,7 @@ class Mean(Body):
 class Stack(Body):
     """Values of one shape, one after the other."""
 
-    stack: list[Ref] = Field(min_length=1, max_length=256)
+    stack: list[Ref] = Field(min_length=1, max_length=4096)
 
 
 class Dot(Body):

@@ -16,8 +16,8 @@ from transom.schema.plans.runs import Run
 from transom.schema.plans.tensors import Inline
 from transom.schema.wire import Body
 
-MAX_RUNS = 256
-MAX_DERIVED = 256
+MAX_RUNS = 4096
+MAX_DERIVED = 1024
 MAX_INLINE = 8 << 20
 """Bytes of all tensors in one plan."""
 
@@ -31,7 +31,7 @@ class Plan(Body):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     runs: dict[Name, Run] = Field(min_length=1, max_length=MAX_RUNS)
     derive: dict[Name, Expr] = Field(default_factory=dict, max_length=MAX_DERIVED)
-    returns: list[RefText] = Field(alias="return", min_length=1, max_length=1024)
+    returns: list[RefText] = Field(alias="return", min_length=1, max_length=4096)
     format: Literal["safetensors", "json"] = "safetensors"
 
     @model_validator(mode="after")
