@@ -1,1 +1,0 @@
-"""Plans: what is to be read and written inside a model, as data."""
