@@ -6,6 +6,7 @@ Whether layers, heads, tokens and shapes fit is found out where it is resolved.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -91,7 +92,7 @@ class Plan(Body):
                 raise located(problem((*loc, "inline"), "tensor", message, most=MAX_PLAN_BYTES))
         return self
 
-    @property
+    @cached_property
     def parts(self) -> Parts:
         """Its runs and derived values as one graph."""
         return Parts(self.runs, self.derive)
@@ -109,11 +110,11 @@ class Plan(Body):
 
     def tensors(self) -> list[tuple[Loc, Inline]]:
         """Every inline tensor, with where its reference stands."""
-        return [(use.loc, use.target) for _, use in self.parts.uses() if isinstance(use.target, Inline)]
+        return [(use.loc, use.target) for _, use in self.parts.uses if isinstance(use.target, Inline)]
 
     def artifacts(self) -> list[tuple[Loc, Artifact]]:
         """Every artifact that it takes, with where its reference stands."""
-        return [(use.loc, use.target) for _, use in self.parts.uses() if isinstance(use.target, Artifact)]
+        return [(use.loc, use.target) for _, use in self.parts.uses if isinstance(use.target, Artifact)]
 
     @property
     def swept_run(self) -> str | None:

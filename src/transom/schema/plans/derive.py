@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from transom.schema.plans.refs import Ref, Use, target_of, text_or_inline
-from transom.schema.plans.values import Name, Number, by_key, located, one_of, pair, problem
+from transom.schema.plans.values import Name, Number, by_key, form, located, one_of, pair, problem
 from transom.schema.wire import Body
 
 MAX_OPERANDS = 1024
 
 _Refs = Annotated[list[Ref], Field(min_length=1, max_length=MAX_OPERANDS)]
-_REFS = TypeAdapter[Any](_Refs)
+_REFS = form(_Refs)
 
 
 class Expression(Body):
@@ -101,14 +101,14 @@ class TopK(Expression):
 
 
 _MEMBERS: dict[str, TypeAdapter[Any]] = {
-    "sub": TypeAdapter(Sub),
-    "add": TypeAdapter(Add),
-    "scale": TypeAdapter(Scale),
-    "mean": TypeAdapter(Mean),
-    "stack": TypeAdapter(Stack),
-    "dot": TypeAdapter(DotProduct),
-    "normalize": TypeAdapter(Normalize),
-    "topk": TypeAdapter(TopK),
+    "sub": form(Sub),
+    "add": form(Add),
+    "scale": form(Scale),
+    "mean": form(Mean),
+    "stack": form(Stack),
+    "dot": form(DotProduct),
+    "normalize": form(Normalize),
+    "topk": form(TopK),
 }
 
 Expr = Annotated[

@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails
 
 from transom.schema.plans.refs import Ref, Use, WholeRun, target_of
 from transom.schema.plans.sites import Position, Site, instead_of
-from transom.schema.plans.values import Name, by_key, located, one_of, pair, problem
+from transom.schema.plans.values import Name, by_key, form, located, one_of, pair, problem
 from transom.schema.wire import Body, TokenId
 
 MAX_GRADIENTS = 64
@@ -62,10 +62,10 @@ class Dot(Body):
 
 
 _METRICS: dict[str, TypeAdapter[Any]] = {
-    "logit_diff": TypeAdapter(LogitDiff),
-    "logprob": TypeAdapter(Logprob),
-    "kl": TypeAdapter(Divergence),
-    "dot": TypeAdapter(Dot),
+    "logit_diff": form(LogitDiff),
+    "logprob": form(Logprob),
+    "kl": form(Divergence),
+    "dot": form(Dot),
 }
 
 Metric = Annotated[
@@ -91,10 +91,10 @@ class Integrated(Body):
     )
 
 
-_WORDS = TypeAdapter[Any](Literal["grad", "grad_x_input"])
+_WORDS = form(Literal["grad", "grad_x_input"])
 _MODES: dict[str, TypeAdapter[Any]] = {
-    "grad_x_delta": TypeAdapter(GradDelta),
-    "integrated": TypeAdapter(Integrated),
+    "grad_x_delta": form(GradDelta),
+    "integrated": form(Integrated),
 }
 
 Mode = Annotated[

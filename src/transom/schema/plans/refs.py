@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from transom.schema.plans.tensors import Inline
-from transom.schema.plans.values import Loc, Name, is_name, one_of
+from transom.schema.plans.values import Loc, Name, form, is_name, one_of
 from transom.schema.wire import Body
 
 
@@ -122,8 +122,8 @@ RefText = Annotated[
     AfterValidator(_refers),
 ]
 
-_TEXT = TypeAdapter[Any](RefText)
-_INLINE = TypeAdapter[Any](Inline)
+_TEXT = form(RefText)
+_INLINE = form(Inline)
 
 
 def text_or_inline(value: object) -> TypeAdapter[Any] | None:

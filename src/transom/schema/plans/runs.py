@@ -13,7 +13,7 @@ from transom.schema.generation import MAX_TOP_LOGPROBS
 from transom.schema.plans.grads import Dot, Grad
 from transom.schema.plans.refs import Use
 from transom.schema.plans.sites import Read, Site
-from transom.schema.plans.values import Loc, Name, by_key, located, one_of, problem
+from transom.schema.plans.values import Loc, Name, by_key, form, located, one_of, problem
 from transom.schema.plans.writes import Write
 from transom.schema.wire import Body, TokenId
 
@@ -46,11 +46,11 @@ class Prompt(Body):
     )
 
 
-_TEXT = TypeAdapter[Any](str)
+_TEXT = form(str)
 _INPUTS: dict[str, TypeAdapter[Any]] = {
-    "messages": TypeAdapter(Conversation),
-    "token_ids": TypeAdapter(Tokens),
-    "prompt": TypeAdapter(Prompt),
+    "messages": form(Conversation),
+    "token_ids": form(Tokens),
+    "prompt": form(Prompt),
 }
 
 Input = Annotated[

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from transom.schema.plans.refs import Ref, Use, target_of
-from transom.schema.plans.values import by_key, located, named_once, one_of, problem
+from transom.schema.plans.values import by_key, form, located, named_once, one_of, problem
 from transom.schema.points import POINTS, Point, PointRefused, SiteName, parse_site_name
 from transom.schema.wire import MAX_POSITIONS, Body, TokenId
 
@@ -77,16 +77,16 @@ def _refuse_empty(start: int, stop: int | None) -> None:
         raise located(problem(("to",), "positions", message))
 
 
-_WORDS = TypeAdapter[Any](Literal["all", "last", "{pos}"])
-_POSITION = TypeAdapter[Any](Annotated[Position, Field(strict=True)])
+_WORDS = form(Literal["all", "last", "{pos}"])
+_POSITION = form(Position)
 _Positions = Annotated[
-    list[Annotated[Position, Field(strict=True)]],
+    list[Position],
     Field(min_length=1, max_length=MAX_POSITIONS),
     AfterValidator(named_once),
 ]
-_POSITIONS = TypeAdapter[Any](_Positions)
-_BY_KEY = {"phase": TypeAdapter[Any](Phase), "match": TypeAdapter[Any](Match)}
-_SPAN = TypeAdapter[Any](Span)
+_POSITIONS = form(_Positions)
+_BY_KEY = {"phase": form(Phase), "match": form(Match)}
+_SPAN = form(Span)
 
 
 def _form_of_pos(value: object) -> TypeAdapter[Any] | None:
@@ -105,12 +105,12 @@ Pos = Annotated[
 
 _HeadPlaceholder = Annotated[list[Literal["{head}"]], Field(min_length=1, max_length=1)]
 _Heads = Annotated[
-    list[Annotated[Index, Field(strict=True)]],
+    list[Index],
     Field(min_length=1, max_length=MAX_HEADS),
     AfterValidator(named_once),
 ]
-_HEAD_PLACEHOLDER = TypeAdapter[Any](_HeadPlaceholder)
-_HEADS = TypeAdapter[Any](_Heads)
+_HEAD_PLACEHOLDER = form(_HeadPlaceholder)
+_HEADS = form(_Heads)
 
 
 def _form_of_head(value: object) -> TypeAdapter[Any] | None:
@@ -225,8 +225,8 @@ class LogitLens(Body):
     unembed: Unembed
 
 
-_REDUCE_WORDS = TypeAdapter[Any](Literal["none", "mean", "norm"])
-_REDUCE_BY_KEY = {"project": TypeAdapter[Any](Project), "unembed": TypeAdapter[Any](LogitLens)}
+_REDUCE_WORDS = form(Literal["none", "mean", "norm"])
+_REDUCE_BY_KEY = {"project": form(Project), "unembed": form(LogitLens)}
 
 
 def _form_of_reduce(value: object) -> TypeAdapter[Any] | None:

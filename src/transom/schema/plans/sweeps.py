@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from transom.schema.plans.runs import Run
 from transom.schema.plans.sites import Axis, Index, Position
-from transom.schema.plans.values import Loc, named_once, one_of, problem
+from transom.schema.plans.values import Loc, form, named_once, one_of, problem
 from transom.schema.points import MAX_LAYER
 from transom.schema.wire import Body
 
@@ -26,11 +26,11 @@ _Layers = Annotated[
 ]
 _Positions = Annotated[list[Position], Field(min_length=1, max_length=MAX_CELLS), AfterValidator(named_once)]
 
-_ALL = TypeAdapter[Any](Literal["all"])
+_ALL = form(Literal["all"])
 
 
 def _all_or(listed: Any) -> Any:  # noqa: ANN401
-    lists = TypeAdapter[Any](Annotated[listed, Field(strict=True)])
+    lists = form(listed)
     forms: dict[type, TypeAdapter[Any]] = {str: _ALL, list: lists}
     return one_of(lambda value: forms.get(type(value)), 'must be "all" or a list of integers')
 

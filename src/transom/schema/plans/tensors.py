@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from transom.schema.plans.values import FLOAT32_MAX, located, one_of, problem
+from transom.schema.plans.values import FLOAT32_MAX, form, located, one_of, problem
 from transom.schema.wire import Body
 
 MAX_INLINE_BYTES = 1 << 20
@@ -160,8 +160,8 @@ Nested = Annotated[
     ),
 ]
 
-_PACKED = TypeAdapter[Any](Packed)
-_NESTED = TypeAdapter[Any](Nested)
+_PACKED = form(Packed)
+_NESTED = form(Nested)
 
 
 def _packed_or_nested(value: object) -> TypeAdapter[Any] | None:
@@ -179,7 +179,14 @@ class Inline(Body):
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return tuple(self.inline.shape) if isinstance(self.inline, Packed) else nested_shape(self.inline)
+        if isinstance(self.inline, Packed):
+            return tuple(self.inline.shape)
+        shape: list[int] = []
+        rows: Any = self.inline
+        while isinstance(rows, list):
+            shape.append(len(rows))
+            rows = rows[0]
+        return tuple(shape)
 
     @property
     def nbytes(self) -> int:

@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -19,6 +20,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Loc = tuple[str | int, ...]
 """Where in a plan something stands: keys and indices, from the outside in."""
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -67,6 +70,12 @@ def located(*problems: InitErrorDetails) -> ValidationError:
 def problem(loc: Loc, kind: LiteralString, message: LiteralString, **context: object) -> InitErrorDetails:
     """One finding. What a message says of a reader's text is in `context`, where its braces mean nothing."""
     return InitErrorDetails(type=PydanticCustomError(kind, message, context), loc=loc, input=None)
+
+
+def form(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401
+    """One member of a union; as strict as a body, of which a member that is no body knows nothing by itself."""
+    is_body = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return TypeAdapter(kind, config=None if is_body else _STRICT)
 
 
 def one_of(choose: Callable[[Any], TypeAdapter[Any] | None], expected: LiteralString) -> WrapValidator:

@@ -18,7 +18,7 @@ from transom.schema.plans.refs import (
 )
 from transom.schema.plans.sites import Site, instead_of
 from transom.schema.plans.tensors import Inline
-from transom.schema.plans.values import Number, located, one_of, problem
+from transom.schema.plans.values import Number, form, located, one_of, problem
 
 Takes = Literal["nothing", "a reference", "a reference or a number", "a run"]
 
@@ -51,8 +51,8 @@ OPERATIONS: dict[str, Operation] = {
 }
 """What each operation does and takes."""
 
-_NUMBER = TypeAdapter[Any](Annotated[Number, Field(strict=True)])
-_RUN = TypeAdapter[Any](OtherRun)
+_NUMBER = form(Number)
+_RUN = form(OtherRun)
 
 
 def _form_of_value(value: object) -> TypeAdapter[Any] | None:
