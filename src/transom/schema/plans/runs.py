@@ -20,9 +20,14 @@ from transom.schema.wire import Body, TokenId
 MAX_READS = 64
 MAX_WRITES = 64
 MAX_INPUT_TOKENS = 1 << 20
+MAX_INPUT_CHARACTERS = 1 << 23
 
 GENERATED = ("tokens", "logprobs")
 """What a run that generates offers beside its reads; no read of it is called so."""
+
+
+# A length, however large, also makes pydantic refuse half of a surrogate pair, which no tokenizer takes.
+_Words = Annotated[str, Field(max_length=MAX_INPUT_CHARACTERS)]
 
 
 class Conversation(Body):
@@ -40,13 +45,13 @@ class Tokens(Body):
 class Prompt(Body):
     """Text, with a say in what the tokenizer adds."""
 
-    prompt: str
+    prompt: _Words
     add_special_tokens: bool = Field(
         default=True, description="Whether it gets what the tokenizer adds, such as a first token."
     )
 
 
-_TEXT = form(str)
+_TEXT = form(_Words)
 _INPUTS: dict[str, TypeAdapter[Any]] = {
     "messages": form(Conversation),
     "token_ids": form(Tokens),
@@ -54,7 +59,7 @@ _INPUTS: dict[str, TypeAdapter[Any]] = {
 }
 
 Input = Annotated[
-    str | Conversation | Tokens | Prompt,
+    _Words | Conversation | Tokens | Prompt,
     one_of(
         lambda value: _TEXT if isinstance(value, str) else by_key(_INPUTS, value),
         "must be text, or an object with one of messages, token_ids and prompt",

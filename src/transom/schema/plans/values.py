@@ -73,7 +73,7 @@ def problem(loc: Loc, kind: LiteralString, message: LiteralString, **context: ob
 
 
 def form(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401
-    """One member of a union; as strict as a body, of which a member that is no body knows nothing by itself."""
+    """A member of a union, as strict as a body even where it is none."""
     is_body = isinstance(kind, type) and issubclass(kind, BaseModel)
     return TypeAdapter(kind, config=None if is_body else _STRICT)
 
