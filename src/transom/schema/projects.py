@@ -164,7 +164,10 @@ class TrailEntry(View):
     subject: str
     project_id: str | None
     person_id: str | None
-    reason: str | None
+    reason: str | None = Field(
+        description="Null too where people of the project gave one: it is read at the application or grant, "
+        "at the event or change whose number is in `details`"
+    )
     details: dict[str, Any]
     digest: str = Field(description="Over the entry and the digest of the one before it")
 

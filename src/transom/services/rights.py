@@ -61,13 +61,14 @@ async def export_project(office: Office, caller: PersonCaller, project_id: str) 
 async def delete_project(office: Office, caller: PersonCaller, project_id: str, confirm: str) -> Deleted:
     """Delete a project: its keys are refused, and prompts, answers, texts and members are gone.
 
-    What it applies for is withdrawn, and the texts of its applications are gone too. The statements of its
+    What it applies for is withdrawn, and what its people wrote to apply is gone too. The statements of its
     records stay, without prompts and answers, and so does what the trail says: the record of what was done
     keeps no gap. A deletion that is cut off is taken up when asked for again.
 
     Raises:
         InvalidRequest: `confirm` is not the project's name.
         NotFound, Forbidden, Suspended: as `access.projects.projects.require`.
+        StorageError: it could not be finished.
     """
     by, now = caller.person_id, office.now()
 
@@ -78,6 +79,7 @@ async def delete_project(office: Office, caller: PersonCaller, project_id: str, 
 
     await office.database.write(begin)
     office.keys.forget()
+    # All words are emptied before this, since it scrubs them out of the files.
     openings = await office.records.shred(project_id)
     await office.database.write(lambda connection: deletion.finish(connection, project_id))
     return Deleted(id=project_id, openings=openings)

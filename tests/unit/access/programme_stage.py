@@ -156,15 +156,15 @@ class Stage:
         body = Changes(version=application.version, **changes)
         return self.do(applying.edit, caller=caller, application_id=application.id, body=body)
 
-    def submit(self, application, caller=ADA):
-        body = Act(version=application.version)
+    def submit(self, application, caller=ADA, reason=""):
+        body = Act(version=application.version, reason=reason)
         return self.do(applying.submit, caller=caller, application_id=application.id, body=body)
 
     def submitted(self, **more):
         return self.submit(self.draft(**more))
 
-    def withdraw(self, application, caller=ADA):
-        body = Act(version=application.version)
+    def withdraw(self, application, caller=ADA, reason=""):
+        body = Act(version=application.version, reason=reason)
         return self.do(applying.withdraw, caller=caller, application_id=application.id, body=body)
 
     def comment(self, application, caller, text="a comment"):

@@ -11,11 +11,10 @@ from transom.access.credentials.peppers import generate
 from transom.access.programme.clockwork import tick
 from transom.access.programme.statistics import statistics
 from transom.errors import Conflict, Forbidden, NotFound, Suspended
-from transom.schema.applications import Asked
 from transom.schema.budgets import Quotas
 from transom.schema.projects import ProjectChange
 from transom.services import projects, rights, suspensions
-from transom.storage.tables import applications, grant_changes, outbox, people
+from transom.storage.tables import applications, outbox, people
 
 pytestmark = pytest.mark.anyio
 
@@ -309,18 +308,6 @@ async def test_what_a_deleted_project_applied_for_is_withdrawn_and_it_applies_fo
 def _account(connection, person):
     row = {"id": person.person_id, "name": "", "created": START}
     connection.execute(insert(people).values(row))
-
-
-async def test_a_deleted_project_leaves_none_of_the_words_that_it_applied_with(stage, closing):
-    words = dict.fromkeys(("purpose", "method", "institution", "funding", "conflicts", "ethics"), "a canary")
-    stage.progress(stage.approved(tier="extended", **words).grant, report="a canary sang")
-    stage.submitted(**words)
-    closing.time.now = stage.now
-    await rights.delete_project(closing.office, ADA, stage.project, "A project")
-    asked = [row.asked for row in stage.look(select(applications.c.asked))]
-    reports = [row.reason for row in stage.look(select(grant_changes.c.reason))]
-    assert "canary" not in f"{asked} {reports}"
-    assert {Asked.model_validate_json(text).tier for text in asked} == {"extended", "research"}
 
 
 async def test_statistics_count_no_day_in_which_an_application_was_paused(stage, closing):

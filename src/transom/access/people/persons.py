@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from transom.access.rights.trail import SYSTEM
 
+MACHINE = "operator:"
+"""What the id of whoever acts at the server's machine begins with; no person's does."""
+
 REVIEWING = frozenset({"reviewer", "operator"})
 """Roles whose holders review applications."""
 
@@ -34,4 +37,4 @@ THE_SERVER = PersonCaller(SYSTEM)
 
 def at_the_machine(user: str) -> PersonCaller:
     """Whoever runs a command on the server's machine, as `user` of it."""
-    return PersonCaller(f"operator:{user}", REVIEWING)
+    return PersonCaller(MACHINE + user, REVIEWING)

@@ -19,6 +19,15 @@ from transom.schema.applications import Action, Asked, Intent, Kind, State
 from transom.schema.canonical import CanonicalJson, canonical_bytes
 from transom.storage.tables import application_events, applications, projects
 
+OWN_PARTIES: frozenset[Party] = frozenset({"applicant", "member"})
+"""As what people of the project act."""
+
+CLOCKS: frozenset[Action] = frozenset({"pause", "resume"})
+"""What the server does in consequence of what somebody did elsewhere; the reason is always the server's."""
+
+PROJECT_DELETED = "Its project was deleted."
+"""The server's reason for withdrawing what is open of a project that is deleted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
@@ -62,6 +71,12 @@ class Event:
     """The state after it."""
     reason: str | None = None
     details: dict[str, CanonicalJson]
+
+    @property
+    def lasting_reason(self) -> str | None:
+        """The reason, unless people of the project gave it: they can have their words forgotten."""
+        servers = self.action in CLOCKS or self.reason == PROJECT_DELETED
+        return self.reason if servers or self.party not in OWN_PARTIES else None
 
 
 def new_id(prefix: str) -> str:
@@ -176,8 +191,9 @@ def _append(connection: Connection, application: Application, event: Event) -> N
             subject=application.id,
             project_id=application.project_id,
             person_id=application.applicant,
-            reason=event.reason,
-            details=event.details | {"state": event.state},
+            # The trail forgets nothing, so it only says where the others are to be read.
+            reason=event.lasting_reason,
+            details=event.details | {"state": event.state, "event": application.events},
         ),
     )
 

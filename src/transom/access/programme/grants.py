@@ -182,8 +182,18 @@ def add_grant(connection: Connection, grant: Grant, actor: str) -> None:
     _note(connection, grant, "create", grant.created, actor, {"programme": grant.programme})
 
 
-def change_grant(connection: Connection, grant: Grant, change: GrantChange) -> None:
-    """Append a change to a grant that `locked_grant` gave, and note it in the trail."""
+def change_grant(
+    connection: Connection, grant: Grant, change: GrantChange, *, lasting_reason: str | None = None
+) -> None:
+    """Append a change to a grant that `locked_grant` gave, and note it in the trail.
+
+    Args:
+        connection: to the database.
+        grant: as it was before.
+        change: what is done to it.
+        lasting_reason: what the trail says of why; None for the words of people of its project, which they
+            can have forgotten, and the trail forgets nothing.
+    """
     number = len(grant.changes) + 1
     connection.execute(update(grants).where(grants.c.id == grant.id).values(changes=number))
     row = {
@@ -198,8 +208,10 @@ def change_grant(connection: Connection, grant: Grant, change: GrantChange) -> N
         "ends": change.ends,
     }
     connection.execute(insert(grant_changes).values(row))
-    details = {} if change.application_id is None else {"application": change.application_id}
-    _note(connection, grant, change.kind, change.at, change.actor, details, change.reason)
+    details: dict[str, CanonicalJson] = {"change": number}
+    if change.application_id is not None:
+        details["application"] = change.application_id
+    _note(connection, grant, change.kind, change.at, change.actor, details, lasting_reason)
 
 
 def _note(  # the parts of an entry

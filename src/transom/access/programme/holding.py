@@ -20,7 +20,7 @@ from transom.access.programme.grants import (
     unknown_grant,
 )
 from transom.access.programme.letters import tell_ended
-from transom.access.programme.obstacles import refuse_closed
+from transom.access.programme.obstacles import refuse_closed, refuse_deleted
 from transom.access.programme.standing import MANAGING, role_in
 from transom.access.rights.suspensions import refuse_suspended
 from transom.errors import Conflict, Forbidden
@@ -90,18 +90,21 @@ def end_grant(
     """End a grant before its time, and tell its project.
 
     Raises:
-        NotFound: the caller may not know of it.
+        NotFound: the caller may not know of it, or their project is being deleted.
         Forbidden: the caller neither operates the server nor manages the project.
         Conflict: it is over already.
     """
     grant = locked_grant(connection, grant_id)
     role = _role(connection, grant, caller)
-    if role not in MANAGING and not caller.operates:
+    own = role in MANAGING
+    if not own and not caller.operates:
         raise Forbidden("Only the operator, or an owner or administrator of the project, ends a grant.")
+    if own:
+        refuse_deleted(connection, grant.project_id)
     if grant.state(occasion.now) in {"ended", "expired"}:
         raise Conflict(f"The grant is over since {grant.ends:%Y-%m-%d %H:%M} UTC.")
     change = GrantChange(at=occasion.now, actor=caller.person_id, kind="end", reason=body.reason)
-    change_grant(connection, grant, change)
+    change_grant(connection, grant, change, lasting_reason=None if own else body.reason)
     tell_ended(connection, grant, occasion.now)
     return grant_view(load_grant(connection, grant_id), occasion.now)
 

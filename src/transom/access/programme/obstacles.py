@@ -32,7 +32,7 @@ def obstacle(connection: Connection, project_id: str, applicant: str) -> Obstacl
     query = select(projects.c.archived, projects.c.deleted).where(projects.c.id == project_id)
     project = connection.execute(query).one()
     if project.deleted is not None:
-        return Obstacle("Its project was deleted.", NotFound("This project was deleted.", param="project"))
+        return Obstacle("Its project was deleted.", _deleted())
     if project.archived is not None:
         return Obstacle("Its project is archived.", Conflict(ARCHIVED))
     if in_force(connection, f"person:{applicant}"):
@@ -45,6 +45,17 @@ def obstacle(connection: Connection, project_id: str, applicant: str) -> Obstacl
             ),
         )
     return None
+
+
+def refuse_deleted(connection: Connection, project_id: str) -> None:
+    """Let the people of a project write nothing more about it once its texts are forgotten.
+
+    Raises:
+        NotFound: it was deleted.
+    """
+    query = select(projects.c.deleted).where(projects.c.id == project_id)
+    if connection.execute(query).scalar_one() is not None:
+        raise _deleted()
 
 
 def refuse_closed(
@@ -70,3 +81,7 @@ def refuse_closed(
     if within:
         raise found.error
     raise Conflict(f"This application is paused. {found.text} Until that is over, nothing is decided.")
+
+
+def _deleted() -> NotFound:
+    return NotFound("This project was deleted.", param="project")

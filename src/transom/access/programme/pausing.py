@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from transom.access.programme.applications import Application, Event, advance, from_row
+from transom.access.programme.applications import PROJECT_DELETED, Application, Event, advance, from_row
 from transom.access.programme.letters import tell_reviewers
 from transom.access.programme.obstacles import obstacle
 from transom.access.programme.states import OPEN, QUEUED, Party, step
@@ -45,7 +45,7 @@ def withdraw_all(connection: Connection, project_id: str, *, by: str, now: datet
     """Give up all that is open of a project that is deleted: there is nobody any more to grant it to."""
     for application in _open_of(connection, f"project:{project_id}"):
         to, party = step(application.state, "withdraw", {"applicant"})
-        event = _event(application, by, party, "withdraw", "Its project was deleted.", now, to)
+        event = _event(application, by, party, "withdraw", PROJECT_DELETED, now, to)
         advance(connection, application, application.version, event, decide_by=None, paused=None)
 
 

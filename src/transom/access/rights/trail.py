@@ -43,7 +43,8 @@ class Entry:
     project_id: str | None = None
     person_id: str | None = None
     reason: str | None = None
-    """In the actor's words; who is affected reads it."""
+    """In the actor's words; who is affected reads it. Never those of a researcher about their own project,
+    who may want them forgotten."""
     details: dict[str, CanonicalJson] = field(default_factory=dict)
     """What else should be known; never a secret, never a prompt."""
 

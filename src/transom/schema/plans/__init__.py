@@ -1,0 +1,1 @@
+"""The grammar of plans, part by part; `transom.schema.plan` has the whole."""
