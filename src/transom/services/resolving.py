@@ -1,35 +1,20 @@
-"""A plan against the model at hand: what is asked exists, fits, and is known in size before anything runs."""
+"""A plan against the model at hand: what is asked exists and fits before anything runs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 from transom.backends.base import Backend
-from transom.errors import InvalidRequest
+from transom.errors import InvalidRequest, UnsupportedParameter
 from transom.schema.generation import SamplingParams
-from transom.schema.plans.expressions import operation
-from transom.schema.plans.plan import Plan
-from transom.schema.plans.runs import (
-    Conversation,
-    FromRun,
-    Generate,
-    Input,
-    Project,
-    Prompt,
-    Read,
-    Run,
-    Tokens,
-    Write,
-)
-from transom.schema.plans.runs import Unembed as Lens
-from transom.schema.plans.sites import Site
+from transom.schema.plan import Plan
+from transom.schema.plans.refs import Artifact, Derived, OtherRun, RunOutput, target_of
+from transom.schema.plans.runs import Conversation, Generate, Input, Prompt, Run, Tokens
+from transom.schema.plans.sites import LogitLens, Project, Read
 from transom.schema.plans.tensors import Inline
-from transom.schema.points import READ_ONLY
+from transom.schema.plans.writes import Write
 from transom.schema.program import (
-    GLOBAL,
     DeriveSpec,
-    ModelPoint,
     ReadSpec,
     RunSpec,
     SiteSpec,
@@ -39,12 +24,10 @@ from transom.schema.program import (
     WriteSpec,
 )
 from transom.services.ask import check_prompt, render
-from transom.services.positions import Line, resolve
-
-_LENS_POINTS = frozenset(
-    {"resid_pre", "resid_mid", "resid_post", "embeddings", "final_norm", "attn_out_post", "mlp_out_post"}
-)
-"""Points in the residual stream, to which the output matrix can be applied."""
+from transom.services.deriving import derived
+from transom.services.positions import Line
+from transom.services.siting import NO_CELL, Cell, Sites
+from transom.services.sweeping import Grid, grid_of
 
 
 @dataclass
@@ -53,11 +36,13 @@ class Resolved:
 
     runs: list[RunSpec] = field(default_factory=list)
     derive: list[DeriveSpec] = field(default_factory=list)
+    """In an order in which each finds what it needs; some may have to wait for runs, and runs for them."""
     returns: tuple[str, ...] = ()
     tensors: dict[str, TensorData] = field(default_factory=dict)
     lines: dict[str, Line] = field(default_factory=dict)
+    """By run, as `runs` names them."""
     echoes: dict[str, str] = field(default_factory=dict)
-    """Of each read, the canonical point that it reads."""
+    """Of each read, the canonical name of what it reads."""
 
 
 class Resolver:
@@ -71,11 +56,10 @@ class Resolver:
     def __init__(self, backend: Backend, plan: Plan) -> None:
         self._backend = backend
         self._plan = plan
-        self._points: defaultdict[str, list[ModelPoint]] = defaultdict(list)
-        for point in backend.points:
-            self._points[point.name].append(point)
-        self._swapped: defaultdict[str, list[ReadSpec]] = defaultdict(list)
+        self._sites = Sites(backend)
         self._found = Resolved()
+        self._specs: dict[str, RunSpec] = {}
+        self._swapped: dict[str, list[ReadSpec]] = {}
 
     def resolve(self) -> Resolved:
         """Resolve it.
@@ -83,18 +67,47 @@ class Resolver:
         Raises:
             InvalidRequest: the model has not what is asked for; names the field.
         """
-        found, plan = self._found, self._plan
-        order = plan.order()
-        for name in order:
-            found.lines[name] = self._line(name, plan.runs[name])
-        specs = {name: self._run(name, plan.runs[name]) for name in order}
-        # A swap reads in a run that may have been resolved before.
+        plan, found = self._plan, self._found
+        self._refuse_what_is_not_offered()
+        lines = {name: self._line(name, run) for name, run in plan.runs.items()}
+        for name in plan.steps():
+            if name.startswith("derive."):
+                found.derive.append(derived(name, plan.derive[name.partition(".")[2]], self._value))
+            elif name == plan.swept_run and plan.sweep is not None:
+                self._sweep(name, lines[name], grid_of(plan, name, lines[name], self._sites))
+            else:
+                self._add(name, self._run(name, name, lines[name], NO_CELL), lines[name])
+        # A swap reads in a run that was resolved before.
         found.runs = [
-            replace(specs[name], reads=specs[name].reads + tuple(self._swapped[name])) for name in order
+            replace(spec, reads=spec.reads + tuple(self._swapped.get(name, ())))
+            for name, spec in self._specs.items()
         ]
-        found.derive = [self._derived(name) for name in plan.derived_order()]
-        found.returns = tuple(dict.fromkeys(plan.returns))
+        found.returns = tuple(plan.returns)
         return found
+
+    def _refuse_what_is_not_offered(self) -> None:
+        for name, run in self._plan.runs.items():
+            if run.grad is not None:
+                raise UnsupportedParameter("Gradients are not offered yet.", param=f"runs.{name}.grad")
+        for loc, _ in self._plan.artifacts():
+            where = ".".join(map(str, loc))
+            raise UnsupportedParameter("Artifacts are not offered yet; send the tensor inline.", param=where)
+
+    def _add(self, name: str, spec: RunSpec, line: Line) -> None:
+        self._specs[name] = spec
+        self._found.lines[name] = line
+
+    def _sweep(self, name: str, line: Line, grid: Grid) -> None:
+        """A run for each cell, and what they read put together, with the sweep's axes in front."""
+        names = [f"{name}@{index}" for index in range(len(grid.cells))]
+        for own, cell in zip(names, grid.cells, strict=True):
+            self._add(own, self._run(own, name, line, cell), line)
+        run = self._plan.runs[name]
+        values = [value for read in run.read for value in _tensors(read, run.read[read])]
+        values += [value for value in ("tokens", "logprobs") if value in run.outputs and run.generate]
+        for value in values:
+            of = tuple(f"{own}.{value}" for own in names)
+            self._found.derive.append(DeriveSpec(name=f"{name}.{value}", op="stack", of=of, grid=grid.axes))
 
     def _line(self, name: str, run: Run) -> Line:
         token_ids = self._token_ids(run.input, f"runs.{name}.input")
@@ -122,79 +135,92 @@ class Resolver:
         check_prompt(self._backend, found, "The prompt", param)
         return found
 
-    def _run(self, name: str, run: Run) -> RunSpec:
-        where = f"runs.{name}"
+    def _run(self, own: str, name: str, line: Line, cell: Cell) -> RunSpec:
+        """A run of the plan, or a cell of it, which has a name of its own."""
+        run, where = self._plan.runs[name], f"runs.{name}"
         return RunSpec(
-            name=name,
-            token_ids=self._found.lines[name].token_ids,
+            name=own,
+            token_ids=line.token_ids,
             sampling=self._sampling(run.generate, f"{where}.generate"),
-            reads=tuple(self._read(name, key, read) for key, read in run.read.items()),
+            reads=tuple(
+                self._read(key, read, line, cell, f"{where}.read.{key}") for key, read in run.read.items()
+            ),
             writes=tuple(
-                self._write(name, write, f"{where}.write.{index}") for index, write in enumerate(run.write)
+                self._write(write, line, cell, f"{where}.write.{index}")
+                for index, write in enumerate(run.write)
             ),
         )
 
     def _sampling(self, generate: Generate | None, param: str) -> SamplingParams:
         if generate is None:
             return SamplingParams(seed=self._plan.seed, max_tokens=0, temperature=0)
-        vocabulary = self._backend.tokenizer.vocab_size
-        for index, token in enumerate(generate.stop_token_ids):
-            if token >= vocabulary:
-                raise InvalidRequest(
-                    f"Token {token} does not exist; the vocabulary has {vocabulary}.",
-                    param=f"{param}.stop_token_ids.{index}",
-                )
+        stops = generate.stop_token_ids or []
+        self._check_tokens(stops, f"{param}.stop_token_ids")
         return SamplingParams(
             seed=self._plan.seed,
             max_tokens=generate.max_tokens,
             temperature=generate.temperature,
-            top_k=generate.top_k,
-            top_p=generate.top_p,
-            min_p=generate.min_p,
-            stop_token_ids=tuple(generate.stop_token_ids),
+            top_k=max(0, generate.top_k or 0),
+            top_p=1.0 if generate.top_p is None else generate.top_p,
+            min_p=generate.min_p or 0.0,
+            stop_token_ids=tuple(stops),
             ignore_eos=generate.ignore_eos,
             logprobs=generate.logprobs,
         )
 
-    def _read(self, run: str, name: str, read: Read) -> ReadSpec:
-        param = f"runs.{run}.read.{name}"
-        sites = self._sites(run, read, param)
-        spec = ReadSpec(name=name, sites=sites, layered=read.point.layered)
-        self._found.echoes[f"{run}.{name}"] = _spelled(read)
+    def _check_tokens(self, tokens: list[int], param: str) -> None:
+        vocabulary = self._backend.tokenizer.vocab_size
+        for index, token in enumerate(tokens):
+            if token >= vocabulary:
+                raise InvalidRequest(
+                    f"Token {token} does not exist; the vocabulary has {vocabulary}.",
+                    param=f"{param}.{index}",
+                )
+
+    def _read(self, name: str, read: Read, line: Line, cell: Cell, param: str) -> ReadSpec:
+        self._found.echoes[f"{param.split('.')[1]}.{name}"] = read.name.canonical
+        if read.point.name == "lm_head":
+            return self._logits(name, read, line, cell, param)
+        spec = ReadSpec(
+            name=name,
+            sites=self._sites.resolve(read, line, cell, param),
+            layered=read.has_layer_axis,
+        )
         match read.reduce:
             case Project():
                 return replace(spec, reduce="project", direction=self._value(read.reduce.project))
-            case Lens():
-                return replace(spec, reduce="unembed", unembed=self._lens(read, sites[0], param))
+            case LogitLens():
+                return replace(spec, reduce="unembed", unembed=self._lens(read.reduce, param))
             case word:
                 return replace(spec, reduce=word)
 
-    def _lens(self, read: Read, site: SiteSpec, param: str) -> Unembed:
-        if site.point not in _LENS_POINTS or site.units:
-            raise InvalidRequest(
-                "The output matrix is applied to whole rows of the residual stream, at "
-                f"{', '.join(sorted(_LENS_POINTS))}.",
-                param=f"{param}.at" if not site.units else f"{param}.unit",
+    def _logits(self, name: str, read: Read, line: Line, cell: Cell, param: str) -> ReadSpec:
+        """What the output matrix gives for the model's own last rows; units are tokens."""
+        if read.reduce != "none":
+            raise UnsupportedParameter(
+                "Logits are read as they are; reduce them with derive, or read resid_post of the last layer "
+                "with unembed for logprobs.",
+                param=f"{param}.reduce",
             )
-        kept = read.reduce.unembed  # type: ignore[union-attr]
-        targets = tuple(getattr(kept, "targets", ()))
-        vocabulary = self._backend.tokenizer.vocab_size
-        if targets and max(targets) >= vocabulary:
-            raise InvalidRequest(
-                f"Token {max(targets)} does not exist; the vocabulary has {vocabulary}.",
-                param=f"{param}.reduce.unembed.targets",
-            )
-        return Unembed(topk=min(getattr(kept, "topk", 0), vocabulary), targets=targets)
+        self._check_tokens(read.unit or [], f"{param}.unit")
+        bare = read.model_copy(update={"at": "final_norm", "unit": None})
+        lens = Unembed(targets=tuple(read.unit or ()), logits=True)
+        sites = self._sites.resolve(bare, line, cell, param)
+        return ReadSpec(name=name, sites=sites, reduce="unembed", unembed=lens)
 
-    def _write(self, run: str, write: Write, param: str) -> WriteSpec:
-        (site,) = self._sites(run, write, param)
-        if site.point in READ_ONLY:
-            raise InvalidRequest(f"{site.point} can be read and not written.", param=f"{param}.at")
+    def _lens(self, lens: LogitLens, param: str) -> Unembed:
+        kept = lens.unembed
+        self._check_tokens(kept.targets or [], f"{param}.reduce.unembed.targets")
+        vocabulary = self._backend.tokenizer.vocab_size
+        return Unembed(topk=min(kept.topk or 0, vocabulary), targets=tuple(kept.targets or ()))
+
+    def _write(self, write: Write, line: Line, cell: Cell, param: str) -> WriteSpec:
+        (site,) = self._sites.resolve(write, line, cell, param)
         # What another run has, or what is left of it on average, is set like any other value.
         op: WriteOp = "set" if write.op == "mean" or write.op == "swap" else write.op  # noqa: PLR1714
         spec = WriteSpec(site=site, op=op, scale=1.0 if write.scale is None else write.scale)
         match write.value:
-            case FromRun():
+            case OtherRun():
                 return replace(spec, value=self._swap(write.value.run, site, param))
             case None:
                 return spec
@@ -210,99 +236,28 @@ class Resolver:
             raise InvalidRequest(
                 f"Run {source} has no position {site.positions[-1]}; it has {line.end}.", param=f"{param}.pos"
             )
-        reads = self._swapped[source]
+        reads = self._swapped.setdefault(source, [])
         # Nobody's own names begin so.
         reads.append(ReadSpec(name=f"_{len(reads)}", sites=(site,)))
         return f"{source}.{reads[-1].name}"
 
     def _value(self, ref: str | Inline) -> str:
-        if isinstance(ref, str):
-            return ref
-        name = f"inline{len(self._found.tensors)}"
-        array = ref.array
-        self._found.tensors[name] = TensorData(shape=array.shape, data=array.astype("<f4").tobytes())
-        return name
-
-    def _derived(self, name: str) -> DeriveSpec:
-        expr = self._plan.derive[name]
-        op, operands = operation(expr)
-        number = float(getattr(expr, "by", getattr(expr, "k", 0)))
-        return DeriveSpec(
-            name=name,
-            op=op,  # type: ignore[arg-type]
-            of=tuple(self._value(operand) for operand in operands),
-            number=number,
-            axis=getattr(expr, "axis", ""),
-        )
-
-    def _sites(self, run: str, site: Site, param: str) -> tuple[SiteSpec, ...]:
-        point = site.point
-        known = [each for each in self._points[point.point] if each.layers]
-        if not known:
-            raise InvalidRequest(self._nowhere(point.point), param=f"{param}.at", code="unknown_point")
-        layers = sorted(layer for each in known for layer in each.layers)
-        wanted = self._layers(site, layers, param)
-        positions = resolve(site.pos, self._found.lines[run], self._backend.tokenizer, f"{param}.pos")
-        shape = next(each for each in known if wanted[0] in each.layers)
-        if any(layer not in shape.layers for layer in wanted):
-            raise InvalidRequest(
-                f"{point.point} has another shape in other layers; read those apart.", param=f"{param}.at"
-            )
-        width = shape.width or self._found.lines[run].prompt + self._found.lines[run].most
-        heads = _within(site.head, shape.heads if shape.heads > 1 else 0, "head", param)
-        units = _within(site.unit, width, "unit", param)
-        return tuple(
-            SiteSpec(point=point.point, layer=layer, positions=positions, heads=heads, units=units)
-            for layer in wanted
-        )
-
-    def _layers(self, site: Site, layers: list[int], param: str) -> list[int]:
-        point = site.point
-        if layers == [GLOBAL]:
-            if point.first is not None or point.every:
-                raise InvalidRequest(
-                    f"{point.point} belongs to no layer; name it alone.", param=f"{param}.at"
-                )
-            return layers
-        if point.every:
-            return layers
-        if point.first is None or point.last is None:
-            raise InvalidRequest(
-                f"{point.point} is in each layer; name one, as in {point.point}.{layers[0]}.",
-                param=f"{param}.at",
-            )
-        wanted = list(range(point.first, point.last + 1))
-        missing = [layer for layer in wanted if layer not in layers]
-        if missing:
-            raise InvalidRequest(
-                f"There is no {point.point} in layer {missing[0]}; {layers[0]} to {layers[-1]} have it.",
-                param=f"{param}.at",
-            )
-        return wanted
-
-    def _nowhere(self, name: str) -> str:
-        reasons = [point.reason for point in self._points[name] if point.reason]
-        if reasons:
-            return f"{name} is nowhere in this model: {reasons[0]}"
-        there = sorted(name for name, points in self._points.items() if any(each.layers for each in points))
-        return f"There is no point {name}; there are: {', '.join(there)}."
+        """The name of what a reference stands for."""
+        match target_of(ref):
+            case RunOutput(run=run, name=name, part=part):
+                return f"{run}.{name}" + (f".{part}" if part else "")
+            case Derived(name=name, part=part):
+                return f"derive.{name}" + (f".{part}" if part else "")
+            case Inline() as tensor:
+                name = f"inline{len(self._found.tensors)}"
+                array = tensor.array()
+                data = TensorData(shape=array.shape, data=array.astype("<f4").tobytes())
+                self._found.tensors[name] = data
+                return name
+            case Artifact() | _:
+                raise UnsupportedParameter("Artifacts are not offered yet.")
 
 
-def _within(numbers: list[int] | None, count: int, what: str, param: str) -> tuple[int, ...]:
-    if numbers is None:
-        return ()
-    if numbers[-1] >= count:
-        raise InvalidRequest(
-            f"There is no {what} {numbers[-1]} here; there are {count}, counted from 0.",
-            param=f"{param}.{what}",
-        )
-    return tuple(numbers)
-
-
-def _spelled(site: Site) -> str:
-    point = site.point
-    if point.every:
-        return f"{point.point}.*"
-    if point.first is None:
-        return point.point
-    return f"{point.point}.{point.first}" + (f"-{point.last}" if point.layered else "")
+def _tensors(name: str, read: Read) -> list[str]:
+    """The names of the tensors that a read gives."""
+    return [f"{name}.{part}" for part in read.parts] or [name]

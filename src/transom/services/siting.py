@@ -1,0 +1,116 @@
+"""Sites of a plan against the points of the model at hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from transom.backends.base import Backend
+from transom.errors import InvalidRequest
+from transom.schema.plans.sites import Site
+from transom.schema.program import GLOBAL, ModelPoint, SiteSpec
+from transom.services.positions import Line, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a sweep puts in the place of its placeholders."""
+
+    layer: int | None = None
+    pos: int | None = None
+    head: int | None = None
+
+
+NO_CELL = Cell()
+
+
+class Sites:
+    """Finds the places of sites.
+
+    Args:
+        backend: of the model.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._tokenizer = backend.tokenizer
+        self._points: defaultdict[str, list[ModelPoint]] = defaultdict(list)
+        for point in backend.points:
+            self._points[point.name].append(point)
+
+    def layers(self, name: str, param: str) -> list[int]:
+        """The layers that have a point, rising.
+
+        Raises:
+            InvalidRequest: none has.
+        """
+        found = sorted(layer for point in self._points[name] for layer in point.layers)
+        if not found:
+            raise InvalidRequest(self._nowhere(name), param=f"{param}.at", code="unknown_point")
+        return found
+
+    def shape(self, name: str, layer: int) -> ModelPoint:
+        """The point as a layer has it."""
+        return next(point for point in self._points[name] if layer in point.layers)
+
+    def resolve(self, site: Site, line: Line, cell: Cell, param: str) -> tuple[SiteSpec, ...]:
+        """The places of a site in a run: one for each layer that it names.
+
+        Raises:
+            InvalidRequest: one of them is not there; names the field.
+        """
+        name = site.point.name
+        wanted = self._layers(site, cell, param)
+        shape = self.shape(name, wanted[0])
+        if any(layer not in shape.layers for layer in wanted):
+            raise InvalidRequest(
+                f"{name} has another shape in other layers; read those apart.", param=f"{param}.at"
+            )
+        pos = cell.pos if site.pos == "{pos}" else site.pos
+        positions = resolve(pos, line, self._tokenizer, f"{param}.pos")
+        head = [cell.head] if site.head == ["{head}"] else site.head
+        heads = _within(head, shape.heads, "head", param)
+        units = _within(site.unit, shape.width or line.prompt + line.most, "unit", param)
+        return tuple(
+            SiteSpec(point=name, layer=layer, positions=positions, heads=heads, units=units)
+            for layer in wanted
+        )
+
+    def _layers(self, site: Site, cell: Cell, param: str) -> list[int]:
+        name = site.point.name
+        there = self.layers(name, param)
+        match site.name.layers:
+            case None:
+                return [GLOBAL]
+            case "all":
+                return there
+            case "{layer}":
+                wanted = [cell.layer if cell.layer is not None else GLOBAL]
+            case (first, last):
+                wanted = list(range(first, last + 1))
+            case layer:
+                wanted = [layer]
+        for layer in wanted:
+            if layer not in there:
+                raise InvalidRequest(
+                    f"There is no {name} in layer {layer}; {there[0]} to {there[-1]} have it.",
+                    param=f"{param}.at",
+                )
+        return wanted
+
+    def _nowhere(self, name: str) -> str:
+        reasons = [point.reason for point in self._points[name] if point.reason]
+        why = reasons[0] if reasons else "this engine computes it inside one operation"
+        return f"{name} is nowhere in this model: {why}."
+
+
+def _within(
+    numbers: list[int] | list[int | None] | None, count: int, what: str, param: str
+) -> tuple[int, ...]:
+    found = tuple(number for number in numbers or () if number is not None)
+    for number in found:
+        if number >= count:
+            raise InvalidRequest(
+                f"There is no {what} {number} here; there are {count}, counted from 0.",
+                param=f"{param}.{what}",
+            )
+    return found
