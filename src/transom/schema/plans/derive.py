@@ -10,7 +10,7 @@ from transom.schema.plans.refs import Ref, Use, target_of, text_or_inline
 from transom.schema.plans.values import Name, Number, by_key, form, located, one_of, pair, problem
 from transom.schema.wire import Body
 
-MAX_OPERANDS = 1024
+MAX_OPERANDS = 256
 
 _Refs = Annotated[list[Ref], Field(min_length=1, max_length=MAX_OPERANDS)]
 _REFS = form(_Refs)

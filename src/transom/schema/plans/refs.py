@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -72,6 +73,7 @@ _ARTIFACT = re.compile(r"artifact:(?P<sha256>[0-9a-f]{64})(?:#(?P<tensor>.+))?",
 _TENSOR = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*", re.ASCII)
 
 
+@lru_cache(maxsize=4096)
 def parse_ref(text: str) -> RunOutput | Derived | Artifact:
     """What a reference in text form names.
 
