@@ -43,7 +43,7 @@ def lens(at, *targets, pos=-1):
 def test_the_answer_rises_through_the_layers(http):
     found = arrays(http, {"a": {"input": PARIS, "read": {"lens": lens("resid_post.*")}}}, ["a.lens"])
     ids = found["a.lens.ids"][:, 0, 0]
-    assert found["a.lens"].shape == (30, 1, 3)
+    assert found["a.lens.logprobs"].shape == (30, 1, 3)
     assert ids[-1] == token(http, " Paris")
     assert ids[0] != ids[-1]
 
@@ -53,12 +53,12 @@ def test_the_last_layer_seen_through_the_lens_is_the_models_own_distribution(htt
     asked = {"model": MODEL, "prompt": PARIS, "max_tokens": 1, "logprobs": 3, "temperature": 0}
     choice = http.post("/v1/completions", json=asked).json()["choices"][0]
     expected = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)
-    assert found["a.lens"].ravel() == pytest.approx(expected, abs=1e-5)
+    assert found["a.lens.logprobs"].ravel() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_patched_stream_takes_the_other_prompts_answer_along(http):
     paris, rome = token(http, " Paris"), token(http, " Rome")
-    logprobs = {"at": "final_norm", "pos": "last", "reduce": {"unembed": {"targets": [paris, rome]}}}
+    logprobs = {"at": "lm_head", "pos": "last", "unit": [paris, rome]}
     runs = {
         "clean": {"input": PARIS, "read": {"out": logprobs}},
         "other": {"input": ROME, "read": {"out": logprobs}},
@@ -72,6 +72,34 @@ def test_a_patched_stream_takes_the_other_prompts_answer_along(http):
     assert preference["patched28"] > 0
     # Early on, the last position does not know the place yet.
     assert preference["patched2"] < 0
+
+
+def test_a_sweep_of_every_layer_and_position_finds_where_the_place_is_held(http):
+    paris, rome = token(http, " Paris"), token(http, " Rome")
+    corrupt = "The Colosseum Tower is in the city of"
+    logits = {"at": "lm_head", "pos": "last", "unit": [paris, rome]}
+    write = [{"at": "resid_post.{layer}", "pos": "{pos}", "op": "swap", "value": {"run": "clean"}}]
+    prompts = [http.post("/tokenize", json={"prompt": text}).json()["tokens"] for text in (PARIS, corrupt)]
+    length = min(map(len, prompts))
+    clean, changed = (prompt[-length:] for prompt in prompts)
+    runs = {
+        "clean": {"input": {"token_ids": clean}, "read": {"out": logits}},
+        "corrupt": {"input": {"token_ids": changed}, "read": {"out": logits}},
+        "patched": {"input": {"token_ids": changed}, "read": {"out": logits}, "write": write},
+    }
+    found = arrays(
+        http, runs, ["clean.out", "corrupt.out", "patched.out"], sweep={"layer": "all", "pos": "all"}
+    )
+    assert found["patched.out"].shape == (30, length, 1, 2)
+    heat = found["patched.out"][..., 0, 0] - found["patched.out"][..., 0, 1]
+    # At the last layer only the last position tells, and it tells what the clean run says.
+    assert heat[-1, -1] == float(found["clean.out"][0, 0] - found["clean.out"][0, 1])
+    assert len(set(heat[-1, :-1].tolist())) == 1
+    assert heat[-1, 0] == float(found["corrupt.out"][0, 0] - found["corrupt.out"][0, 1])
+    # What goes in is the same up to where the prompts differ.
+    first = next(i for i, (a, b) in enumerate(zip(clean, changed, strict=True)) if a != b)
+    assert (heat[:, :first] == heat[-1, 0]).all()
+    assert heat[0, first:-1].max() > heat[-1, 0]
 
 
 def test_attention_rows_sum_to_one_and_see_nothing_ahead(http):

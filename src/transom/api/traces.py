@@ -15,8 +15,8 @@ from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for
 from transom.api.errors import documented
 from transom.api.rate_limits import headers_of
 from transom.api.reply import while_present
-from transom.schema.plans.plan import Plan
-from transom.schema.points import PointPage, views
+from transom.schema.plan import Plan
+from transom.schema.point_views import PointPage, views
 from transom.services import traces
 
 MEDIA_TYPE = "application/vnd.safetensors"
@@ -35,7 +35,9 @@ async def list_points(
     """The points of a model: where it can be read and written, of what shape, and why some are nowhere."""
     backend, found = traces.points(house, one_model(name, model))
     return PointPage(
-        model=backend.served.name, deployment=backend.served.deployment.digest, data=views(found)
+        model=backend.served.name,
+        deployment=backend.served.deployment.digest,
+        data=views(found, backend.tokenizer.vocab_size),
     )
 
 

@@ -32,8 +32,6 @@ class Look:
 
     spec: Unembed
     value: Value
-    normed: bool
-    """Whether they come from behind the final norm."""
     done: Callable[[dict[str, Value]], None]
     """Told what was seen, once every row is through."""
     name: str
@@ -43,8 +41,9 @@ class Look:
     logprobs: list[Floats] = field(default_factory=list)
     ids: list[NDArray[np.int32]] = field(default_factory=list)
 
-    def take(self, logprobs: Floats) -> None:
+    def take(self, logits: Floats) -> None:
         """Keep what is wanted of the next rows [rows, vocabulary]."""
+        logprobs = logits if self.spec.logits else log_softmax(logits)
         if self.spec.topk:
             ids = np.stack([_best(row, self.spec.topk) for row in logprobs])
             self.ids.append(ids)
@@ -58,10 +57,12 @@ class Look:
         """What was seen."""
         shape, axes = self.value.array.shape[:-1], self.value.axes[:-1]
         last = "rank" if self.spec.topk else "token"
-        found = {self.name: _joined(self.logprobs, shape, (*axes, last))}
-        if self.spec.topk:
-            found[f"{self.name}.ids"] = _joined(self.ids, shape, (*axes, last))
-        return found
+        if not self.spec.topk:
+            return {self.name: _joined(self.logprobs, shape, (*axes, last))}
+        return {
+            f"{self.name}.ids": _joined(self.ids, shape, (*axes, last)),
+            f"{self.name}.logprobs": _joined(self.logprobs, shape, (*axes, last)),
+        }
 
 
 def _joined(parts: Sequence[NDArray[Any]], shape: tuple[int, ...], axes: tuple[str, ...]) -> Value:
@@ -89,7 +90,7 @@ class Lens:
 
     def look(self, spec: ReadSpec, value: Value, name: str, done: Callable[[dict[str, Value]], None]) -> Look:
         """Send the rows of a value on their way; `work` takes them along."""
-        look = Look(spec.unembed, value, spec.sites[0].point == "final_norm", done, name)
+        look = Look(spec.unembed, value, done, name)
         rows = np.ascontiguousarray(value.array).reshape(-1, value.array.shape[-1])
         look.left = len(rows)
         for start in range(0, max(1, len(rows)), _BLOCK):
@@ -101,12 +102,12 @@ class Lens:
         taken = list(self._take())
         if not taken:
             return
-        hidden = [part if look.normed else self._normed(part) for look, part in taken]
+        hidden = [part if look.spec.logits else self._normed(part) for look, part in taken]
         with torch.inference_mode():
             logits = floats(self._logits(torch.from_numpy(np.concatenate(hidden))))
-        logprobs, at = log_softmax(logits), 0
+        at = 0
         for look, part in taken:
-            look.take(logprobs[at : at + len(part)])
+            look.take(logits[at : at + len(part)])
             at += len(part)
             if look.left == 0:
                 look.done(look.values())

@@ -23,7 +23,7 @@ from transom.internals.results import Writer
 from transom.internals.sharing import Sharing
 from transom.internals.values import Value, derive
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
-from transom.schema.program import Generated, Program, ReadSpec, RunSpec, Traced
+from transom.schema.program import DeriveSpec, Generated, Program, ReadSpec, RunSpec, Traced
 
 _SEPARATOR = "/"
 
@@ -35,6 +35,7 @@ class _Trace:
     program: Program
     values: dict[str, Value]
     waiting: list[RunSpec]
+    underived: list[DeriveSpec]
     running: dict[str, tuple[RunSpec, Tapped]] = field(default_factory=dict)
     generated: dict[str, list[TokenLogprob]] = field(default_factory=dict)
     ended: dict[str, FinishReason] = field(default_factory=dict)
@@ -57,6 +58,16 @@ class _Trace:
         self.waiting = [run for run in self.waiting if run.name not in names]
         # Who begins at one layer runs together.
         return sorted(ready, key=self.shared.layer_of)
+
+    def derive(self) -> None:
+        """Make the derived values whose parts are all there."""
+        left = []
+        for spec in self.underived:
+            if all(name in self.values for name in spec.of):
+                self.values |= derive(spec, [self.values[name] for name in spec.of])
+            else:
+                left.append(spec)
+        self.underived = left
 
     def _has_all(self, run: RunSpec) -> bool:
         return self.shared.is_ready(run) and all(name in self.values for name in needs(run))
@@ -118,7 +129,7 @@ class TracingEngine:
             name: Value(np.frombuffer(tensor.data, "<f4").reshape(tensor.shape), ("",) * len(tensor.shape))
             for name, tensor in program.tensors.items()
         }
-        trace = _Trace(program, values, list(program.runs))
+        trace = _Trace(program, values, list(program.runs), list(program.derive))
         if self._restarts:
             trace.shared = Sharing.of(program.runs)
         self._traces[program.trace_id] = trace
@@ -171,6 +182,7 @@ class TracingEngine:
 
     def _go_on(self, trace: _Trace) -> None:
         """Begin every run that can begin; end where none is left."""
+        trace.derive()
         for run in trace.take_ready():
             tapped = compile_run(run, self._shapes, trace.values, run.sampling.seed)
             tapped = replace(tapped, taps=trace.shared.prepared(run, tapped.taps, self._shapes))
@@ -225,9 +237,7 @@ class TracingEngine:
         trace.looks.append(look)
 
     def _end(self, trace: _Trace) -> None:
-        """Derive what is to be derived, and hand the result to the writer."""
-        for spec in trace.program.derive:
-            trace.values |= derive(spec, [trace.values[name] for name in spec.of])
+        """Hand the result to the writer."""
         returned = dict(_returned(trace.program.returns, trace.values))
         generated = tuple(
             Generated(
@@ -265,6 +275,6 @@ def _of_generated(run: RunSpec, tokens: list[TokenLogprob]) -> dict[str, Value]:
 def _returned(names: tuple[str, ...], values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
     """What was asked for; of a value with two parts, both."""
     for name in names:
-        for part in (name, f"{name}.ids"):
+        for part in (name, f"{name}.ids", f"{name}.logprobs", f"{name}.values"):
             if part in values:
                 yield part, values[part]

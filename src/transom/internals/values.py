@@ -23,8 +23,16 @@ class Value:
     axes: tuple[str, ...]
 
     def mean(self, axis: str) -> Value:
-        """Over one axis; the first one where it has no name."""
-        index = self.axes.index(axis) if axis else 0
+        """Along one axis, or along all where none is named.
+
+        Raises:
+            ValueError: there is no such axis.
+        """
+        if not axis:
+            return Value(np.asarray(self.array.mean(dtype=np.float64), np.float32), ())
+        if axis not in self.axes:
+            raise ValueError(f"there is no axis {axis}; there are {', '.join(self.axes)}")
+        index = self.axes.index(axis)
         # In float64: over many positions a float32 sum would lose digits.
         found = self.array.mean(axis=index, dtype=np.float64).astype(np.float32)
         return Value(found, self.axes[:index] + self.axes[index + 1 :])
@@ -50,14 +58,13 @@ def derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
         return _derive(spec, values)
     except ValueError as error:
         shapes = " and ".join(str(value.array.shape) for value in values)
-        raise PlanFailed(f"derive.{spec.name}: {spec.op} of values of shape {shapes}: {error}") from error
+        raise PlanFailed(f"{spec.name}: {spec.op} of values of shape {shapes}: {error}") from error
 
 
 def _derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
-    name = f"derive.{spec.name}"
     if spec.op == "topk":
-        return _topk(name, values[0], int(spec.number))
-    return {name: _OPERATIONS[spec.op](spec, values)}
+        return _topk(spec.name, values[0], int(spec.number))
+    return {spec.name: _OPERATIONS[spec.op](spec, values)}
 
 
 def _sub(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
@@ -75,8 +82,13 @@ def _scale(spec: DeriveSpec, values: Sequence[Value]) -> Value:
     return Value(values[0].array * np.float32(spec.number), values[0].axes)
 
 
-def _stack(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
-    return Value(np.stack([value.array for value in values]), ("stack", *values[0].axes))
+def _stack(spec: DeriveSpec, values: Sequence[Value]) -> Value:
+    array = np.stack([value.array for value in values])
+    if not spec.grid:
+        return Value(array, ("stack", *values[0].axes))
+    lengths = tuple(length for _, length in spec.grid)
+    axes = tuple(f"sweep_{name}" for name, _ in spec.grid)
+    return Value(array.reshape(*lengths, *array.shape[1:]), (*axes, *values[0].axes))
 
 
 def _dot(_spec: DeriveSpec, values: Sequence[Value]) -> Value:
@@ -94,9 +106,9 @@ def _wider(array: Array, values: Sequence[Value]) -> Value:
 
 
 def _mean(spec: DeriveSpec, values: Sequence[Value]) -> Value:
-    if len(values) == 1:
+    if not spec.among:
         return values[0].mean(spec.axis)
-    return Value(np.stack([value.array for value in values]), ("stack", *values[0].axes)).mean("stack")
+    return Value(np.stack([value.array for value in values]), ("among", *values[0].axes)).mean("among")
 
 
 _OPERATIONS: dict[str, Callable[[DeriveSpec, Sequence[Value]], Value]] = {
@@ -116,6 +128,6 @@ def _topk(name: str, value: Value, k: int) -> dict[str, Value]:
     order = np.argsort(-value.array, axis=-1, kind="stable")[..., :k]
     axes = (*value.axes[:-1], "rank")
     return {
-        name: Value(np.take_along_axis(value.array, order, axis=-1), axes),
+        f"{name}.values": Value(np.take_along_axis(value.array, order, axis=-1), axes),
         f"{name}.ids": Value(order.astype(np.int32), axes),
     }

@@ -63,6 +63,8 @@ class SiteSpec:
 class Unembed:
     """The final norm and the output matrix, and what to keep of the logprobs over the vocabulary."""
 
+    logits: bool = False
+    """Whether rows are behind the final norm already, and logits are wanted and not logprobs."""
     topk: int = 0
     targets: tuple[int, ...] = ()
     """Token ids. Without either, everything is kept."""
@@ -115,13 +117,18 @@ class DeriveSpec:
     """A value made of others."""
 
     name: str
+    """Of the value: `derive.…`, or that of what a sweep reads."""
     op: DeriveOp
     of: tuple[str, ...]
     """Names of values."""
     number: float = 0.0
     """Of `scale`, and the k of `topk`."""
     axis: str = ""
-    """Of `mean`; empty for the first one."""
+    """Of `mean`; empty for all."""
+    among: bool = False
+    """Whether a mean is among values of one shape, and not along axes."""
+    grid: tuple[tuple[str, int], ...] = ()
+    """Names and lengths of the axes that `stack` puts in front; empty for one, `stack`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from transom.schema.plans.derive import (
     Add,
@@ -16,7 +16,7 @@ from transom.schema.plans.derive import (
     TopK,
 )
 from transom.schema.plans.tensors import Inline
-from transom.schema.program import DeriveSpec
+from transom.schema.program import DeriveOp, DeriveSpec
 
 Value = Callable[[str | Inline], str]
 """The name of what a reference stands for."""
@@ -25,22 +25,29 @@ Value = Callable[[str | Inline], str]
 def derived(name: str, expr: Expr, value: Value) -> DeriveSpec:
     """One derived value, `derive.…`."""
     match expr:
-        case Sub():
-            return DeriveSpec(name=name, op="sub", of=tuple(map(value, expr.sub)))
-        case Add():
-            return DeriveSpec(name=name, op="add", of=tuple(map(value, expr.add)))
-        case Scale():
-            return DeriveSpec(name=name, op="scale", of=(value(expr.scale[0]),), number=expr.scale[1])
+        case Scale(scale=(of, number)):
+            return DeriveSpec(name=name, op="scale", of=(value(of),), number=number)
         case Mean():
             return _mean(name, expr, value)
-        case Stack():
-            return DeriveSpec(name=name, op="stack", of=tuple(map(value, expr.stack)))
-        case DotProduct():
-            return DeriveSpec(name=name, op="dot", of=tuple(map(value, expr.dot)))
-        case Normalize():
-            return DeriveSpec(name=name, op="normalize", of=(value(expr.normalize),))
         case TopK():
             return DeriveSpec(name=name, op="topk", of=(value(expr.topk),), number=expr.k)
+        case Normalize():
+            return DeriveSpec(name=name, op="normalize", of=(value(expr.normalize),))
+        case _:
+            op, operands = _operands(expr)
+            return DeriveSpec(name=name, op=op, of=tuple(map(value, operands)))
+
+
+def _operands(expr: Sub | Add | Stack | DotProduct) -> tuple[DeriveOp, Sequence[str | Inline]]:
+    match expr:
+        case Sub():
+            return "sub", expr.sub
+        case Add():
+            return "add", expr.add
+        case Stack():
+            return "stack", expr.stack
+        case DotProduct():
+            return "dot", expr.dot
 
 
 def _mean(name: str, expr: Mean, value: Value) -> DeriveSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from transom.backends.base import Tokenizer
 from transom.errors import InvalidRequest
@@ -29,7 +30,7 @@ class Line:
         return self.prompt + max(0, self.most - 1)
 
 
-def resolve(pos: Pos, line: Line, tokenizer: Tokenizer, param: str) -> tuple[int, ...]:
+def resolve(pos: Pos | None, line: Line, tokenizer: Tokenizer, param: str) -> tuple[int, ...]:
     """The positions, rising.
 
     Raises:
@@ -42,19 +43,19 @@ def resolve(pos: Pos, line: Line, tokenizer: Tokenizer, param: str) -> tuple[int
             return (_one(pos, line, param),)
         case list():
             return _listed(pos, line, param)
-        case Span():
-            return _some(range(_end(pos.first, line), _end(pos.to, line)), line.prompt, param)
+        case None:
+            raise InvalidRequest("A position is left to a sweep that has none.", param=param)
         case Match():
             return _matched(pos, line, tokenizer, param)
-        case Phase():
-            return _phase(pos, line, param)
+        case Span() | Phase():
+            return _ranged(pos, line, param)
 
 
 def _listed(positions: list[int], line: Line, param: str) -> tuple[int, ...]:
-    found = {_one(each, line, f"{param}.{index}") for index, each in enumerate(positions)}
-    if len(found) < len(positions):
-        raise InvalidRequest("A position is named twice.", param=param)
-    return tuple(sorted(found))
+    found = [_one(each, line, f"{param}.{index}") for index, each in enumerate(positions)]
+    if any(left >= right for left, right in pairwise(found)):
+        raise InvalidRequest("Positions must rise, and each stand once; put them in order.", param=param)
+    return tuple(found)
 
 
 def _one(position: int, line: Line, param: str) -> int:
@@ -87,14 +88,15 @@ def _some(found: range, end: int, param: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _phase(pos: Phase, line: Line, param: str) -> tuple[int, ...]:
-    first, end = (0, line.prompt) if pos.phase == "prompt" else (line.prompt, line.end)
-    last = end if pos.to is None else first + pos.to
-    if pos.phase == "generated" and first == end:
+def _ranged(pos: Span | Phase, line: Line, param: str) -> tuple[int, ...]:
+    if isinstance(pos, Span) or pos.phase == "prompt":
+        return _some(range(_end(pos.start or 0, line), _end(pos.stop, line)), line.prompt, param)
+    if line.prompt == line.end:
         raise InvalidRequest(
             "This run computes no generated token; let it generate two at least.", param=param
         )
-    return _some(range(first + pos.first, last), end, param)
+    last = line.end if pos.stop is None else line.prompt + pos.stop
+    return _some(range(line.prompt + (pos.start or 0), last), line.end, param)
 
 
 def _matched(pos: Match, line: Line, tokenizer: Tokenizer, param: str) -> tuple[int, ...]:

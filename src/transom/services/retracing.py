@@ -12,7 +12,7 @@ from transom.errors import InvalidRequest
 from transom.records.identifiers import new_record_id
 from transom.records.reading import RecordedRequest
 from transom.records.statement import manifest
-from transom.schema.plans.plan import Plan
+from transom.schema.plan import Plan
 from transom.schema.program import Traced
 from transom.services import traces
 from transom.services.findings import Finding, compare

@@ -67,8 +67,7 @@ class Sites:
             )
         pos = cell.pos if site.pos == "{pos}" else site.pos
         positions = resolve(pos, line, self._tokenizer, f"{param}.pos")
-        head = [cell.head] if site.head == ["{head}"] else site.head
-        heads = _within(head, shape.heads, "head", param)
+        heads = _within(_heads(site, cell), shape.heads, "head", param)
         units = _within(site.unit, shape.width or line.prompt + line.most, "unit", param)
         return tuple(
             SiteSpec(point=name, layer=layer, positions=positions, heads=heads, units=units)
@@ -103,14 +102,18 @@ class Sites:
         return f"{name} is nowhere in this model: {why}."
 
 
-def _within(
-    numbers: list[int] | list[int | None] | None, count: int, what: str, param: str
-) -> tuple[int, ...]:
-    found = tuple(number for number in numbers or () if number is not None)
-    for number in found:
+def _heads(site: Site, cell: Cell) -> list[int] | None:
+    """The heads that a site names; a placeholder is the cell's."""
+    if site.head is None or cell.head is None:
+        return [head for head in site.head if isinstance(head, int)] if site.head is not None else None
+    return [cell.head if isinstance(head, str) else head for head in site.head]
+
+
+def _within(numbers: list[int] | None, count: int, what: str, param: str) -> tuple[int, ...]:
+    for number in numbers or ():
         if number >= count:
             raise InvalidRequest(
                 f"There is no {what} {number} here; there are {count}, counted from 0.",
                 param=f"{param}.{what}",
             )
-    return found
+    return tuple(numbers or ())

@@ -42,9 +42,9 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
         InvalidRequest: derived values do not fit each other, or all of them are too large.
     """
     shapes = _shapes(resolved, points, vocabulary)
-    _check_written(resolved, points, shapes)
     for spec in resolved.derive:
         shapes |= _derived(spec, shapes)
+    _check_written(resolved, points, shapes)
     kept = 4 * sum(map(math.prod, shapes.values())) + _captured(resolved, points)
     if kept > MAX_BYTES:
         raise InvalidRequest(
@@ -53,19 +53,26 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
             param="runs",
             code="plan_too_large",
         )
-    told = [name for ref in resolved.returns for name in (ref, f"{ref}.ids") if name in shapes]
+    told = [
+        name
+        for ref in resolved.returns
+        for name in (ref, f"{ref}.ids", f"{ref}.logprobs", f"{ref}.values")
+        if name in shapes
+    ]
     return Sizes(
         tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
         rows=sum(line.end for line in resolved.lines.values()),
         returned=4 * sum(math.prod(shapes[name]) for name in told),
         kept=kept,
-        vectors=sum(
-            math.prod(shapes[f"{run.name}.{read.name}"])
-            for run in resolved.runs
-            for read in run.reads
-            if read.reduce == "unembed"
-        ),
+        vectors=sum(_told(run.name, read, shapes) for run in resolved.runs for read in run.reads),
     )
+
+
+def _told(run: str, read: ReadSpec, shapes: Mapping[str, Shape]) -> int:
+    """How many logits or logprobs a read tells."""
+    if read.reduce != "unembed":
+        return 0
+    return math.prod(shapes[f"{run}.{read.name}" + (".logprobs" if read.unembed.topk else "")])
 
 
 def _check_written(resolved: Resolved, points: Sequence[ModelPoint], shapes: Mapping[str, Shape]) -> None:
@@ -111,7 +118,8 @@ def _shapes(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -
             name, whole = f"{run.name}.{read.name}", _whole(read, resolved.lines[run.name], points)
             shapes[name] = _reduced(read, whole, vocabulary)
             if read.reduce == "unembed" and read.unembed.topk:
-                shapes[f"{name}.ids"] = shapes[name]
+                shape = shapes.pop(name)
+                shapes |= {f"{name}.ids": shape, f"{name}.logprobs": shape}
     return shapes
 
 
@@ -137,15 +145,14 @@ def _reduced(read: ReadSpec, whole: Shape, vocabulary: int) -> Shape:
 
 
 def _derived(spec: DeriveSpec, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    name, of = f"derive.{spec.name}", [shapes[ref] for ref in spec.of]
+    name, of = spec.name, [shapes[ref] for ref in spec.of]
     try:
         shape = _combined(spec, of)
     except ValueError as error:
         raise InvalidRequest(
-            f"{spec.op} of values of shape {' and '.join(map(str, of))} cannot be taken: {error}.",
-            param=f"derive.{spec.name}",
+            f"{spec.op} of values of shape {' and '.join(map(str, of))} cannot be taken: {error}.", param=name
         ) from error
-    return {name: shape, f"{name}.ids": shape} if spec.op == "topk" else {name: shape}
+    return {f"{name}.ids": shape, f"{name}.values": shape} if spec.op == "topk" else {name: shape}
 
 
 def _combined(spec: DeriveSpec, of: Sequence[Shape]) -> Shape:
@@ -155,15 +162,16 @@ def _combined(spec: DeriveSpec, of: Sequence[Shape]) -> Shape:
         ValueError: there is none.
     """
     first = of[0]
-    if not first and spec.op not in ("sub", "add", "scale", "stack"):
+    if not first and spec.op in ("dot", "normalize", "topk"):
         raise ValueError("a single number has no axis")
     match spec.op:
         case "sub" | "add":
             return np.broadcast_shapes(*of)
         case "stack":
-            return (len(of), *_alike(of))
+            lengths = tuple(length for _, length in spec.grid) or (len(of),)
+            return (*lengths, *_alike(of))
         case "mean":
-            return first[1:] if len(of) == 1 and not spec.axis else _mean(spec, of)
+            return _alike(of) if spec.among else _mean(spec, first)
         case "dot":
             np.broadcast_shapes(first, of[1])
             return first[:-1]
@@ -179,6 +187,6 @@ def _alike(of: Sequence[Shape]) -> Shape:
     return of[0]
 
 
-def _mean(spec: DeriveSpec, of: Sequence[Shape]) -> Shape:
-    """Over values; over a named axis, an upper bound, since which one it is shows when it is there."""
-    return _alike(of) if len(of) > 1 else of[0][1:] if spec.axis in ("layer", "stack") else of[0]
+def _mean(spec: DeriveSpec, of: Shape) -> Shape:
+    """Along all axes; along a named one at most what it is along none, since which one it is shows later."""
+    return of if spec.axis else ()

@@ -14,7 +14,7 @@ from transom.backends.base import Backend
 from transom.errors import TransomError
 from transom.records.identifiers import new_record_id
 from transom.schema.generation import SamplingParams, SequenceResult
-from transom.schema.plans.plan import Plan
+from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
 from transom.services.house import House
