@@ -58,7 +58,9 @@ def sweep(cells, file):
 
 def carry_out(loaded, program, *, restarts, beside=()):
     inbox = SimpleQueue()
-    engine = TracingEngine(loaded.engine, loaded.lens, loaded.places.shapes, inbox, restarts=restarts)
+    engine = TracingEngine(
+        loaded.engine, loaded.lens, loaded.places.shapes, inbox, differentiator=None, restarts=restarts
+    )
     engine.submit_program(program)
     for request in beside:
         engine.submit(request)

@@ -58,7 +58,15 @@ class Written(msgspec.Struct, tag=True, frozen=True):
     traced: Traced
 
 
-Inbound = Submit | Abort | SubmitProgram | Written
+class Differentiated(msgspec.Struct, tag=True, frozen=True):
+    """The engine's own word to itself: the gradients of a run are there, or why not."""
+
+    trace_id: str
+    run: str
+    error: str | None = None
+
+
+Inbound = Submit | Abort | SubmitProgram | Written | Differentiated
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):

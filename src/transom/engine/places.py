@@ -55,6 +55,10 @@ class Places:
     final_norm: nn.Module
     modules: dict[Where, tuple[nn.Module, bool]] = field(default_factory=dict)
     """Places at the boundary of a module, and whether it is the input."""
+    asides: frozenset[Where] = frozenset()
+    """Places where a module is given a copy: what is written there does not reach the rest of the model."""
+    differentiable: frozenset[Where] = frozenset()
+    """Places that lie at the boundaries of the plain model's modules."""
     is_whole: bool = False
     """Whether all layers are one module, which rows can enter at any layer."""
 
@@ -133,7 +137,9 @@ def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Bound
     present = {where.point for where in shapes}
     refused = {point: reason for point, reason in boundaries.refused.items() if point not in present}
     is_whole = len(wholes) == 1 and len(wholes[0].layers) == len(paged.specs)
-    return Places(shapes, refused, kept[boundaries.final_norm], modules, is_whole)
+    asides = frozenset(where for where in modules if where.point in _ASIDES)
+    whole = frozenset(where for where in boundaries.found if where in shapes and where.point not in _ASIDES)
+    return Places(shapes, refused, kept[boundaries.final_norm], modules, asides, whole, is_whole)
 
 
 def _divided(where: Where, width: int, paged: PagedAttention) -> Shape:
@@ -181,6 +187,9 @@ _NEURONS = ("mlp_pre", "mlp_pre_linear", "mlp_act")
 
 _BOUNDARIES = (*_RESIDUAL, *_NEURONS, "q", "k", "value", "z")
 """Points of a layer that may lie at the boundary of a module."""
+
+_ASIDES = frozenset({"resid_mid"})
+"""Points that are the input of a norm beside which the stream goes on."""
 
 LAST = Where("final_norm")
 """What the body gives to the head."""
@@ -238,7 +247,14 @@ def model_points(places: Places) -> list[ModelPoint]:
     for where, shape in places.shapes.items():
         layers.setdefault((where.point, shape), []).append(where.layer)
     there = [
-        ModelPoint(name=point, layers=tuple(sorted(found)), heads=shape.groups, width=shape.width)
+        ModelPoint(
+            name=point,
+            layers=tuple(sorted(found)),
+            heads=shape.groups,
+            width=shape.width,
+            writable=all(Where(point, layer) not in places.asides for layer in found),
+            differentiable=all(Where(point, layer) in places.differentiable for layer in found),
+        )
         for (point, shape), found in layers.items()
     ]
     return there + [

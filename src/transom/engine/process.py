@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 
 import msgspec
@@ -18,9 +19,11 @@ import msgspec
 # Set before numba starts its threads: the OpenMP layer keeps them awake between layers, as torch does.
 os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 
+from transom.engine.gradients import Differentiator
 from transom.engine.loader import load
 from transom.engine.messages import (
     Abort,
+    Differentiated,
     Ended,
     EngineOptions,
     Inbound,
@@ -54,7 +57,12 @@ def main() -> None:
         return
     connection.send_bytes(encode(Ready(loaded.profile, loaded.max_model_len, model_points(loaded.places))))
     engine = TracingEngine(
-        loaded.engine, loaded.lens, loaded.places.shapes, inbox, restarts=loaded.places.is_whole
+        loaded.engine,
+        loaded.lens,
+        loaded.places.shapes,
+        inbox,
+        differentiator=Differentiator(Path(options.root), loaded.places.shapes),
+        restarts=loaded.places.is_whole,
     )
     serve(engine, inbox, connection)
 
@@ -125,6 +133,8 @@ def _take(engine: TracingEngine, message: Inbound) -> None:
             engine.submit(request, generated)
         case SubmitProgram(program):
             engine.submit_program(program)
+        case Differentiated():
+            engine.take_gradients(message)
         case Abort(sequence_id):
             engine.abort(sequence_id)
 

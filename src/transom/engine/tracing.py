@@ -15,8 +15,10 @@ from queue import SimpleQueue
 import numpy as np
 
 from transom.engine.core import Engine
+from transom.engine.gradients import Differentiator
+from transom.engine.grading import Gradients
 from transom.engine.lens import Lens, Look
-from transom.engine.messages import Inbound, Output, Stats, Written
+from transom.engine.messages import Differentiated, Inbound, Output, Stats, Written
 from transom.errors import PlanFailed
 from transom.internals.compile import Shapes, Tapped, compile_run, value_of
 from transom.internals.results import Writer
@@ -40,6 +42,9 @@ class _Trace:
     generated: dict[str, list[TokenLogprob]] = field(default_factory=dict)
     ended: dict[str, FinishReason] = field(default_factory=dict)
     """Finish reasons, by run."""
+    ungraded: list[RunSpec] = field(default_factory=list)
+    """Runs whose gradients have not begun."""
+    differentiating: set[str] = field(default_factory=set)
     looks: list[Look] = field(default_factory=list)
     """Values on their way through the lens."""
     shared: Sharing = field(default_factory=Sharing)
@@ -58,6 +63,13 @@ class _Trace:
         self.waiting = [run for run in self.waiting if run.name not in names]
         # Who begins at one layer runs together.
         return sorted(ready, key=self.shared.layer_of)
+
+    def take_differentiable(self) -> list[RunSpec]:
+        """The runs whose gradients can begin, which no longer wait for that."""
+        ready = [run for run in self.ungraded if all(name in self.values for name in grad_needs(run))]
+        self.differentiating |= {run.name for run in ready}
+        self.ungraded = [run for run in self.ungraded if run.name not in self.differentiating]
+        return ready
 
     def derive(self) -> None:
         """Make the derived values whose parts are all there."""
@@ -79,6 +91,15 @@ def needs(run: RunSpec) -> Iterator[str]:
     yield from (read.direction for read in run.reads if read.direction)
 
 
+def grad_needs(run: RunSpec) -> Iterator[str]:
+    """The values that the gradients of a run refer to."""
+    if run.grad is not None:
+        if run.grad.metric.value:
+            yield run.grad.metric.value
+        for wrt in run.grad.wrt:
+            yield from wrt.others
+
+
 class TracingEngine:
     """An engine that carries out programs too.
 
@@ -87,6 +108,7 @@ class TracingEngine:
         lens: applies the output matrix to rows.
         shapes: of the model's points.
         inbox: where the writer of files puts what it has finished, beside the server's messages.
+        differentiator: computes gradients.
         restarts: whether sequences can begin in the middle of others.
     """
 
@@ -97,12 +119,14 @@ class TracingEngine:
         shapes: Shapes,
         inbox: SimpleQueue[Inbound],
         *,
+        differentiator: Differentiator,
         restarts: bool = False,
     ) -> None:
         self._engine = engine
         self._restarts = restarts
         self._lens = lens
         self._shapes = shapes
+        self._gradients = Gradients(differentiator, inbox.put)
         self._writer = Writer(lambda traced: inbox.put(Written(traced)))
         self._traces: dict[str, _Trace] = {}
         self._by_sequence: dict[str, tuple[_Trace, RunSpec]] = {}
@@ -130,6 +154,7 @@ class TracingEngine:
             for name, tensor in program.tensors.items()
         }
         trace = _Trace(program, values, list(program.runs), list(program.derive))
+        trace.ungraded = [run for run in program.runs if run.grad is not None]
         if self._restarts:
             trace.shared = Sharing.of(program.runs)
         self._traces[program.trace_id] = trace
@@ -197,8 +222,28 @@ class TracingEngine:
             trace.running[run.name] = run, tapped
             self._by_sequence[name] = trace, run
             self._engine.submit(request, taps=tapped.taps)
-        if not trace.running and not trace.looks and not any(other is trace for other, _ in self._tasks):
+        for run in trace.take_differentiable():
+            self._gradients.begin(trace.trace_id, run, trace.values)
+        if (
+            not trace.running
+            and not trace.looks
+            and not trace.differentiating
+            and not any(other is trace for other, _ in self._tasks)
+        ):
             self._end(trace)
+
+    def take_gradients(self, message: Differentiated) -> None:
+        """The gradients of a run are there; those of a program that is gone are let go."""
+        found = self._gradients.take(message)
+        trace = self._traces.get(message.trace_id)
+        if trace is None:
+            return
+        trace.differentiating.discard(message.run)
+        if message.error is not None:
+            self._fail(trace, f"runs.{message.run}.grad: {message.error}")
+            return
+        trace.values |= found
+        self._attempt(trace, lambda: self._go_on(trace))
 
     def _hear(self, trace: _Trace, run: RunSpec, output: Output) -> None:
         trace.generated.setdefault(run.name, []).extend(output.tokens)

@@ -85,6 +85,11 @@ def _read(spec: SiteSpec, shapes: Shapes) -> Read:
     return Read(site, width)
 
 
+def site_of(spec: SiteSpec, shapes: Shapes) -> Site:
+    """A site as taps have it."""
+    return _site(spec, shapes)[0]
+
+
 def _site(spec: SiteSpec, shapes: Shapes) -> tuple[Site, int]:
     where = Where(spec.point, spec.layer)
     shape = shapes[where]

@@ -25,7 +25,7 @@ class PointView(BaseModel):
     dtype: str = Field("float32", description="Of what is read and written")
     readable: bool
     writable: bool
-    differentiable: bool = Field(description="False throughout: gradients are not offered yet")
+    differentiable: bool
     reason: str | None = Field(description="Why no layer has it")
 
 
@@ -55,7 +55,7 @@ def _view(point: ModelPoint) -> PointView:
         heads=point.heads if known.has_heads and there else None,
         width=(point.width or None) if there else None,
         readable=there and known.readable,
-        writable=there and known.writable,
-        differentiable=False,
+        writable=there and known.writable and point.writable,
+        differentiable=there and point.differentiable,
         reason=point.reason or None,
     )

@@ -32,6 +32,9 @@ class ModelPoint:
     """1 where its numbers are not divided into heads."""
     width: int
     """Numbers of a position, or of each head; 0 where that is the length of the sequence."""
+    writable: bool = True
+    """Unless it is one of those that are read only in every model."""
+    differentiable: bool = False
     reason: str = ""
     """Why no layer has it."""
 
@@ -99,6 +102,43 @@ class WriteSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """One number that a run's predictions or values give."""
+
+    kind: Literal["logit_diff", "logprob", "kl", "dot"]
+    position: int = 0
+    """Whose prediction."""
+    tokens: tuple[int, ...] = ()
+    site: SiteSpec | None = None
+    """Of `dot`."""
+    value: str = ""
+    """Of `kl` the other run's logits, of `dot` the tensor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrtSpec:
+    """What a gradient is taken with respect to."""
+
+    name: str
+    sites: tuple[SiteSpec, ...]
+    """Alike but for the layer."""
+    layered: bool = False
+    others: tuple[str, ...] = ()
+    """Values of another run at each of the sites: of `grad_x_delta`, and of `integrated` with a baseline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradSpec:
+    """Gradients of a run."""
+
+    metric: MetricSpec
+    wrt: tuple[WrtSpec, ...]
+    mode: Literal["grad", "grad_x_input", "grad_x_delta", "integrated"] = "grad"
+    steps: int = 1
+    """Of `integrated`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One sequence."""
 
@@ -107,6 +147,7 @@ class RunSpec:
     sampling: SamplingParams
     reads: tuple[ReadSpec, ...] = ()
     writes: tuple[WriteSpec, ...] = ()
+    grad: GradSpec | None = None
 
 
 DeriveOp = Literal["sub", "add", "scale", "mean", "stack", "dot", "normalize", "topk"]

@@ -68,6 +68,12 @@ SCOPES: dict[str, Scope] = {
             "extended",
         ),
         Scope(
+            "internals:grad",
+            "`grad` in plans: how a prediction depends on what the model computes inside.",
+            "Products of a model's matrices, metered in bytes as reads are.",
+            "extended",
+        ),
+        Scope(
             "records:read",
             "List and read the project's own records.",
             "Nothing about the weights.",

@@ -25,6 +25,7 @@ from transom.schema.program import (
 )
 from transom.services.ask import check_prompt, render
 from transom.services.deriving import derived
+from transom.services.grading import Around, grad_of
 from transom.services.positions import Line
 from transom.services.siting import NO_CELL, Cell, Sites
 from transom.services.sweeping import Grid, grid_of
@@ -58,8 +59,9 @@ class Resolver:
         self._plan = plan
         self._sites = Sites(backend)
         self._found = Resolved()
+        self._around = Around(self._sites, self._value, self._borrow, self._check_tokens)
         self._specs: dict[str, RunSpec] = {}
-        self._swapped: dict[str, list[ReadSpec]] = {}
+        self._borrowed: dict[str, list[ReadSpec]] = {}
 
     def resolve(self) -> Resolved:
         """Resolve it.
@@ -77,18 +79,15 @@ class Resolver:
                 self._sweep(name, lines[name], grid_of(plan, name, lines[name], self._sites))
             else:
                 self._add(name, self._run(name, name, lines[name], NO_CELL), lines[name])
-        # A swap reads in a run that was resolved before.
+        # What others borrow is read in a run that was resolved before.
         found.runs = [
-            replace(spec, reads=spec.reads + tuple(self._swapped.get(name, ())))
+            replace(spec, reads=spec.reads + tuple(self._borrowed.get(name, ())))
             for name, spec in self._specs.items()
         ]
         found.returns = tuple(plan.returns)
         return found
 
     def _refuse_what_is_not_offered(self) -> None:
-        for name, run in self._plan.runs.items():
-            if run.grad is not None:
-                raise UnsupportedParameter("Gradients are not offered yet.", param=f"runs.{name}.grad")
         for loc, _ in self._plan.artifacts():
             where = ".".join(map(str, loc))
             raise UnsupportedParameter("Artifacts are not offered yet; send the tensor inline.", param=where)
@@ -104,6 +103,7 @@ class Resolver:
             self._add(own, self._run(own, name, line, cell), line)
         run = self._plan.runs[name]
         values = [value for read in run.read for value in _tensors(read, run.read[read])]
+        values += list(run.grad.wrt) if run.grad is not None else []
         values += [value for value in ("tokens", "logprobs") if value in run.outputs and run.generate]
         for value in values:
             of = tuple(f"{own}.{value}" for own in names)
@@ -149,6 +149,7 @@ class Resolver:
                 self._write(write, line, cell, f"{where}.write.{index}")
                 for index, write in enumerate(run.write)
             ),
+            grad=grad_of(run, line, cell, self._around, f"{where}.grad"),
         )
 
     def _sampling(self, generate: Generate | None, param: str) -> SamplingParams:
@@ -216,12 +217,17 @@ class Resolver:
 
     def _write(self, write: Write, line: Line, cell: Cell, param: str) -> WriteSpec:
         (site,) = self._sites.resolve(write, line, cell, param)
+        if not self._sites.shape(site.point, site.layer).writable:
+            raise InvalidRequest(
+                f"{site.point} can be read and not written in this model; write to attn_out_post.",
+                param=f"{param}.at",
+            )
         # What another run has, or what is left of it on average, is set like any other value.
         op: WriteOp = "set" if write.op == "mean" or write.op == "swap" else write.op  # noqa: PLR1714
         spec = WriteSpec(site=site, op=op, scale=1.0 if write.scale is None else write.scale)
         match write.value:
             case OtherRun():
-                return replace(spec, value=self._swap(write.value.run, site, param))
+                return replace(spec, value=self._borrow(write.value.run, site, param))
             case None:
                 return spec
             case float():
@@ -229,17 +235,18 @@ class Resolver:
             case value:
                 return replace(spec, value=self._value(value))
 
-    def _swap(self, source: str, site: SiteSpec, param: str) -> str:
-        """The name of what another run has at a site."""
+    def _borrow(self, source: str, site: SiteSpec, param: str, lens: Unembed | None = None) -> str:
+        """The name of what another run has at a site, perhaps behind the output matrix."""
         line = self._found.lines[source]
         if site.positions[-1] >= line.end:
             raise InvalidRequest(
                 f"Run {source} has no position {site.positions[-1]}; it has {line.end}.", param=f"{param}.pos"
             )
-        reads = self._swapped.setdefault(source, [])
+        reads = self._borrowed.setdefault(source, [])
         # Nobody's own names begin so.
-        reads.append(ReadSpec(name=f"_{len(reads)}", sites=(site,)))
-        return f"{source}.{reads[-1].name}"
+        read = ReadSpec(name=f"_{len(reads)}", sites=(site,))
+        reads.append(read if lens is None else replace(read, reduce="unembed", unembed=lens))
+        return f"{source}.{read.name}"
 
     def _value(self, ref: str | Inline) -> str:
         """The name of what a reference stands for."""

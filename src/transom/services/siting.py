@@ -32,7 +32,7 @@ class Sites:
     """
 
     def __init__(self, backend: Backend) -> None:
-        self._tokenizer = backend.tokenizer
+        self.tokenizer = backend.tokenizer
         self._points: defaultdict[str, list[ModelPoint]] = defaultdict(list)
         for point in backend.points:
             self._points[point.name].append(point)
@@ -66,7 +66,7 @@ class Sites:
                 f"{name} has another shape in other layers; read those apart.", param=f"{param}.at"
             )
         pos = cell.pos if site.pos == "{pos}" else site.pos
-        positions = resolve(pos, line, self._tokenizer, f"{param}.pos")
+        positions = resolve(pos, line, self.tokenizer, f"{param}.pos")
         heads = _within(_heads(site, cell), shape.heads, "head", param)
         units = _within(site.unit, shape.width or line.prompt + line.most, "unit", param)
         return tuple(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transom.errors import InvalidRequest
-from transom.schema.program import DeriveSpec, ModelPoint, ReadSpec
+from transom.schema.program import DeriveSpec, ModelPoint, ReadSpec, RunSpec
 from transom.services.positions import Line
 from transom.services.resolving import Resolved
 
@@ -61,16 +61,24 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     ]
     return Sizes(
         tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
-        rows=sum(line.end for line in resolved.lines.values()),
+        rows=sum(resolved.lines[run.name].end + _graded(run) for run in resolved.runs),
         returned=4 * sum(math.prod(shapes[name]) for name in told),
         kept=kept,
         vectors=sum(_told(run.name, read, shapes) for run in resolved.runs for read in run.reads),
     )
 
 
+def _graded(run: RunSpec) -> int:
+    """Rows of forwards that the gradients of a run take; a backward is as much as two."""
+    if run.grad is None:
+        return 0
+    times = 1 + run.grad.steps * len(run.grad.wrt) if run.grad.mode == "integrated" else 1
+    return 3 * times * len(run.token_ids)
+
+
 def _told(run: str, read: ReadSpec, shapes: Mapping[str, Shape]) -> int:
     """How many logits or logprobs a read tells."""
-    if read.reduce != "unembed":
+    if read.reduce != "unembed" or read.name.startswith("_"):
         return 0
     return math.prod(shapes[f"{run}.{read.name}" + (".logprobs" if read.unembed.topk else "")])
 
@@ -120,6 +128,9 @@ def _shapes(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -
             if read.reduce == "unembed" and read.unembed.topk:
                 shape = shapes.pop(name)
                 shapes |= {f"{name}.ids": shape, f"{name}.logprobs": shape}
+        for wrt in run.grad.wrt if run.grad is not None else ():
+            site = ReadSpec(name=wrt.name, sites=wrt.sites, layered=wrt.layered)
+            shapes[f"{run.name}.{wrt.name}"] = _whole(site, resolved.lines[run.name], points)
     return shapes
 
 

@@ -43,6 +43,8 @@ class Task:
             needed.append("internals:read")
         if any(run.writes for run in runs):
             needed.append("internals:write")
+        if any(run.grad is not None for run in runs):
+            needed.append("internals:grad")
         if any(run.sampling.max_tokens for run in runs):
             needed.append("model:sample")
         lenses = [read.unembed for read in reads if read.reduce == "unembed"]
@@ -57,7 +59,7 @@ class Task:
         """The most that it can use."""
         return Amounts(
             tokens=self.sizes.tokens,
-            engine_us=ENGINE_US_PER_TOKEN * self.sizes.tokens,
+            engine_us=ENGINE_US_PER_TOKEN * max(self.sizes.tokens, self.sizes.rows),
             internals_bytes=self.sizes.returned,
             released_rank=self._released(self.sizes.vectors),
         )

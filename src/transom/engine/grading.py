@@ -1,0 +1,42 @@
+"""Gradients beside the step loop: one run after the other, in a thread of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from transom.engine.gradients import Differentiator
+from transom.engine.messages import Differentiated
+from transom.internals.values import Value
+from transom.schema.program import RunSpec
+
+
+class Gradients:
+    """Hands runs to the thread, and keeps what came of them until it is fetched.
+
+    Args:
+        differentiator: computes them; only the thread calls it.
+        tell: is told when one is done, from that thread.
+    """
+
+    def __init__(self, differentiator: Differentiator, tell: Callable[[Differentiated], None]) -> None:
+        self._differentiator = differentiator
+        self._tell = tell
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradients")
+        self._found: dict[tuple[str, str], dict[str, Value]] = {}
+
+    def begin(self, trace_id: str, run: RunSpec, values: Mapping[str, Value]) -> None:
+        """Compute the gradients of a run; `values` may grow meanwhile."""
+        self._thread.submit(self._compute, trace_id, run, dict(values))
+
+    def take(self, message: Differentiated) -> dict[str, Value]:
+        """What a message speaks of; empty where it tells of an error."""
+        return self._found.pop((message.trace_id, message.run), {})
+
+    def _compute(self, trace_id: str, run: RunSpec, values: Mapping[str, Value]) -> None:
+        try:
+            self._found[trace_id, run.name] = self._differentiator.gradients(run, values)
+        except Exception as error:  # noqa: BLE001  # whoever waits must hear of it
+            self._tell(Differentiated(trace_id, run.name, str(error) or type(error).__name__))
+        else:
+            self._tell(Differentiated(trace_id, run.name))
