@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, processors
 
 from transom.backends.activity import Activity
@@ -20,10 +21,15 @@ from transom.errors import EngineUnavailable
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
 from transom.schema.measures import Measured, Measures
+from transom.schema.program import ModelPoint, Program, TensorInfo, Traced
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
 HIDDEN_SIZE = 4096
+POINTS = (
+    ModelPoint(name="resid_post", layers=(0, 1), heads=1, width=8, differentiable=True),
+    ModelPoint(name="resid_mid", layers=(), heads=0, width=0, reason="it is made up"),
+)
 
 
 def make_root(folder: Path) -> Path:
@@ -159,6 +165,33 @@ class FakeBackend:
 
     def admit(self, project: str, sequences: int) -> Admission:
         return self.room.admit(project, sequences)
+
+    @property
+    def points(self) -> Sequence[ModelPoint]:
+        return POINTS
+
+    async def trace(self, program: Program) -> Traced:
+        """Every value is ones; knows nothing of swaps, the lens and derived values."""
+        arrays = {name: np.ones(self._shape(program, name), np.float32) for name in program.returns}
+        save_file(arrays, program.file)
+        infos = (
+            TensorInfo(
+                name=name,
+                dtype="float32",
+                shape=array.shape,
+                axes=("pos", "unit"),
+                sha256=hashlib.sha256(array.data).hexdigest(),
+            )
+            for name, array in arrays.items()
+        )
+        return Traced(trace_id=program.trace_id, tensors=tuple(infos))
+
+    @staticmethod
+    def _shape(program: Program, name: str) -> tuple[int, int]:
+        owner, _, key = name.partition(".")
+        run = next(run for run in program.runs if run.name == owner)
+        read = next(read for read in run.reads if read.name == key)
+        return len(read.sites[0].positions), POINTS[0].width
 
     async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         if self.knobs.unavailable:
