@@ -35,6 +35,8 @@ REFERENCE = ROOT / "docs" / "reference"
 
 REASONS = {
     "asked_elsewhere": (401, "a sign-in link was opened where it was not asked for"),
+    "unknown_point": (400, "the model has no such point, or it cannot be reached in this architecture"),
+    "plan_too_large": (400, "all values of a plan together would take more memory than one may"),
     "context_length_exceeded": (400, "prompt and `max_tokens` together are longer than the model's context"),
     "cross_site_request": (
         403,
@@ -273,7 +275,8 @@ def _type(said: Mapping[str, Any]) -> str:
     if "const" in said or "enum" in said:
         return ", ".join(f"`{value}`" for value in said.get("enum", [said.get("const")]))
     limits = ", ".join(_limits(said))
-    kind = said.get("type", "anything") + (f" ({limits})" if limits else "")
+    named = said.get("type", "anything")
+    kind = (named if isinstance(named, str) else " or ".join(named)) + (f" ({limits})" if limits else "")
     return f"{kind.replace('array', 'list')} of {_type(said['items'])}" if "items" in said else kind
 
 

@@ -292,8 +292,9 @@ def answer(*, failed: bool = False) -> Answer:
 
 
 def test_every_reason_of_a_replay_is_explained():
-    source = (sources.SOURCE / "services" / "replay.py").read_text(encoding="utf-8")
+    parts = [sources.SOURCE / "services" / f"{name}.py" for name in ("replay", "retracing", "findings")]
+    source = "".join(part.read_text(encoding="utf-8") for part in parts)
     reasons = set(re.findall(r'Finding\("[A-Z]+", f?"([A-Z]+(?: [A-Z]+| at)?)', source))
-    assert reasons > {"DIGEST", "RENDER", "TOKEN at", "TOP LOGPROBS"}
+    assert reasons > {"DIGEST", "RENDER", "TOKEN at", "TOP LOGPROBS", "TENSOR"}
     text = RECORDS.read_text(encoding="utf-8")
     assert [reason for reason in reasons if f"`{reason}" not in text] == []

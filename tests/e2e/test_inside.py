@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -197,3 +199,64 @@ def test_whoever_lacks_the_scope_is_told_which(server):
 def test_nothing_is_left_in_the_spool(server, http):
     storm(http, 1)
     assert list((server.home / "spool").iterdir()) == []
+
+
+def plans_of_the_page():
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "look-inside.md").read_text(encoding="utf-8")
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+
+
+@pytest.mark.parametrize("plan", plans_of_the_page(), ids=lambda plan: plan["return"][0])
+def test_the_plans_of_the_page_work_as_they_stand(http, plan):
+    response = http.post("/v1/traces", json=plan)
+    assert response.status_code == 200, response.text
+    if plan.get("format") == "json":
+        assert response.json()["generated"]["steered"]["text"]
+        return
+    found = load(response.content)
+    assert found
+    if "sweep" in plan:
+        assert found["patched.logits"].shape == (30, 8, 1, 2)
+        # With all of the last layer's last position taken over, the answer is the clean run's.
+        assert len(set(found["patched.logits"][-1, :-1, 0, 0].tolist())) == 1
+
+
+def test_points_say_what_can_be_done_where(http):
+    page = http.get("/v1/points", params={"model": MODEL}).json()
+    points = {point["name"]: point for point in page["data"]}
+    assert points["resid_post"]["layers"] == list(range(30))
+    assert (points["q"]["heads"], points["k"]["heads"], points["z"]["width"]) == (9, 3, 64)
+    assert (points["k_rot"]["readable"], points["k_rot"]["writable"]) == (True, False)
+    assert (points["resid_mid"]["writable"], points["resid_mid"]["differentiable"]) == (True, False)
+    assert points["lm_head"]["width"] == 49152
+    assert points["attn_probs"]["width"] is None
+
+
+def test_attribution_predicts_what_patching_finds(http):
+    """Nanda 2023: gradient times difference is a first-order guess of each patch's effect."""
+    clean = [504, 412, 3241, 4082, 46, 11437, 314, 281]
+    corrupt = [*clean[:5], 999, *clean[6:]]
+    tokens = [7042, 7268]
+    grad = {
+        "of": {"logit_diff": tokens},
+        "wrt": {"effect": {"at": "mlp_out.*"}},
+        "mode": {"grad_x_delta": "clean"},
+    }
+    logits = {"read": {"out": {"at": "lm_head", "pos": "last", "unit": tokens}}}
+    write = [{"at": "mlp_out.{layer}", "pos": "{pos}", "op": "swap", "value": {"run": "clean"}}]
+    runs = {
+        "clean": {"input": {"token_ids": clean}},
+        "corrupt": {"input": {"token_ids": corrupt}, "grad": grad, **logits},
+        "patched": {"input": {"token_ids": corrupt}, "write": write, **logits},
+    }
+    returns = ["corrupt.effect", "corrupt.out", "patched.out"]
+    found = arrays(http, runs, returns, sweep={"layer": "all", "pos": "all"})
+    guessed = found["corrupt.effect"].sum(-1)
+    patched, unpatched = (found[name][..., 0, 0] - found[name][..., 0, 1] for name in returns[:0:-1])
+    measured = patched - unpatched
+    assert guessed.shape == measured.shape == (30, 8)
+    # Before the prompts differ nothing changes, in either; the guess is of the plain modules, which round
+    # otherwise.
+    assert np.abs(guessed[:, :5]).max() < 1e-4
+    assert not measured[:, :5].any()
+    assert np.corrcoef(guessed[5:, 5:].ravel(), measured[5:, 5:].ravel())[0, 1] > 0.7

@@ -1,0 +1,1 @@
+"""The same work inside a model, by different libraries."""
