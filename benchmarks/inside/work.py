@@ -1,4 +1,4 @@
-"""What is to be done, in numbers; imports nothing, so that every worker can read it in an environment of its own."""
+"""What is to be done, in numbers. It imports nothing, so that workers in any environment can read it."""
 
 from __future__ import annotations
 

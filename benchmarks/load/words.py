@@ -22,6 +22,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "gateway": ("requests_per_s", "cpu_us_per_request", "latency_p50_ms", "latency_p99_ms"),
     "gateway_latency": ("added_p50_ms", "latency_p50_ms", "latency_p99_ms"),
     "gateway_stream": ("cpu_us_per_chunk", "chunks_per_s"),
+    "inside": ("done_per_s",),
 }  # fmt: skip
 """Figures of each scenario that are shown, the one that counts first."""
 
@@ -45,6 +46,7 @@ NAMES = {
     "added_p50_ms": "added to the upstream's latency p50, ms",
     "cpu_us_per_chunk": "processor time of a chunk, µs",
     "chunks_per_s": "chunks/s, as offered",
+    "done_per_s": "prompts, cells, tokens or plans a second",
 }
 """Names of figures; others are made from their parts."""
 
@@ -59,6 +61,7 @@ _SETTINGS = {
     "gateway": "gateway, tiny answers, {at_once}",
     "gateway_latency": "gateway, tiny answers, {at_once}",
     "gateway_stream": "gateway, streams of 128 chunks, {at_once}",
+    "inside": "inside: {task}",
 }
 
 _PARTS = {

@@ -162,3 +162,23 @@ def test_a_point_that_is_nowhere_says_why(loaded):
     points = {point.name: point for point in model_points(loaded("gpt_neox").places)}
     assert "parallel" in points["resid_mid"].reason
     assert points["resid_mid"].layers == ()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_cuda_it_is_read_and_written_as_on_the_processor(family, tiny_root, loaded):
+    cuda = load_tiny(tiny_root(family), device="cuda")
+    found = {where: read(where, shape) for where, shape in cuda.places.shapes.items()}
+    run(cuda.engine, "read", Taps(list(found.values()), [disturb(cuda.places)]))
+    tokens = collect(cuda.engine)["read"].tokens
+    places = loaded(family).places
+    wanted = {where: read(where, places.shapes[where]) for where in found if where in places.shapes}
+    assert len(wanted) >= 30
+    run(loaded(family).engine, "read", Taps(list(wanted.values()), [disturb(places)]))
+    expected = collect(loaded(family).engine)["read"].tokens
+    assert [token.token_id for token in tokens] == [token.token_id for token in expected]
+    for where, item in wanted.items():
+        largest = np.abs(item.values).max()
+        assert np.abs(found[where].values.reshape(item.values.shape) - item.values).max() <= 1e-4 * largest, (
+            where
+        )

@@ -1,4 +1,7 @@
-"""nnsight, local: its own idiom for each task. See `hooks_worker` for how it is asked."""
+"""nnsight, local: its own idiom for each task. See `hooks` for how it is asked."""
+
+# mypy: ignore-errors
+# ruff: noqa: PERF401  # traces are written as loops; what is appended is a promise of a value
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.inside import work
-from benchmarks.inside.hooks_worker import BATCH, answer
+from benchmarks.inside.hooks import BATCH, answer
 
 
 class NNsight:
@@ -40,11 +43,9 @@ class NNsight:
             kept = []
             with self._model.trace(ids):
                 for layer in self._layers:
-                    kept.append(layer.output[:, -1].save())
-            last = torch.stack(list(kept))
-            plain = self._model._model
-            logprobs = torch.log_softmax(plain.lm_head(plain.model.norm(last)), -1)
-            total += float(logprobs.max(-1).values[-1, 0])
+                    normed = self._model.model.norm(layer.output[:, -1])
+                    kept.append(torch.log_softmax(self._model.lm_head(normed), -1).max(-1).values.save())
+            total += float(list(kept)[-1][0])
         return total
 
     def _streams(self, ids):

@@ -1,6 +1,6 @@
-"""Plain PyTorch on transformers' modules, batched and with what is known kept: the best that a careful person writes.
+"""Plain PyTorch on transformers' modules, batched, and with what is known kept: what a careful person writes.
 
-    python benchmarks/inside/hooks_worker.py MODEL_ROOT
+    python benchmarks/inside/hooks.py MODEL_ROOT
 
 Answers each line with a task's name on standard input by one line with seconds and a number to compare.
 """
@@ -8,10 +8,13 @@ Answers each line with a task's name on standard input by one line with seconds 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
@@ -25,11 +28,11 @@ class Hooks:
     """The tasks."""
 
     def __init__(self, root: str) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(root, dtype=torch.float32).eval()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(root, dtype=torch.float32)
         self._layers = self._model.model.layers
 
-    def _captured(self, ids, keep):
-        kept = []
+    def _captured(self, ids: Tensor, keep: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        kept: list[Tensor] = []
         hooks = [
             layer.register_forward_hook(lambda _m, _a, out: kept.append(keep(_first(out))))
             for layer in self._layers
@@ -96,8 +99,9 @@ class Hooks:
         return float(found[0, -1])
 
 
-def _first(output):
-    return output[0] if isinstance(output, tuple) else output
+def _first(output: Any) -> Tensor:
+    found: Tensor = output[0] if isinstance(output, tuple) else output
+    return found
 
 
 def answer(tasks: object) -> None:

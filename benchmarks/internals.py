@@ -1,0 +1,258 @@
+"""The same work inside a model: over HTTP by Transom, by plain hooks and by nnsight in their own processes.
+
+    OPENAI_API_KEY=… python benchmarks/internals.py --base-url http://127.0.0.1:8600/v1 \\
+        --model-root .transom/models/smollm2-135m-instruct --nnsight /tmp/venv-nnsight/bin/python --rounds 3
+
+Each round does every task once by each, in turn; medians are printed, and with --keep rows are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import httpx2
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from safetensors.numpy import load
+
+from benchmarks.inside import work
+from benchmarks.load.machine import describe_commit, describe_machine
+from benchmarks.load.rows import RESULTS, Row, append
+from benchmarks.load.table import lines
+
+UNITS = {
+    "capture": work.PROMPTS,
+    "lens": work.PROMPTS,
+    "sweep": 30 * work.SWEPT,
+    "sweep_batched": 30 * work.SWEPT,
+    "steer": work.STEERED * work.NEW_TOKENS,
+    "in_turn": work.RESEARCHERS,
+    "at_once": work.RESEARCHERS,
+}
+"""What a task counts: prompts, cells, tokens, plans."""
+
+SAME = {"sweep_batched": "sweep"}
+"""Tasks that are another way to do one."""
+
+
+class Worker(Protocol):
+    """Somebody who can do tasks."""
+
+    label: str
+    tasks: Sequence[str]
+
+    def do(self, task: str) -> float:
+        """Do one; seconds."""
+        ...
+
+
+class Process:
+    """A worker in a process and an environment of its own, asked line by line.
+
+    Args:
+        label: what to call it.
+        python: of the environment.
+        script: below `benchmarks/inside`.
+        root: of the model.
+        tasks: that it knows.
+    """
+
+    def __init__(self, label: str, python: str, script: str, root: Path, tasks: Sequence[str]) -> None:
+        self.label, self.tasks = label, tasks
+        path = Path(__file__).parent / "inside" / script
+        self._process = subprocess.Popen(
+            [python, str(path), str(root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
+        if self._line() != "ready":
+            raise OSError(f"{label} did not start; try: {python} {path} {root}")
+
+    def do(self, task: str) -> float:
+        """Do one; seconds, as the process measured them."""
+        assert self._process.stdin is not None
+        print(task, file=self._process.stdin, flush=True)
+        return float(self._line().split()[0])
+
+    def end(self) -> None:
+        """Let it go."""
+        self._process.kill()
+        self._process.wait()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+class Ours:
+    """A server, asked over HTTP; what it answers is decoded, as a researcher would."""
+
+    label = "ours"
+    tasks: Sequence[str] = ("capture", "lens", "sweep", "steer", "in_turn", "at_once")
+
+    def __init__(self, base_url: str, key: str | None) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx2.Client(base_url=base_url, headers=headers, timeout=600)
+        self.model = self._http.get("/models").json()["data"][0]["id"]
+
+    def do(self, task: str) -> float:
+        """Do one; seconds, HTTP included."""
+        did: Callable[[], object] = getattr(self, f"_{task}")
+        began = perf_counter()
+        did()
+        return perf_counter() - began
+
+    def _trace(self, runs: dict[str, Any], returns: list[str], **more: Any) -> dict[str, Any]:
+        body = {"model": self.model, "runs": runs, "return": returns} | more
+        response = self._http.post("/traces", json=body)
+        if response.status_code != 200:
+            raise OSError(f"{response.status_code} {response.text[:300]}")
+        return dict(load(response.content))
+
+    def _reads(self, read: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        runs = {
+            f"p{i}": {"input": {"token_ids": work.prompt(i)}, "read": {"x": read}}
+            for i in range(work.PROMPTS)
+        }
+        return runs, [f"{name}.x" for name in runs]
+
+    def _capture(self) -> None:
+        self._trace(*self._reads({"at": "resid_post.*"}))
+
+    def _lens(self) -> None:
+        lens = {"at": "resid_post.*", "pos": "last", "reduce": {"unembed": {"topk": 1}}}
+        self._trace(*self._reads(lens))
+
+    def _sweep(self, offset: int = 0) -> dict[str, Any]:
+        clean, changed = (
+            {"input": {"token_ids": [(token + offset) % work.VOCABULARY for token in ids]}}
+            for ids in work.pair()
+        )
+        read = {"out": {"at": "lm_head", "pos": "last", "unit": list(work.TARGETS)}}
+        write = [{"at": "resid_post.{layer}", "pos": "{pos}", "op": "swap", "value": {"run": "clean"}}]
+        runs = {"clean": clean, "changed": changed, "patched": changed | {"read": read, "write": write}}
+        return self._trace(runs, ["patched.out"], sweep={"layer": "all", "pos": "all"})
+
+    def _steer(self) -> None:
+        strength = work.STEERING_STRENGTH / 10
+        write = [{"at": f"resid_post.{work.STEERING_LAYER}", "op": "add", "value": strength}]
+        generate = {"max_tokens": work.NEW_TOKENS, "ignore_eos": True}
+        runs = {
+            f"p{i}": {"input": {"token_ids": work.prompt(i, 16)}, "generate": generate, "write": write}
+            for i in range(work.STEERED)
+        }
+        self._trace(runs, [f"{name}.tokens" for name in runs])
+
+    def _research(self, number: int) -> None:
+        """What one of many researchers asks: a short steered generation, and what it was inside."""
+        write = [{"at": "resid_post.15", "op": "add", "value": 0.1}]
+        read = {"x": {"at": "resid_post.*", "pos": "last"}}
+        run = {
+            "input": {"token_ids": work.prompt(number, 24)},
+            "generate": {"max_tokens": 24, "ignore_eos": True},
+            "write": write,
+            "read": read,
+        }
+        self._trace({"a": run}, ["a.x", "a.tokens"])
+
+    def _in_turn(self) -> None:
+        for number in range(work.RESEARCHERS):
+            self._research(number)
+
+    def _at_once(self) -> None:
+        with ThreadPoolExecutor(work.RESEARCHERS) as pool:
+            list(pool.map(self._research, range(work.RESEARCHERS)))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, and keep."""
+    options = _parse(arguments)
+    ours = Ours(options.base_url, options.key)
+    hooks = Process("plain hooks", sys.executable, "hooks.py", options.model_root, Ours.tasks[:4])
+    workers: list[Worker] = [ours, hooks]
+    peers = [hooks]
+    if options.nnsight:
+        tasks = ("capture", "lens", "sweep", "sweep_batched")
+        peers.append(Process("nnsight", options.nnsight, "by_nnsight.py", options.model_root, tasks))
+        workers.append(peers[-1])
+    try:
+        found = _measured(workers, options.rounds)
+    finally:
+        for peer in peers:
+            peer.end()
+    rows = _rows(found, ours.model)
+    for line in lines(rows):
+        print(line)
+    if options.keep:
+        append(rows, RESULTS)
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/internals.py", description="Work inside a model.")
+    add = parser.add_argument
+    add("--base-url", default=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8600/v1"))
+    add("--key", default=os.environ.get("OPENAI_API_KEY"), help="else OPENAI_API_KEY")
+    add("--model-root", type=Path, required=True, help="of the model that the server serves, for the peers")
+    add("--nnsight", help="Python of an environment with nnsight; left out, it is not measured")
+    add("--rounds", type=int, default=3, help="how often each task is done by each (default 3)")
+    add("--keep", action="store_true", help="append the rows to benchmarks/results")
+    return parser.parse_args(arguments)
+
+
+def _measured(workers: Sequence[Worker], rounds: int) -> dict[tuple[str, str], list[float]]:
+    """Seconds of each round, by task and worker."""
+    found: dict[tuple[str, str], list[float]] = {}
+    tasks = list(dict.fromkeys(task for worker in workers for task in worker.tasks))
+    for number in range(rounds):
+        for task in tasks:
+            for worker in workers:
+                if task in worker.tasks:
+                    seconds = worker.do(task)
+                    found.setdefault((task, worker.label), []).append(seconds)
+                    print(f"round {number + 1} {task} {worker.label} {seconds:.2f} s", file=sys.stderr)
+    return found
+
+
+def _rows(found: dict[tuple[str, str], list[float]], model: str) -> list[Row]:
+    now = datetime.now(UTC)
+    about: dict[str, Any] = {
+        "run": f"{now:%Y%m%dT%H%M%SZ}",
+        "date": now.isoformat(timespec="seconds"),
+        **describe_commit(),
+        "machine": describe_machine(),
+    }
+    return [
+        Row(
+            **about,
+            server={
+                "label": label if task not in SAME else f"{label}, batched",
+                "version": "",
+                "dtype": "float32",
+                "model": model,
+                "reference": label == "ours",
+            },
+            scenario="inside",
+            settings={"task": SAME.get(task, task), "units": UNITS[task]},
+            rounds=[{"done_per_s": UNITS[task] / each} for each in seconds],
+        )
+        for (task, label), seconds in found.items()
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
