@@ -59,6 +59,7 @@ class Engine:
         self.left = {}
         self.steps = 0
         self.breaks = False
+        self.is_busy_elsewhere = False
 
     @property
     def idle(self):

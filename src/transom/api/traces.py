@@ -68,7 +68,10 @@ class _Result(FileResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            Path(self.path).unlink(missing_ok=True)
+            self._delete()
+
+    def _delete(self) -> None:
+        Path(self.path).unlink(missing_ok=True)
 
 
 @asking.post("/traces", responses=_ANSWER | documented(400, 401, 403, 404, 413, 415, 429, 500, 503))
