@@ -216,14 +216,16 @@ def changed(content: Any, path: tuple[str | int, ...], how: str, junk: Any) -> A
     holder = whole
     for part in way:
         holder = holder[part]
+    # Of these nothing that is parsed from JSON is called, or they are the name of nothing.
+    is_name = isinstance(junk, str) and junk not in ("", "\ud800")
     if how == "drop":
         del holder[last]
-    elif how == "rename" and isinstance(holder, dict) and isinstance(junk, str):
+    elif how == "rename" and isinstance(holder, dict) and is_name:
         holder[junk] = holder.pop(last)
     elif how == "twice" and isinstance(holder, list):
         holder.insert(last, copy.deepcopy(holder[last]))
     elif how == "beside" and isinstance(holder, dict):
-        holder["x" if not isinstance(junk, str) else junk] = junk
+        holder[junk if is_name else "x"] = junk
     else:
         holder[last] = junk
     return whole
