@@ -17,18 +17,20 @@ from transom.backends.activity import Activity
 from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.text import StopText
 from transom.backends.tokenizer import LocalTokenizer
-from transom.errors import EngineUnavailable
+from transom.errors import EngineUnavailable, PlanFailed
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
 from transom.schema.measures import Measured, Measures
-from transom.schema.program import ModelPoint, Program, TensorInfo, Traced
+from transom.schema.program import GLOBAL, ModelPoint, Program, ReadSpec, TensorInfo, Traced
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
 HIDDEN_SIZE = 4096
 POINTS = (
-    ModelPoint(name="resid_post", layers=(0, 1), heads=1, width=8, differentiable=True),
-    ModelPoint(name="resid_mid", layers=(), heads=0, width=0, reason="it is made up"),
+    ModelPoint(name="embeddings", layers=(GLOBAL,), heads=1, width=HIDDEN_SIZE),
+    ModelPoint(name="resid_post", layers=(0, 1), heads=1, width=HIDDEN_SIZE),
+    ModelPoint(name="z", layers=(0, 1), heads=4, width=16),
+    ModelPoint(name="resid_mid", layers=(), heads=0, width=0, reason="the fake has nothing in its middle"),
 )
 
 
@@ -136,6 +138,7 @@ class FakeBackend:
         self.served = ServedModel(name=name, deployment=make_deployment(), created=CREATED)
         self.tokenizer = tokenizer
         self.hidden_size = HIDDEN_SIZE
+        self.points = POINTS
         self.ready = False
         self.knobs = Knobs()
         self.room = WaitingRoom(name, running=64, waiting=1024)
@@ -166,32 +169,16 @@ class FakeBackend:
     def admit(self, project: str, sequences: int) -> Admission:
         return self.room.admit(project, sequences)
 
-    @property
-    def points(self) -> Sequence[ModelPoint]:
-        return POINTS
-
     async def trace(self, program: Program) -> Traced:
-        """Every value is ones; knows nothing of swaps, the lens and derived values."""
-        arrays = {name: np.ones(self._shape(program, name), np.float32) for name in program.returns}
-        save_file(arrays, program.file)
-        infos = (
-            TensorInfo(
-                name=name,
-                dtype="float32",
-                shape=array.shape,
-                axes=("pos", "unit"),
-                sha256=hashlib.sha256(array.data).hexdigest(),
-            )
-            for name, array in arrays.items()
-        )
-        return Traced(trace_id=program.trace_id, tensors=tuple(infos))
-
-    @staticmethod
-    def _shape(program: Program, name: str) -> tuple[int, int]:
-        owner, _, key = name.partition(".")
-        run = next(run for run in program.runs if run.name == owner)
-        read = next(read for read in run.reads if read.name == key)
-        return len(read.sites[0].positions), POINTS[0].width
+        """Zeros for every read that is not reduced; whatever else is asked for is refused."""
+        if self.knobs.unavailable:
+            raise EngineUnavailable("the fake is not to be had", retry_after=7)
+        reads = {f"{run.name}.{read.name}": read for run in program.runs for read in run.reads}
+        if not reads.keys() >= {*program.returns} or any(run.sampling.max_tokens for run in program.runs):
+            raise PlanFailed("the fake only reads", param="return")
+        found = {name: np.zeros(_shape(reads[name]), np.float32) for name in program.returns}
+        save_file(found, program.file)
+        return Traced(trace_id=program.trace_id, tensors=tuple(map(_info, found, found.values())))
 
     async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         if self.knobs.unavailable:
@@ -287,6 +274,20 @@ class FakeBackend:
             token = _describe(row, ids[i], params.prompt_logprobs)
             told.append(_measure(row, token, params.prompt_measures, whole=i in params.prompt_distributions))
         return tuple(told)
+
+
+def _shape(read: ReadSpec) -> tuple[int, ...]:
+    site = read.sites[0]
+    point = next(point for point in POINTS if point.name == site.point)
+    heads = (len(site.heads) or point.heads,) if point.heads > 1 else ()
+    layers = (len(read.sites),) if read.layered else ()
+    return (*layers, len(site.positions), *heads, len(site.units) or point.width)
+
+
+def _info(name: str, array: np.ndarray) -> TensorInfo:
+    axes = ("layer", "pos", "head", "unit")[-array.ndim :]
+    digest = hashlib.sha256(array.tobytes()).hexdigest()
+    return TensorInfo(name=name, dtype="float32", shape=array.shape, axes=axes, sha256=digest)
 
 
 def _describe(row: np.ndarray, token_id: int, top: int | None) -> TokenLogprob:

@@ -59,6 +59,7 @@ class Engine:
         self.left = {}
         self.steps = 0
         self.breaks = False
+        self.is_busy_elsewhere = False
 
     @property
     def idle(self):
@@ -80,7 +81,7 @@ class Engine:
         self._clock.now += self._seconds
         outputs = [Output(name) for name in self.left]
         self.left = {name: count - 1 for name, count in self.left.items() if count > 1}
-        return outputs
+        return outputs, []
 
 
 def submit(name, tokens, generated=()):

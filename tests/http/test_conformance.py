@@ -72,6 +72,10 @@ STEERED = {
     "kind": "new",
     "grant": None,
     "quotas": {"tokens_total": 5},
+    "runs": {"a": {"input": "The light", "read": {"x": {"at": "resid_post.*"}}}},
+    "return": ["a.x"],
+    "derive": {},
+    "sweep": None,
 }
 
 
@@ -93,7 +97,8 @@ BEYOND_REACH = {
 
 
 NUMBERS = count()
-OF_MODELS = {"/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"}
+STREAMS = {"/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"}
+OF_MODELS = {*STREAMS, "/v1/traces"}
 OF_PEOPLE = {"Projects", "Keys", "Terms", "Rights"}
 
 
@@ -170,6 +175,7 @@ def steer(case, server, mode):
         }
         if positive and case.path in OF_MODELS:
             case.body["model"] = MODEL
+        if positive and case.path in STREAMS:
             case.body["stream"] = case.body.get("stream_options") is not None or case.body.get("stream")
     if positive and isinstance(case.body, dict) and "email" in case.body:
         case.body["email"] = f"u{next(NUMBERS)}@example.org"

@@ -19,7 +19,7 @@ BODIES = {
     "/tokenize": {"prompt": "hi"},
     "/detokenize": {"tokens": [5]},
 }
-PAGES = ["/tokenizer_info", "/v1/models", f"/v1/models/{MODEL}", "/v1/records"]
+PAGES = ["/tokenizer_info", f"/v1/points?model={MODEL}", "/v1/models", f"/v1/models/{MODEL}", "/v1/records"]
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -226,6 +226,8 @@ def test_the_description_names_every_path_once(description):
         "POST /v1/chat/completions",
         "GET /v1/models",
         "GET /v1/models/{model}",
+        "GET /v1/points",
+        "POST /v1/traces",
         "GET /v1/records",
         "GET /v1/records/{id}",
         "POST /v1/records/{id}/replay",

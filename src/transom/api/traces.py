@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from safetensors.numpy import load_file
-from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from transom.api.body import AskRoute
 from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model, one_model
@@ -20,6 +22,23 @@ from transom.schema.point_views import PointPage, views
 from transom.services import traces
 
 MEDIA_TYPE = "application/vnd.safetensors"
+
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The values, in the form that `format` asks for",
+        "headers": {
+            name: {"description": what, "required": True, "schema": {"type": "string"}}
+            for name, what in (
+                ("x-transom-record", "Id of the answer's record"),
+                ("x-transom-deployment", "Digest of the deployment that computed them"),
+            )
+        },
+        "content": {
+            MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {"schema": {"type": "object", "required": ["id", "object", "tensors"]}},
+        },
+    }
+}
 
 router = APIRouter(tags=["Internals"])
 asking = APIRouter(route_class=AskRoute, tags=["Internals"])
@@ -41,7 +60,21 @@ async def list_points(
     )
 
 
-@asking.post("/traces", responses=documented(400, 401, 403, 404, 413, 415, 429, 500, 503))
+class _Result(FileResponse):
+    """A result that is sent once and then deleted, whether or not anybody was there to take it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._delete()
+
+    def _delete(self) -> None:
+        Path(self.path).unlink(missing_ok=True)
+
+
+@asking.post("/traces", responses=_ANSWER | documented(400, 401, 403, 404, 413, 415, 429, 500, 503))
 async def create_trace(
     request: Request, house: TheHouse, caller: TheCaller, name: PathName, body: Plan, raw: RawBody
 ) -> Response:
@@ -53,12 +86,12 @@ async def create_trace(
         "x-transom-deployment": found.backend.served.deployment.digest,
     } | headers_of(found.meter.standings)
     if plan.format == "safetensors":
-        remove = BackgroundTask(found.file.unlink, missing_ok=True)
-        return FileResponse(found.file, headers=headers, media_type=MEDIA_TYPE, background=remove)
+        return _Result(found.file, headers=headers, media_type=MEDIA_TYPE)
     try:
-        return Response(_as_json(found), headers=headers, media_type="application/json")
+        content = await asyncio.to_thread(_as_json, found)
     finally:
         found.file.unlink(missing_ok=True)
+    return Response(content, headers=headers, media_type="application/json")
 
 
 def _as_json(found: traces.Trace) -> bytes:

@@ -46,5 +46,5 @@ class Errand:
         """
         traced = await self._end
         if traced.error is not None:
-            raise PlanFailed(traced.error)
+            raise PlanFailed(traced.error, param=traced.param)
         return traced

@@ -24,16 +24,34 @@ class Gradients:
         self._tell = tell
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradients")
         self._found: dict[tuple[str, str], dict[str, Value]] = {}
+        self._begun: set[tuple[str, str]] = set()
+        self._unwanted: set[tuple[str, str]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is computed, and not fetched."""
+        return bool(self._begun)
 
     def begin(self, trace_id: str, run: RunSpec, values: Mapping[str, Value]) -> None:
         """Compute the gradients of a run; `values` may grow meanwhile."""
+        self._begun.add((trace_id, run.name))
         self._thread.submit(self._compute, trace_id, run, dict(values))
 
     def take(self, message: Differentiated) -> dict[str, Value]:
         """What a message speaks of; empty where it tells of an error."""
-        return self._found.pop((message.trace_id, message.run), {})
+        key = message.trace_id, message.run
+        self._begun.discard(key)
+        self._unwanted.discard(key)
+        return self._found.pop(key, {})
+
+    def forget(self, trace_id: str) -> None:
+        """Nobody waits for the gradients of a program any more; those that have not begun never do."""
+        self._unwanted |= {key for key in self._begun if key[0] == trace_id}
 
     def _compute(self, trace_id: str, run: RunSpec, values: Mapping[str, Value]) -> None:
+        if (trace_id, run.name) in self._unwanted:
+            self._tell(Differentiated(trace_id, run.name, "nobody waits for it"))
+            return
         try:
             self._found[trace_id, run.name] = self._differentiator.gradients(run, values)
         except Exception as error:  # noqa: BLE001  # whoever waits must hear of it

@@ -45,7 +45,9 @@ class Look:
         """Keep what is wanted of the next rows [rows, vocabulary]."""
         logprobs = logits if self.spec.logits else log_softmax(logits)
         if self.spec.topk:
-            ids = np.stack([_best(row, self.spec.topk) for row in logprobs])
+            found = [_best(row, self.spec.topk) for row in logprobs]
+            # A run that ended early may have left no rows.
+            ids = np.array(found, np.int32).reshape(len(logprobs), self.spec.topk)
             self.ids.append(ids)
             logprobs = np.take_along_axis(logprobs, ids, axis=-1)
         elif self.spec.targets:

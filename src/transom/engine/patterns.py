@@ -45,6 +45,7 @@ def _touch_probabilities(
         found[place] = written.get(int(row), found[place])
     posted.action(found.reshape(len(found), -1))
     if posted.writes:
+        view.blind(found)
         mixed[view.rows] = view.mixed(found)
         written.update(zip(view.rows.tolist(), found, strict=True))
 
@@ -57,6 +58,7 @@ class _View:
         self.rows = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         self.keys, self._values, self.positions = attention.paged.kept(attention.index, self.rows)
         self._shape = attention.paged.specs[attention.index].shape
+        self._window = self._shape[1]
         self._sinks = attention.heads[2]
         self._width = posted.width // len(self._sinks)
 
@@ -71,6 +73,17 @@ class _View:
         found = self.scores(query)
         probabilities(found, self._sinks)
         return found
+
+    def blind(self, probabilities: Floats) -> None:
+        """Take away the weight of keys that a row does not see.
+
+        Slots behind a row hold what comes later, or what another sequence has left there.
+        """
+        age = self.positions[:, None] - np.arange(self._width)
+        unseen = age < 0
+        if self._window > 0:
+            unseen |= age >= self._window
+        probabilities[np.broadcast_to(unseen[:, None], probabilities.shape)] = 0
 
     def mixed(self, probabilities: Floats) -> Floats:
         """[rows, heads, keys] to what the heads give, [rows, heads, value_dim]."""

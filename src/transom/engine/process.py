@@ -12,7 +12,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import msgspec
 
@@ -88,9 +88,10 @@ def serve(engine: TracingEngine, inbox: SimpleQueue[Inbound], connection: Connec
         while engine.idle or not inbox.empty():
             if engine.idle and inbox.empty():
                 pulse.beat()
-            message = inbox.get()
+            message = _next(engine, inbox, pulse)
             if isinstance(message, Written):
-                connection.send_bytes(encode(Ended(message.traced)))
+                if engine.written(message.traced):
+                    connection.send_bytes(encode(Ended(message.traced)))
             else:
                 _take(engine, message)
             pulse.stirred = True
@@ -102,6 +103,17 @@ def serve(engine: TracingEngine, inbox: SimpleQueue[Inbound], connection: Connec
             connection.send_bytes(encode(Ended(traced)))
         if pulse.due:
             pulse.beat()
+
+
+def _next(engine: TracingEngine, inbox: SimpleQueue[Inbound], pulse: _Pulse) -> Inbound:
+    """The next message. While something is done beside the steps, the engine says that it lives."""
+    while engine.is_busy_elsewhere:
+        try:
+            return inbox.get(timeout=BEAT_SECONDS)
+        except Empty:
+            pulse.stirred = True
+            pulse.beat()
+    return inbox.get()
 
 
 class _Pulse:

@@ -49,6 +49,14 @@ class _Trace:
     """Values on their way through the lens."""
     shared: Sharing = field(default_factory=Sharing)
 
+    is_due: bool = False
+    """Whether it will be gone on with."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something of it still waits."""
+        return bool(self.waiting or self.underived or self.ungraded)
+
     @property
     def trace_id(self) -> str:
         return self.program.trace_id
@@ -133,11 +141,18 @@ class TracingEngine:
         self._tasks: deque[tuple[_Trace, Callable[[], None]]] = deque()
         """What is left to do between steps, a bounded piece each."""
         self._ends: list[Traced] = []
+        self._writing: dict[str, tuple[Path, bool]] = {}
+        """Results that are being written, by program, and whether anybody still waits for them."""
 
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
         return self._engine.idle and not self._tasks and not self._ends and not self._lens.busy
+
+    @property
+    def is_busy_elsewhere(self) -> bool:
+        """Whether something is computed or written beside the steps, which will be heard of."""
+        return bool(self._writing) or self._gradients.busy
 
     def stats(self) -> Stats:
         """See `Engine.stats`."""
@@ -163,10 +178,12 @@ class TracingEngine:
     def abort(self, name: str) -> None:
         """Forget a sequence or a program; an unknown one is no error."""
         trace = self._traces.get(name)
-        if trace is None:
-            self._engine.abort(name)
-        else:
+        if trace is not None:
             self._forget(trace)
+        elif name in self._writing:
+            self._writing[name] = self._writing[name][0], False
+        else:
+            self._engine.abort(name)
 
     def step(self) -> tuple[list[Output], list[Traced]]:
         """A step of the engine and a piece of what programs have left to do; the news of both."""
@@ -190,12 +207,14 @@ class TracingEngine:
         """Do something for a program, which fails alone if it cannot be done."""
         try:
             task()
-        except (PlanFailed, MemoryError, FloatingPointError) as error:
-            self._fail(trace, str(error) or type(error).__name__)
+        except PlanFailed as failed:
+            self._fail(trace, failed.message, failed.param)
+        except Exception as error:  # noqa: BLE001  # whatever broke, it is this program's, and it must hear of it
+            self._fail(trace, f"{type(error).__name__}: {error}", None)
 
-    def _fail(self, trace: _Trace, reason: str) -> None:
+    def _fail(self, trace: _Trace, reason: str, param: str | None) -> None:
         self._forget(trace)
-        self._ends.append(Traced(trace_id=trace.trace_id, error=reason))
+        self._ends.append(Traced(trace_id=trace.trace_id, error=reason, param=param))
 
     def _forget(self, trace: _Trace) -> None:
         for run in trace.running:
@@ -203,10 +222,26 @@ class TracingEngine:
             self._engine.abort(trace.sequence_id(run))
         for look in trace.looks:
             look.is_wanted = False
+        self._tasks = deque(each for each in self._tasks if each[0] is not trace)
+        self._gradients.forget(trace.trace_id)
         self._traces.pop(trace.trace_id, None)
+
+    def written(self, traced: Traced) -> bool:
+        """A result was written; whether anybody waits for it. Where nobody does, it is deleted."""
+        file, is_wanted = self._writing.pop(traced.trace_id)
+        if not is_wanted:
+            file.unlink(missing_ok=True)
+        return is_wanted
+
+    def _soon(self, trace: _Trace) -> None:
+        """Go on with a program before long: once, whatever has come to it meanwhile."""
+        if not trace.is_due:
+            trace.is_due = True
+            self._tasks.append((trace, lambda: self._go_on(trace)))
 
     def _go_on(self, trace: _Trace) -> None:
         """Begin every run that can begin; end where none is left."""
+        trace.is_due = False
         trace.derive()
         for run in trace.take_ready():
             tapped = compile_run(run, self._shapes, trace.values, run.sampling.seed)
@@ -230,6 +265,8 @@ class TracingEngine:
             and not trace.differentiating
             and not any(other is trace for other, _ in self._tasks)
         ):
+            if trace.is_stuck:
+                raise RuntimeError("the program needs what it does not make")
             self._end(trace)
 
     def take_gradients(self, message: Differentiated) -> None:
@@ -240,7 +277,8 @@ class TracingEngine:
             return
         trace.differentiating.discard(message.run)
         if message.error is not None:
-            self._fail(trace, f"runs.{message.run}.grad: {message.error}")
+            param = f"runs.{message.run.partition('@')[0]}.grad"
+            self._fail(trace, f"{param}: {message.error}", param)
             return
         trace.values |= found
         self._attempt(trace, lambda: self._go_on(trace))
@@ -252,14 +290,14 @@ class TracingEngine:
         del self._by_sequence[output.sequence_id]
         _, tapped = trace.running.pop(run.name)
         if output.finish_reason == "error":
-            self._fail(trace, f"runs.{run.name}: {output.error}")
+            self._fail(trace, f"runs.{run.origin}: {output.error}", f"runs.{run.origin}")
             return
         trace.ended[run.name] = output.finish_reason
         self._attempt(trace, lambda: self._collect(trace, run, tapped))
 
     def _collect(self, trace: _Trace, run: RunSpec, tapped: Tapped) -> None:
         """Make values of what a run has read; a lens is left for later, piece by piece."""
-        tapped.taps.check()
+        tapped.taps.check(run.origin)
         trace.shared.collect(run, tapped.taps)
         tokens = trace.generated.get(run.name, [])
         computed = len(run.token_ids) + max(0, len(tokens) - 1)
@@ -269,14 +307,14 @@ class TracingEngine:
             if spec.reduce == "unembed":
                 self._through_lens(trace, run, spec, value)
             else:
-                trace.values[f"{run.name}.{spec.name}"] = _reduced(spec, value, trace.values)
-        self._tasks.append((trace, lambda: self._go_on(trace)))
+                trace.values[f"{run.name}.{spec.name}"] = _reduced(run, spec, value, trace.values)
+        self._soon(trace)
 
     def _through_lens(self, trace: _Trace, run: RunSpec, spec: ReadSpec, value: Value) -> None:
         def done(found: dict[str, Value]) -> None:
             trace.values |= found
             trace.looks.remove(look)
-            self._tasks.append((trace, lambda: self._go_on(trace)))
+            self._soon(trace)
 
         look = self._lens.look(spec, value, f"{run.name}.{spec.name}", done)
         trace.looks.append(look)
@@ -292,12 +330,25 @@ class TracingEngine:
             if trace.generated.get(run.name)
         )
         del self._traces[trace.trace_id]
-        self._writer.write(
-            Path(trace.program.file), returned, Traced(trace_id=trace.trace_id, generated=generated)
-        )
+        file = Path(trace.program.file)
+        self._writing[trace.trace_id] = file, True
+        self._writer.write(file, returned, Traced(trace_id=trace.trace_id, generated=generated))
 
 
-def _reduced(spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:
+def _reduced(run: RunSpec, spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:
+    """What a reduction makes of a value.
+
+    Raises:
+        PlanFailed: there is nothing to reduce, or a direction does not fit.
+    """
+    try:
+        return _reduction(spec, value, values)
+    except ValueError as error:
+        param = f"runs.{run.origin}.read.{spec.name}"
+        raise PlanFailed(f"{param}: {error}.", param=param) from error
+
+
+def _reduction(spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:
     match spec.reduce:
         case "mean":
             return value.mean("pos")

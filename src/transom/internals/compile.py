@@ -15,7 +15,7 @@ from transom.internals.board import Floats, Where
 from transom.internals.edits import Edit
 from transom.internals.taps import Columns, Read, Site, Taps, Write
 from transom.internals.values import Value
-from transom.schema.program import ReadSpec, RunSpec, SiteSpec, WriteSpec
+from transom.schema.program import DIRECTED, ReadSpec, RunSpec, SiteSpec, WriteSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +144,26 @@ def _fitted(
         return np.full((1, 1, 1), spec.number, np.float32)
     value = values[spec.value]
     array = np.asarray(value.array, np.float32)
-    positions, groups, width = shape
-    alike = (1, groups, width), (1, 1, width), (1, 1, 1)
-    each = (positions, groups, width), (positions, 1, width)
-    for target in (*each, *alike) if "pos" in value.axes else (*alike, *each):
+    for target in _targets(spec, value, shape):
         if array.size == math.prod(target):
             return array.reshape(target)
+    positions, groups, width = shape
+    param = f"runs.{run.origin}.write.{index}.value"
     raise PlanFailed(
-        f"runs.{run.name}.write.{index}: {spec.value} has shape {list(value.array.shape)}; "
-        f"the site has {positions} positions of {groups} times {width} numbers"
+        f"{param}: it has shape {list(value.array.shape)}; the site has {positions} positions of {groups} "
+        f"times {width} numbers.",
+        param=param,
     )
+
+
+def _targets(spec: WriteSpec, value: Value, shape: tuple[int, int, int]) -> tuple[tuple[int, int, int], ...]:
+    """The shapes that a value may be given for, the likeliest first."""
+    positions, groups, width = shape
+    if spec.is_borrowed:
+        # Anything else that has as many numbers would be something else.
+        return (shape,)
+    if spec.op in DIRECTED:
+        return (1, groups, width), (1, 1, width)
+    alike = (1, groups, width), (1, 1, width), (1, 1, 1)
+    each = (positions, groups, width), (positions, 1, width)
+    return (*each, *alike) if "pos" in value.axes else (*alike, *each)

@@ -28,7 +28,9 @@ def replace(value: Floats) -> Edit:
 
 def add(value: Floats, scale: float) -> Edit:
     """Add `value` times `scale`; see `replace`."""
-    scaled = value * np.float32(scale)
+    # Where that is too large for a float32, the write is found to be excessive.
+    with np.errstate(over="ignore"):
+        scaled = value * np.float32(scale)
     return lambda rows, at: rows + _of(scaled, at)
 
 

@@ -19,7 +19,7 @@ from transom.schema.program import RunSpec, SiteSpec
 _STREAM = "resid_pre"
 
 MOST_KEPT = 64 << 20
-"""Numbers of the residual stream that one run keeps for others."""
+"""Numbers, of the residual stream and of the cache, that the runs of one program keep for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Sharing:
 
     _beginnings: dict[str, _Beginning] = field(default_factory=dict)
     _bases: dict[str, _Base] = field(default_factory=dict)
+    _kept: int = 0
+    """Numbers that runs keep for others."""
 
     @staticmethod
     def of(runs: Sequence[RunSpec]) -> Sharing:
@@ -57,7 +59,10 @@ class Sharing:
         plain = {
             run.token_ids: run.name
             for run in reversed(runs)
-            if not run.writes and not run.sampling.max_tokens
+            # One that needs nothing, so that it can never come to wait for those that wait for it.
+            if not run.writes
+            and not run.sampling.max_tokens
+            and not any(read.direction for read in run.reads)
         }
         beginnings = {
             run.name: _Beginning(plain[run.token_ids], *_begins(run))
@@ -86,13 +91,22 @@ class Sharing:
         beginning, base = self._beginnings.get(run.name), self._bases.get(run.name)
         if beginning is not None:
             return Taps(taps.reads, taps.writes, restart=self._restart(beginning))
-        if base is None or len(base.layers) * len(run.token_ids) * _width(shapes) > MOST_KEPT:
+        if base is None or not self._may_keep(base, len(run.token_ids), shapes):
             return taps
         positions = range(base.position, len(run.token_ids))
         width = _width(shapes)
         for layer in base.layers:
             base.streams[layer] = Read(Site(Where(_STREAM, layer), positions, Columns(1), width), width)
         return Taps([*taps.reads, *base.streams.values()], taps.writes, keeps_pages=True)
+
+    def _may_keep(self, base: _Base, tokens: int, shapes: Shapes) -> bool:
+        cached = sum(
+            shape.groups * shape.width for where, shape in shapes.items() if where.point in ("k", "value")
+        )
+        wanted = tokens * (len(base.layers) * _width(shapes) + cached)
+        fits = self._kept + wanted <= MOST_KEPT
+        self._kept += wanted * fits
+        return fits
 
     def collect(self, run: RunSpec, taps: Taps) -> None:
         """A run is computed: what it kept for others is there."""

@@ -131,8 +131,11 @@ class Taps:
         self.first_touched = min(self.first_written, _first([read.site for read in reads]))
         """From this position on it has to be computed, whatever others have left."""
 
-    def check(self) -> None:
+    def check(self, run: str = "") -> None:
         """Complain if something was not done.
+
+        Args:
+            run: what the plan calls it.
 
         Raises:
             PlanFailed: a write was excessive.
@@ -140,9 +143,11 @@ class Taps:
         for index, write in enumerate(self.writes):
             if write.excessive:
                 where = write.site.where
+                param = f"runs.{run}.write.{index}"
                 raise PlanFailed(
-                    f"write {index} would have made a value at {where.point} of layer {where.layer} larger "
-                    f"than {LARGEST:g}, or no number"
+                    f"{param} would have made a value at {where.point} of layer {where.layer} larger than "
+                    f"{LARGEST:g}, or no number.",
+                    param=param,
                 )
 
     def posted(self, start: int, end: int, at: int) -> Iterator[Posted]:

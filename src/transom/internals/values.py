@@ -14,6 +14,9 @@ from transom.schema.program import DeriveSpec
 
 Array = NDArray[Any]
 
+_BLOCK = 1 << 18
+"""Numbers that are worked on at once, where that takes more room than they do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -26,8 +29,10 @@ class Value:
         """Along one axis, or along all where none is named.
 
         Raises:
-            ValueError: there is no such axis.
+            ValueError: there is no such axis, or nothing along it.
         """
+        if not self.array.size:
+            raise ValueError("it is empty, and has no mean; the run ended before its first position")
         if not axis:
             return Value(np.asarray(self.array.mean(dtype=np.float64), np.float32), ())
         if axis not in self.axes:
@@ -39,13 +44,31 @@ class Value:
 
     def norm(self) -> Value:
         """Euclidean, over the last axis."""
-        squares = np.square(self.array, dtype=np.float64).sum(axis=-1)
-        return Value(np.sqrt(squares).astype(np.float32), self.axes[:-1])
+        return Value(np.sqrt(_row_by_row(self.array, self.array)).astype(np.float32), self.axes[:-1])
 
     def project(self, direction: Value) -> Value:
-        """Dot product with a direction, over the last axis."""
-        products = np.ascontiguousarray(self.array, np.float64) * direction.array
-        return Value(products.sum(axis=-1).astype(np.float32), self.axes[:-1])
+        """Dot product with a direction, over the last axis.
+
+        Raises:
+            ValueError: they do not fit each other.
+        """
+        left, right = np.broadcast_arrays(self.array, direction.array)
+        axes = max(self.axes, direction.axes, key=len)
+        return Value(_row_by_row(left, right).astype(np.float32), axes[:-1])
+
+
+def _row_by_row(left: Array, right: Array) -> NDArray[np.float64]:
+    """Products of two arrays of one shape, summed over the last axis in float64, some rows at a time."""
+    if left.ndim == 1:
+        return np.asarray(_row_by_row(left[None], right[None])[0])
+    found = np.empty(left.shape[:-1], np.float64)
+    rows = max(1, _BLOCK // max(1, left.shape[-1]))
+    for index in np.ndindex(left.shape[:-2]):
+        one, other, into = left[index], right[index], found[index]
+        for start in range(0, len(one), rows):
+            some = slice(start, start + rows)
+            into[some] = (one[some].astype(np.float64) * other[some]).sum(axis=-1)
+    return found
 
 
 def derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
@@ -55,10 +78,14 @@ def derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
         PlanFailed: the values do not fit each other.
     """
     try:
-        return _derive(spec, values)
+        # What is too large for a float32 is infinite, as it is anywhere in such arithmetic.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _derive(spec, values)
     except ValueError as error:
-        shapes = " and ".join(str(value.array.shape) for value in values)
-        raise PlanFailed(f"{spec.name}: {spec.op} of values of shape {shapes}: {error}") from error
+        shapes = " and ".join(str(value.array.shape) for value in values[:4])
+        raise PlanFailed(
+            f"{spec.name}: {spec.op} of values of shape {shapes}: {str(error).strip()}.", param=spec.name
+        ) from error
 
 
 def _derive(spec: DeriveSpec, values: Sequence[Value]) -> dict[str, Value]:
@@ -108,7 +135,16 @@ def _wider(array: Array, values: Sequence[Value]) -> Value:
 def _mean(spec: DeriveSpec, values: Sequence[Value]) -> Value:
     if not spec.among:
         return values[0].mean(spec.axis)
-    return Value(np.stack([value.array for value in values]), ("among", *values[0].axes)).mean("among")
+    total = np.zeros(_one_shape(values), np.float64)
+    for value in values:
+        total += value.array
+    return Value((total / len(values)).astype(np.float32), values[0].axes)
+
+
+def _one_shape(values: Sequence[Value]) -> tuple[int, ...]:
+    if len({value.array.shape for value in values}) > 1:
+        raise ValueError("they differ in shape")
+    return values[0].array.shape
 
 
 _OPERATIONS: dict[str, Callable[[DeriveSpec, Sequence[Value]], Value]] = {
@@ -124,10 +160,16 @@ _OPERATIONS: dict[str, Callable[[DeriveSpec, Sequence[Value]], Value]] = {
 
 def _topk(name: str, value: Value, k: int) -> dict[str, Value]:
     """The largest along the last axis, best first, ties by the lower index: values and indices."""
-    k = min(k, value.array.shape[-1])
-    order = np.argsort(-value.array, axis=-1, kind="stable")[..., :k]
-    axes = (*value.axes[:-1], "rank")
+    width = value.array.shape[-1]
+    k = min(k, width)
+    flat = value.array.reshape(-1, width)
+    order = np.empty((len(flat), k), np.int32)
+    rows = max(1, _BLOCK // width)
+    for start in range(0, len(flat), rows):
+        some = slice(start, start + rows)
+        order[some] = np.argsort(-flat[some], axis=-1, kind="stable")[:, :k]
+    ids, axes = order.reshape(*value.array.shape[:-1], k), (*value.axes[:-1], "rank")
     return {
-        f"{name}.values": Value(np.take_along_axis(value.array, order, axis=-1), axes),
-        f"{name}.ids": Value(order.astype(np.int32), axes),
+        f"{name}.values": Value(np.take_along_axis(value.array, ids, axis=-1), axes),
+        f"{name}.ids": Value(ids, axes),
     }

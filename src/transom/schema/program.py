@@ -18,6 +18,9 @@ DType = Literal["float32", "int32"]
 
 WriteOp = Literal["set", "add", "zero", "noise", "scale_along", "project_out", "clamp"]
 
+DIRECTED = ("scale_along", "project_out", "clamp")
+"""Operations whose value is a direction."""
+
 Reduction = Literal["none", "mean", "norm", "project", "unembed"]
 
 
@@ -100,6 +103,11 @@ class WriteSpec:
     """What it is set to, or what is added, where `value` is empty."""
     scale: float = 1.0
 
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether the value is what another run has at this very site."""
+        return self.value.rpartition(".")[2].startswith("_")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
@@ -148,6 +156,11 @@ class RunSpec:
     reads: tuple[ReadSpec, ...] = ()
     writes: tuple[WriteSpec, ...] = ()
     grad: GradSpec | None = None
+
+    @property
+    def origin(self) -> str:
+        """The run of the plan that it is; a cell of a sweep is named after its run."""
+        return self.name.partition("@")[0]
 
 
 DeriveOp = Literal["sub", "add", "scale", "mean", "stack", "dot", "normalize", "topk"]
@@ -216,6 +229,8 @@ class Traced:
 
     trace_id: str
     error: str | None = None
+    param: str | None = None
+    """The field of the plan that the error is about."""
     tensors: tuple[TensorInfo, ...] = ()
     """Of the file, in its order."""
     generated: tuple[Generated, ...] = ()

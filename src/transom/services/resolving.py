@@ -61,7 +61,7 @@ class Resolver:
         self._found = Resolved()
         self._around = Around(self._sites, self._value, self._borrow, self._check_tokens)
         self._specs: dict[str, RunSpec] = {}
-        self._borrowed: dict[str, list[ReadSpec]] = {}
+        self._borrowed: dict[str, dict[tuple[SiteSpec, Unembed | None], ReadSpec]] = {}
 
     def resolve(self) -> Resolved:
         """Resolve it.
@@ -81,7 +81,7 @@ class Resolver:
                 self._add(name, self._run(name, name, lines[name], NO_CELL), lines[name])
         # What others borrow is read in a run that was resolved before.
         found.runs = [
-            replace(spec, reads=spec.reads + tuple(self._borrowed.get(name, ())))
+            replace(spec, reads=spec.reads + tuple(self._borrowed.get(name, {}).values()))
             for name, spec in self._specs.items()
         ]
         found.returns = tuple(plan.returns)
@@ -238,15 +238,23 @@ class Resolver:
     def _borrow(self, source: str, site: SiteSpec, param: str, lens: Unembed | None = None) -> str:
         """The name of what another run has at a site, perhaps behind the output matrix."""
         line = self._found.lines[source]
+        whole = line.prompt + line.most
         if site.positions[-1] >= line.end:
             raise InvalidRequest(
                 f"Run {source} has no position {site.positions[-1]}; it has {line.end}.", param=f"{param}.pos"
             )
-        reads = self._borrowed.setdefault(source, [])
-        # Nobody's own names begin so.
-        read = ReadSpec(name=f"_{len(reads)}", sites=(site,))
-        reads.append(read if lens is None else replace(read, reduce="unembed", unembed=lens))
-        return f"{source}.{read.name}"
+        if site.units and max(site.units) >= (self._sites.shape(site.point, site.layer).width or whole):
+            raise InvalidRequest(
+                f"Run {source} has no unit {max(site.units)} there; it has {whole} tokens.",
+                param=f"{param}.unit",
+            )
+        reads = self._borrowed.setdefault(source, {})
+        if (site, lens) not in reads:
+            self._sites.count(len(site.positions) + len(site.heads) + len(site.units), param)
+            # Nobody's own names begin so.
+            read = ReadSpec(name=f"_{len(reads)}", sites=(site,))
+            reads[site, lens] = read if lens is None else replace(read, reduce="unembed", unembed=lens)
+        return f"{source}.{reads[site, lens].name}"
 
     def _value(self, ref: str | Inline) -> str:
         """The name of what a reference stands for."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest
-from transom.schema.plans.sites import Site
+from transom.schema.plans.sites import Match, Pos, Site
 from transom.schema.program import GLOBAL, ModelPoint, SiteSpec
 from transom.services.positions import Line, resolve
+
+MAX_PLACES = 1 << 20
+"""Most positions, heads and units of all sites of a plan together, each as often as there are layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Sites:
         self._points: defaultdict[str, list[ModelPoint]] = defaultdict(list)
         for point in backend.points:
             self._points[point.name].append(point)
+        self._matched: dict[tuple[Line, str, int], tuple[int, ...]] = {}
+        self._places = 0
 
     def layers(self, name: str, param: str) -> list[int]:
         """The layers that have a point, rising.
@@ -66,13 +71,38 @@ class Sites:
                 f"{name} has another shape in other layers; read those apart.", param=f"{param}.at"
             )
         pos = cell.pos if site.pos == "{pos}" else site.pos
-        positions = resolve(pos, line, self.tokenizer, f"{param}.pos")
+        positions = self._positions(pos, line, f"{param}.pos")
         heads = _within(_heads(site, cell), shape.heads, "head", param)
         units = _within(site.unit, shape.width or line.prompt + line.most, "unit", param)
+        self.count(len(wanted) * (len(positions) + len(heads) + len(units)), param)
         return tuple(
             SiteSpec(point=name, layer=layer, positions=positions, heads=heads, units=units)
             for layer in wanted
         )
+
+    def count(self, places: int, param: str) -> None:
+        """Pass so many more places.
+
+        Raises:
+            InvalidRequest: they are too many.
+        """
+        self._places += places
+        if self._places > MAX_PLACES:
+            raise InvalidRequest(
+                f"The sites of this plan name more than {MAX_PLACES} positions, heads and units in all; send "
+                "several plans.",
+                param=param,
+                code="plan_too_large",
+            )
+
+    def _positions(self, pos: Pos | None, line: Line, param: str) -> tuple[int, ...]:
+        if not isinstance(pos, Match):
+            return resolve(pos, line, self.tokenizer, param)
+        # To look for a text is to spell the whole prompt; the cells of a sweep look for the same.
+        key = line, pos.match, pos.nth
+        if key not in self._matched:
+            self._matched[key] = resolve(pos, line, self.tokenizer, param)
+        return self._matched[key]
 
     def _layers(self, site: Site, cell: Cell, param: str) -> list[int]:
         name = site.point.name

@@ -6,17 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from transom.errors import InvalidRequest
-from transom.schema.program import DeriveSpec, ModelPoint, ReadSpec, RunSpec
+from transom.schema.program import DIRECTED, ModelPoint, ReadSpec, RunSpec, WriteSpec
+from transom.services.forms import Form, Shape, derived_forms, fitted
 from transom.services.positions import Line
 from transom.services.resolving import Resolved
 
 MAX_BYTES = 1 << 30
 """Most bytes of all values of one plan together; they are in memory at once."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +36,14 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     """What a plan makes at most.
 
     Raises:
-        InvalidRequest: derived values do not fit each other, or all of them are too large.
+        InvalidRequest: values do not fit each other, or all of them are too large.
     """
-    shapes = _shapes(resolved, points, vocabulary)
+    forms = _forms(resolved, points, vocabulary)
     for spec in resolved.derive:
-        shapes |= _derived(spec, shapes)
-    _check_written(resolved, points, shapes)
-    kept = 4 * sum(map(math.prod, shapes.values())) + _captured(resolved, points)
+        forms |= derived_forms(spec, forms)
+    for run in resolved.runs:
+        _check_taken(run, resolved.lines[run.name], points, forms)
+    kept = 4 * sum(form.numbers for form in forms.values()) + _captured(resolved, points)
     if kept > MAX_BYTES:
         raise InvalidRequest(
             f"The values of this plan take up to {kept} bytes; {MAX_BYTES} are kept at once. Read fewer "
@@ -53,18 +51,18 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
             param="runs",
             code="plan_too_large",
         )
-    told = [
+    told = {
         name
         for ref in resolved.returns
         for name in (ref, f"{ref}.ids", f"{ref}.logprobs", f"{ref}.values")
-        if name in shapes
-    ]
+        if name in forms
+    }
     return Sizes(
         tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
         rows=sum(resolved.lines[run.name].end + _graded(run) for run in resolved.runs),
-        returned=4 * sum(math.prod(shapes[name]) for name in told),
+        returned=4 * sum(forms[name].numbers for name in told),
         kept=kept,
-        vectors=sum(_told(run.name, read, shapes) for run in resolved.runs for read in run.reads),
+        vectors=sum(_told(run, forms) for run in resolved.runs),
     )
 
 
@@ -76,128 +74,102 @@ def _graded(run: RunSpec) -> int:
     return 3 * times * len(run.token_ids)
 
 
-def _told(run: str, read: ReadSpec, shapes: Mapping[str, Shape]) -> int:
-    """How many logits or logprobs a read tells."""
-    if read.reduce != "unembed" or read.name.startswith("_"):
-        return 0
-    return math.prod(shapes[f"{run}.{read.name}" + (".logprobs" if read.unembed.topk else "")])
+def _told(run: RunSpec, forms: Mapping[str, Form]) -> int:
+    """How many logits or logprobs a run tells."""
+    lenses = [read for read in run.reads if read.reduce == "unembed" and not read.name.startswith("_")]
+    parts = [f"{run.name}.{read.name}" + (".logprobs" if read.unembed.topk else "") for read in lenses]
+    logprobs = run.sampling.logprobs
+    of_generated = 0 if logprobs is None else run.sampling.max_tokens * (1 + logprobs)
+    return of_generated + sum(forms[part].numbers for part in parts)
 
 
-def _check_written(resolved: Resolved, points: Sequence[ModelPoint], shapes: Mapping[str, Shape]) -> None:
-    """Pass writes whose values fit where they are written.
+def _check_taken(run: RunSpec, line: Line, points: Sequence[ModelPoint], forms: Mapping[str, Form]) -> None:
+    """Pass a run to whose sites the values fit that it takes.
 
     Raises:
-        InvalidRequest: one does not.
+        InvalidRequest: one does not; names the field.
     """
-    for run in resolved.runs:
-        for index, write in enumerate(run.writes):
-            if write.value:
-                whole = _whole(ReadSpec(name="", sites=(write.site,)), resolved.lines[run.name], points)
-                positions, *own = whole
-                count = math.prod(shapes[write.value])
-                fits = {math.prod(own), own[-1]}
-                if write.op not in ("scale_along", "project_out", "clamp"):
-                    fits |= {positions * size for size in tuple(fits)} | {1}
-                if count not in fits:
-                    raise InvalidRequest(
-                        f"{write.value} has shape {list(shapes[write.value])}; the site has {positions} "
-                        f"positions of {' times '.join(map(str, own))} numbers.",
-                        param=f"runs.{run.name}.write.{index}.value",
-                    )
+    for index, write in enumerate(run.writes):
+        site = _whole(ReadSpec(name="", sites=(write.site,)), line, points)
+        if write.value and not _fits(write, forms[write.value].shape, site.shape):
+            positions, *own = site.shape
+            raise InvalidRequest(
+                f"The value has shape {list(forms[write.value].shape)}; the site has {positions} positions "
+                f"of {' times '.join(map(str, own))} numbers.",
+                param=f"runs.{run.origin}.write.{index}.value",
+            )
+    for read in run.reads:
+        rows = _whole(read, line, points).shape
+        if read.reduce == "project" and fitted(rows, forms[read.direction].shape) != rows:
+            raise InvalidRequest(
+                f"The direction has shape {list(forms[read.direction].shape)}; what is read has shape "
+                f"{list(rows)}, and the direction has to fit its last axis.",
+                param=f"runs.{run.origin}.read.{read.name}.reduce.project",
+            )
+
+
+def _fits(write: WriteSpec, value: Shape, site: Shape) -> bool:
+    positions, *own = site
+    if write.is_borrowed:
+        return value == site
+    fits = {math.prod(own), own[-1]}
+    if write.op not in DIRECTED:
+        fits |= {positions * size for size in tuple(fits)} | {1}
+    return math.prod(value) in fits
 
 
 def _captured(resolved: Resolved, points: Sequence[ModelPoint]) -> int:
-    """Bytes of what is reduced, before it is."""
-    return 4 * sum(
-        math.prod(_whole(read, resolved.lines[run.name], points))
-        for run in resolved.runs
-        for read in run.reads
-        if read.reduce != "none"
-    )
+    """Bytes of what is reduced or put together, before it is, and of what says which columns are meant."""
+    total = 0
+    for run in resolved.runs:
+        for read in run.reads:
+            whole = _whole(read, resolved.lines[run.name], points)
+            total += 4 * whole.numbers * (read.reduce != "none" or read.layered)
+            if read.sites[0].heads or read.sites[0].units:
+                total += 8 * len(read.sites) * math.prod(whole.shape[1 + read.layered :])
+    return total
 
 
-def _shapes(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {name: tensor.shape for name, tensor in resolved.tensors.items()}
+def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Form]:
+    forms = {name: Form(tensor.shape, ("",) * len(tensor.shape)) for name, tensor in resolved.tensors.items()}
     for run in resolved.runs:
         most = run.sampling.max_tokens
         if most:
-            shapes |= {f"{run.name}.tokens": (most,), f"{run.name}.logprobs": (most,)}
+            steps = Form((most,), ("step",))
+            forms |= {f"{run.name}.tokens": steps, f"{run.name}.logprobs": steps}
         for read in run.reads:
-            name, whole = f"{run.name}.{read.name}", _whole(read, resolved.lines[run.name], points)
-            shapes[name] = _reduced(read, whole, vocabulary)
-            if read.reduce == "unembed" and read.unembed.topk:
-                shape = shapes.pop(name)
-                shapes |= {f"{name}.ids": shape, f"{name}.logprobs": shape}
+            form = _reduced(read, _whole(read, resolved.lines[run.name], points), vocabulary)
+            parts = (".ids", ".logprobs") if read.reduce == "unembed" and read.unembed.topk else ("",)
+            forms |= {f"{run.name}.{read.name}{part}": form for part in parts}
         for wrt in run.grad.wrt if run.grad is not None else ():
             site = ReadSpec(name=wrt.name, sites=wrt.sites, layered=wrt.layered)
-            shapes[f"{run.name}.{wrt.name}"] = _whole(site, resolved.lines[run.name], points)
-    return shapes
+            forms[f"{run.name}.{wrt.name}"] = _whole(site, resolved.lines[run.name], points)
+    return forms
 
 
-def _whole(read: ReadSpec, line: Line, points: Sequence[ModelPoint]) -> Shape:
+def _whole(read: ReadSpec, line: Line, points: Sequence[ModelPoint]) -> Form:
     """[layers] positions [heads] width."""
     site = read.sites[0]
     point = next(each for each in points if each.name == site.point and site.layer in each.layers)
-    width = len(site.units) or point.width or line.prompt + line.most
-    heads = (len(site.heads) or point.heads,) if point.heads > 1 else ()
-    return (*((len(read.sites),) if read.layered else ()), len(site.positions), *heads, width)
+    has_heads = point.heads > 1 or bool(site.heads)
+    return Form(
+        (len(read.sites),) * read.layered
+        + (len(site.positions),)
+        + (len(site.heads) or point.heads,) * has_heads
+        + (len(site.units) or point.width or line.prompt + line.most,),
+        ("layer",) * read.layered + ("pos",) + ("head",) * has_heads + ("unit",),
+    )
 
 
-def _reduced(read: ReadSpec, whole: Shape, vocabulary: int) -> Shape:
+def _reduced(read: ReadSpec, whole: Form, vocabulary: int) -> Form:
     match read.reduce:
         case "mean":
-            return whole[:1] * read.layered + whole[1 + read.layered :]
+            return whole.without("pos")
         case "norm" | "project":
-            return whole[:-1]
+            return Form(whole.shape[:-1], whole.axes[:-1])
         case "unembed":
-            return (*whole[:-1], read.unembed.topk or len(read.unembed.targets) or vocabulary)
+            kept = read.unembed.topk or len(read.unembed.targets) or vocabulary
+            last = "rank" if read.unembed.topk else "token"
+            return Form((*whole.shape[:-1], kept), (*whole.axes[:-1], last))
         case _:
             return whole
-
-
-def _derived(spec: DeriveSpec, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    name, of = spec.name, [shapes[ref] for ref in spec.of]
-    try:
-        shape = _combined(spec, of)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"{spec.op} of values of shape {' and '.join(map(str, of))} cannot be taken: {error}.", param=name
-        ) from error
-    return {f"{name}.ids": shape, f"{name}.values": shape} if spec.op == "topk" else {name: shape}
-
-
-def _combined(spec: DeriveSpec, of: Sequence[Shape]) -> Shape:
-    """The shape of an expression.
-
-    Raises:
-        ValueError: there is none.
-    """
-    first = of[0]
-    if not first and spec.op in ("dot", "normalize", "topk"):
-        raise ValueError("a single number has no axis")
-    match spec.op:
-        case "sub" | "add":
-            return np.broadcast_shapes(*of)
-        case "stack":
-            lengths = tuple(length for _, length in spec.grid) or (len(of),)
-            return (*lengths, *_alike(of))
-        case "mean":
-            return _alike(of) if spec.among else _mean(spec, first)
-        case "dot":
-            np.broadcast_shapes(first, of[1])
-            return first[:-1]
-        case "topk":
-            return (*first[:-1], min(int(spec.number), first[-1]))
-        case _:
-            return first
-
-
-def _alike(of: Sequence[Shape]) -> Shape:
-    if len(set(of)) > 1:
-        raise ValueError("they differ in shape")
-    return of[0]
-
-
-def _mean(spec: DeriveSpec, of: Shape) -> Shape:
-    """Along all axes; along a named one at most what it is along none, since which one it is shows later."""
-    return of if spec.axis else ()

@@ -11,7 +11,7 @@ from typing import Any
 from transom.access.keys.callers import Caller
 from transom.access.quotas import VECTOR, Amounts
 from transom.backends.base import Backend
-from transom.errors import TransomError
+from transom.errors import InvalidRequest, TransomError
 from transom.records.identifiers import new_record_id
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.plan import Plan
@@ -23,6 +23,12 @@ from transom.services.resolving import Resolved, Resolver
 from transom.services.sizes import Sizes, sizes_of
 
 ENDPOINT = "/v1/traces"
+
+MAX_JSON_BYTES = 16 << 20
+"""Of values as JSON, whose text is built in memory."""
+
+_JSON_NUMBER = 16
+"""Characters of a float32 and what stands around it, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,15 @@ def prepare(house: House, plan: Plan) -> Task:
     """
     backend = house.backend(plan.model)
     resolved = Resolver(backend, plan).resolve()
-    return Task(backend, resolved, sizes_of(resolved, backend.points, backend.tokenizer.vocab_size))
+    sizes = sizes_of(resolved, backend.points, backend.tokenizer.vocab_size)
+    if plan.format == "json" and sizes.returned // 4 * _JSON_NUMBER > MAX_JSON_BYTES:
+        raise InvalidRequest(
+            f"The values are up to {sizes.returned // 4} numbers, and as JSON at most "
+            f"{MAX_JSON_BYTES // _JSON_NUMBER} are sent; ask for safetensors, or return less.",
+            param="format",
+            code="plan_too_large",
+        )
+    return Task(backend, resolved, sizes)
 
 
 async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -> Trace:
