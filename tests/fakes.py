@@ -177,7 +177,9 @@ class FakeBackend:
         if not reads.keys() >= {*program.returns} or any(run.sampling.max_tokens for run in program.runs):
             raise PlanFailed("the fake only reads", param="return")
         found = {name: np.zeros(_shape(reads[name]), np.float32) for name in program.returns}
-        save_file(found, program.file)
+        save_file(
+            found, program.file, {f"axes.{name}": "pos,unit" for name in found} | {"record": program.trace_id}
+        )
         return Traced(trace_id=program.trace_id, tensors=tuple(map(_info, found, found.values())))
 
     async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:

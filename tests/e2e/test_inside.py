@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import httpx2
 import numpy as np
 import pytest
 from safetensors.numpy import load
+
+from tests.e2e.server import TRANSOM
+from transom import Client
 
 pytestmark = pytest.mark.e2e
 
@@ -260,3 +264,29 @@ def test_attribution_predicts_what_patching_finds(http):
     assert np.abs(guessed[:, :5]).max() < 1e-4
     assert not measured[:, :5].any()
     assert np.corrcoef(guessed[5:, 5:].ravel(), measured[5:, 5:].ravel())[0, 1] > 0.7
+
+
+def test_the_client_and_the_commands_see_the_same(server, key, tmp_path):
+    plan = {
+        "runs": {"a": {"input": PARIS, "read": {"x": {"at": "resid_post.*", "pos": -1}}}},
+        "return": ["a.x"],
+    }
+    with Client(server.url, key) as client:
+        found = client.trace(plan)
+        assert found["a.x"].axes == ("layer", "pos", "unit")
+        assert client.replay(found.record).level == "EXACT"
+        names = [point.name for point in client.points().data]
+    (tmp_path / "plan.json").write_text(json.dumps(plan | {"model": MODEL}))
+    kept = tmp_path / "result.safetensors"
+    told = as_researcher(server, key, "trace", str(tmp_path / "plan.json"), "--out", str(kept))
+    assert "30 x 1 x 576" in told
+    np.testing.assert_array_equal(load(kept.read_bytes())["a.x"], found["a.x"].data)
+    told = as_researcher(server, key, "points", MODEL)
+    assert [line.split()[0] for line in told.splitlines() if line.split()[0] in names] == names
+
+
+def as_researcher(server, key, *arguments):
+    environment = server.environment | {"TRANSOM_BASE_URL": server.url, "TRANSOM_API_KEY": key}
+    done = subprocess.run([TRANSOM, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from transom.client.asynchronous import AsyncClient
 from transom.client.failures import RateLimited, ServerUnreachable, UnexpectedReply
+from transom.client.inside import Tensor, Traced
 from transom.client.synchronous import Client
 from transom.client.types import (
     Chat,
@@ -39,7 +40,9 @@ __all__ = [
     "RateLimited",
     "Scored",
     "ServerUnreachable",
+    "Tensor",
     "Tokens",
+    "Traced",
     "UnexpectedReply",
     "Usage",
     "verify_record",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
 from transom.client import failures, operations
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.inside import Traced
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
 T = TypeVar("T")
@@ -106,6 +108,14 @@ class AsyncClient:
         if self._only_model is None:
             self._only_model = operations.only_model(await self.models())
         return self._only_model
+
+    async def points(self, *, model: str | None = None) -> PointPage:
+        """Where a model can be read and written inside."""
+        return await self.send(operations.points(await self.model(model)))
+
+    async def trace(self, plan: Mapping[str, Any]) -> Traced:
+        """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
+        return await self.send(operations.trace(await self.model(plan.get("model")), plan))
 
     async def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
         """A page of the project's records, newest first."""

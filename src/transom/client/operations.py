@@ -13,9 +13,11 @@ from urllib.parse import quote
 import httpx2
 
 from transom.client import failures
+from transom.client.inside import Traced
 from transom.client.options import Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
 from transom.errors import InvalidRequest
+from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordView, ReplayReport
 
 T = TypeVar("T")
@@ -120,6 +122,16 @@ def record(record_id: str) -> Operation[RecordView]:
 def replay(record_id: str) -> Operation[ReplayReport]:
     """`POST /v1/records/{id}/replay`."""
     return Operation("POST", _record_path(record_id) + "/replay", ReplayReport.model_validate_json)
+
+
+def points(model: str) -> Operation[PointPage]:
+    """`GET /v1/points`."""
+    return Operation("GET", "/v1/points", PointPage.model_validate_json, params={"model": model})
+
+
+def trace(model: str, plan: Mapping[str, Any]) -> Operation[Traced]:
+    """`POST /v1/traces`."""
+    return Operation("POST", "/v1/traces", Traced.parse, {"model": model, **plan, "format": "safetensors"})
 
 
 def only_model(served: Sequence[Model]) -> str:

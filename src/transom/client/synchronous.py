@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
 from transom.client import failures, operations
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.inside import Traced
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
 T = TypeVar("T")
@@ -112,6 +114,14 @@ class Client:
         if self._only_model is None:
             self._only_model = operations.only_model(self.models())
         return self._only_model
+
+    def points(self, *, model: str | None = None) -> PointPage:
+        """Where a model can be read and written inside."""
+        return self.send(operations.points(self.model(model)))
+
+    def trace(self, plan: Mapping[str, Any]) -> Traced:
+        """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
+        return self.send(operations.trace(self.model(plan.get("model")), plan))
 
     def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
         """A page of the project's records, newest first."""

@@ -34,10 +34,11 @@ class Writer:
 
     def _write(self, file: Path, values: Mapping[str, Value], end: Traced) -> None:
         try:
-            plain = {name: np.ascontiguousarray(value.array) for name, value in values.items()}
+            plain = {name: np.asarray(value.array, order="C") for name, value in values.items()}
             infos = tuple(_info(name, array, values[name].axes) for name, array in plain.items())
             partial = file.with_suffix(".partial")
-            save_file(plain, partial, {"axes." + info.name: ",".join(info.axes) for info in infos})
+            about = {f"axes.{info.name}": ",".join(info.axes) for info in infos}
+            save_file(plain, partial, about | {"record": end.trace_id})
             partial.rename(file)
         except Exception as error:  # noqa: BLE001  # whoever waits for the file must hear of it
             self._done(replace(end, error=f"the result could not be written: {error}"))

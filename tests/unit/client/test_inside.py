@@ -1,0 +1,82 @@
+"""Plans and points through the client."""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from transom import AsyncClient, Client
+from transom.client import Traced, UnexpectedReply
+
+ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+BODY = save(
+    {"a.x": ARRAY, "a.total": np.array(7, np.float32)},
+    {"axes.a.x": "layer,pos,unit", "axes.a.total": "", "record": "rec_1"},
+)
+PLAN = {"model": "m", "runs": {"a": {"input": "x"}}, "return": ["a.x"], "format": "json"}
+
+
+def serving(body, seen):
+    def answer(request):
+        seen.append(request)
+        return httpx2.Response(200, content=body)
+
+    return httpx2.MockTransport(answer)
+
+
+async def call(client, name, *arguments, **named):
+    found = getattr(client, name)(*arguments, **named)
+    return found if isinstance(client, Client) else await found
+
+
+@pytest.mark.anyio
+async def test_a_plan_comes_back_as_tensors_with_named_axes(kind):
+    seen = []
+    found = await call(kind("http://server", "", transport=serving(BODY, seen)), "trace", PLAN)
+    assert seen[0].url.path == "/v1/traces"
+    # Whatever the plan says, what is read is safetensors.
+    assert json.loads(seen[0].content) == PLAN | {"format": "safetensors"}
+    assert found.record == "rec_1"
+    assert set(found) == {"a.x", "a.total"}
+    assert len(found) == 2
+    np.testing.assert_array_equal(found["a.x"].data, ARRAY)
+    assert (found["a.x"].axes, found["a.total"].axes) == (("layer", "pos", "unit"), ())
+    np.testing.assert_array_equal(found["a.x"].at(pos=-1, layer=1), ARRAY[1, -1])
+    with pytest.raises(KeyError, match="no axis head"):
+        found["a.x"].at(head=1)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", BODY[:40], save({"a.x": ARRAY}), save({"a.x": ARRAY}, {"record": "r"})]
+)
+@pytest.mark.anyio
+async def test_something_else_is_no_result(kind, body):
+    with pytest.raises(UnexpectedReply):
+        await call(kind("http://server", "", transport=serving(body, [])), "trace", PLAN)
+
+
+def test_the_file_is_kept_as_it_came():
+    assert Traced.parse(BODY).content == BODY
+
+
+@pytest.mark.anyio
+async def test_points_are_those_of_the_model_that_is_named(kind):
+    point = {
+        "name": "resid_post",
+        "description": "",
+        "layers": [0],
+        "heads": None,
+        "width": 8,
+        "readable": True,
+    }
+    point |= {"writable": True, "differentiable": False, "reason": None}
+    seen, page = [], {"model": "m", "deployment": "sha256:0", "data": [point]}
+    client = kind("http://server", "", transport=serving(json.dumps(page).encode(), seen))
+    found = await call(client, "points", model="m")
+    assert seen[0].url.params["model"] == "m"
+    assert found.data[0].layers == (0,)
+    assert isinstance(client, Client | AsyncClient)
