@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -17,6 +18,9 @@ from transom.api.errors import from_validation
 from transom.errors import InvalidRequest, PayloadTooLarge
 
 MAX_BODY_BYTES = 8 << 20
+
+LARGE_BODY_BYTES = 256 << 10
+"""From here on a body is checked beside the event loop: others would notice how long it takes."""
 
 _JSON = "application/json"
 
@@ -83,7 +87,10 @@ def asked(endpoint: Asked, model: type[BaseModel]) -> Callable[[Request], Corout
         refuse_query(strict)
         raw = await strict.json()
         try:
-            body = model.model_validate(raw)
+            if len(await strict.body()) < LARGE_BODY_BYTES:
+                body = model.model_validate(raw)
+            else:
+                body = await asyncio.to_thread(model.model_validate, raw)
         except ValidationError as error:
             raise from_validation(error.errors()) from None
         return await endpoint(strict, house, caller, name, body, raw)

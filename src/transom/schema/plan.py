@@ -116,7 +116,7 @@ class Plan(Body):
         """Every artifact that it takes, with where its reference stands."""
         return [(use.loc, use.target) for _, use in self.parts.uses if isinstance(use.target, Artifact)]
 
-    @property
+    @cached_property
     def swept_run(self) -> str | None:
         """The run that the sweep repeats; None without a sweep."""
         return swept_run(self.runs)
