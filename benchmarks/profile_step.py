@@ -29,7 +29,7 @@ os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from transom.engine import linear, sampler, stack, stand_ins
+from transom.engine import linear, parts, sampler, stack
 from transom.engine.core import Engine
 from transom.engine.kernels import layer
 from transom.engine.loader import load
@@ -91,7 +91,7 @@ TOGETHER: tuple[tuple[Any, str], ...] = (
     (linear, "product"),
     (layer, "_normed"),
     (layer, "layer"),
-    (stand_ins, "layer"),
+    (parts, "layer"),
     (stack, "layers"),
 )
 """Kernels that are made of others."""
