@@ -1,4 +1,4 @@
-"""Broken plans against a real server with a tiny model: no answer is the server's fault, and no engine dies."""
+"""Broken plans against a real server with a tiny model: nothing is ever its fault, and no engine dies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,16 @@ def assert_well(server, http):
     """The engine is the one that it was, it answers, and nothing lies in the spool."""
     assert metric(server, "transom_engine_restarts_total", model="tiny") == 0
     assert post(http, PLANS["everywhere"]).status_code == 200
-    assert not list((server.home / "spool").iterdir())
+    assert is_swept(server)
+
+
+def is_swept(server):
+    """Whether the spool is empty, at the latest a moment after the last answer."""
+    for _ in range(100):
+        if not list((server.home / "spool").iterdir()):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -99,20 +108,16 @@ def test_whoever_leaves_leaves_nothing_behind(server, http):
     runs = {
         f"a{index}": {
             "input": {"token_ids": [9 + index] * 200},
-            "generate": {"max_tokens": 200, "ignore_eos": True},
+            "generate": {"max_tokens": 300, "ignore_eos": True},
             "read": {"x": {"at": "resid_post.*"}},
         }
-        for index in range(20)
+        for index in range(60)
     }
     content = plan(runs, *(f"{name}.x" for name in runs))
-    for seconds in (0.1, 0.3, 1.0, 2.0):
-        with pytest.raises(httpx2.TimeoutException):
+    for seconds in (0.1, 0.3, 0.6):
+        with pytest.raises(httpx2.ReadTimeout):
             post(http, content, timeout=httpx2.Timeout(60, read=seconds))
-            raise httpx2.ReadTimeout("it was done sooner")
-    for _ in range(100):
-        if not list((server.home / "spool").iterdir()):
-            break
-        time.sleep(0.2)
+    assert is_swept(server)
     assert_well(server, http)
 
 
