@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -177,3 +179,13 @@ def test_the_middle_of_the_stream_has_no_gradient_of_its_own(loaded):
         places, _ = loaded(family)
         assert Where("resid_mid", 1) not in places.differentiable
         assert Where("attn_out_post", 1) in places.differentiable
+
+
+def test_no_second_copy_is_made_where_there_is_no_room(tiny_root, loaded, monkeypatch):
+    places, _ = loaded("llama")
+    monkeypatch.setattr(
+        "transom.engine.gradients.psutil.virtual_memory", lambda: SimpleNamespace(available=1 << 10)
+    )
+    differentiator = Differentiator(tiny_root("llama"), places.shapes)
+    with pytest.raises(PlanFailed, match="memory"):
+        graded(differentiator, DIFFERENCE, [WrtSpec(name="w", sites=(site("resid_post", 1),))])

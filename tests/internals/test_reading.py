@@ -10,9 +10,11 @@ from transformers import AutoModelForCausalLM
 from tests.engine.drive import ask, collect, load_tiny
 from tests.tiny import FAMILIES
 from transom.engine.places import find_boundaries, model_points
+from transom.errors import PlanFailed
 from transom.internals import edits
 from transom.internals.board import Where
 from transom.internals.taps import Columns, Read, Site, Taps, Write
+from transom.schema.program import ReadSpec
 
 IDS = list(range(7, 40))
 EVERY = range(len(IDS))
@@ -162,6 +164,21 @@ def test_a_point_that_is_nowhere_says_why(loaded):
     points = {point.name: point for point in model_points(loaded("gpt_neox").places)}
     assert "parallel" in points["resid_mid"].reason
     assert points["resid_mid"].layers == ()
+
+
+def test_a_model_that_nobody_knows_inside_is_served_all_the_same(tiny_root, monkeypatch):
+    def unknown(*_args, **_more):
+        raise ValueError("no trunk")
+
+    monkeypatch.setattr("transom.engine.places.EagerModel", unknown)
+    whole = load_tiny(tiny_root("gpt2"))
+    run(whole.engine, "plain")
+    assert len(collect(whole.engine)["plain"].tokens) == GENERATED
+    points = {point.name: point for point in model_points(whole.places)}
+    assert points["final_norm"].layers == (-1,)
+    assert "no trunk" in points["resid_post"].reason
+    with pytest.raises(PlanFailed, match="final norm"):
+        whole.lens.look(ReadSpec(name="x", sites=(), reduce="unembed"), None, "x", None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

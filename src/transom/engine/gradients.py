@@ -7,6 +7,7 @@ served. It depends on the prompt alone: each is computed with the same shapes, i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -53,11 +55,27 @@ class Differentiator:
 
     @cached_property
     def _model(self) -> nn.Module:
+        self._check_memory()
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             self._root, dtype=torch.float32, attn_implementation="eager", local_files_only=True
         )
         model.requires_grad_(requires_grad=False)
         return model.train(mode=False)
+
+    def _check_memory(self) -> None:
+        """Pass if there is room for a second copy of the model, with as much again to work in.
+
+        Raises:
+            PlanFailed: there is not; to try would end the engine, and with it everybody's answers.
+        """
+        stored = sum(file.stat().st_size for file in self._root.glob("*.safetensors"))
+        dtype = json.loads((self._root / "config.json").read_text(encoding="utf-8")).get("dtype", "float32")
+        needed = 2 * stored * (1 if dtype == "float32" else 2)
+        available = psutil.virtual_memory().available
+        if needed > available:
+            raise PlanFailed(
+                f"gradients need {needed >> 20} MiB of memory beside the model, and {available >> 20} are free"
+            )
 
     @cached_property
     def _boundaries(self) -> Boundaries:

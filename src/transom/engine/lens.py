@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transom.engine.attention import floats
+from transom.errors import PlanFailed
 from transom.internals.board import Floats
 from transom.internals.values import Value
 from transom.schema.program import ReadSpec, Unembed
@@ -76,11 +77,11 @@ class Lens:
     """Applies the end of a model to rows of its residual stream.
 
     Args:
-        norm: the final norm, [rows, width] to the same.
+        norm: the final norm, [rows, width] to the same; None where it is not known.
         logits: the output matrix, [rows, width] to [rows, vocabulary].
     """
 
-    def __init__(self, norm: Rows, logits: Rows) -> None:
+    def __init__(self, norm: Rows | None, logits: Rows) -> None:
         self._norm = norm
         self._logits = logits
         self._waiting: deque[tuple[Look, Floats]] = deque()
@@ -91,7 +92,13 @@ class Lens:
         return bool(self._waiting)
 
     def look(self, spec: ReadSpec, value: Value, name: str, done: Callable[[dict[str, Value]], None]) -> Look:
-        """Send the rows of a value on their way; `work` takes them along."""
+        """Send the rows of a value on their way; `work` takes them along.
+
+        Raises:
+            PlanFailed: they would have to be normed, and how is not known.
+        """
+        if self._norm is None and not spec.unembed.logits:
+            raise PlanFailed("the lens needs the final norm, and which module that is is not known here")
         look = Look(spec.unembed, value, done, name)
         rows = np.ascontiguousarray(value.array).reshape(-1, value.array.shape[-1])
         look.left = len(rows)
@@ -123,6 +130,7 @@ class Lens:
                 yield look, rows
 
     def _normed(self, rows: Floats) -> Floats:
+        assert self._norm is not None  # noqa: S101  # `look` takes no rows that would need it
         with torch.inference_mode():
             return floats(self._norm(torch.from_numpy(rows)))
 

@@ -52,7 +52,8 @@ class Places:
     """Of every place that can be read or written."""
     refused: dict[str, str]
     """Why there is no place for a point."""
-    final_norm: nn.Module
+    final_norm: nn.Module | None
+    """None where it is not known which module that is."""
     modules: dict[Where, tuple[nn.Module, bool]] = field(default_factory=dict)
     """Places at the boundary of a module, and whether it is the input."""
     asides: frozenset[Where] = frozenset()
@@ -64,8 +65,14 @@ class Places:
 
 
 def find_boundaries(model: PreTrainedModel) -> Boundaries:
-    """The boundaries of a plain model, whose modules have not been replaced."""
-    known = EagerModel(type(model).__name__, hf_model=model, tokenizer=object())
+    """The boundaries of a plain model, whose modules have not been replaced.
+
+    A model whose architecture interp-engine cannot tell has none, and is served all the same.
+    """
+    try:
+        known = EagerModel(type(model).__name__, hf_model=model, tokenizer=object())
+    except Exception as error:  # noqa: BLE001  # whatever it met, there is a model to serve
+        return Boundaries({}, dict.fromkeys(_BOUNDARIES, f"its architecture is not known: {error}"), "")
     layers = model.config.get_text_config().num_hidden_layers
     modules: dict[Where, tuple[nn.Module, bool]] = {}
     refused: dict[str, str] = {}
@@ -139,7 +146,7 @@ def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Bound
     is_whole = len(wholes) == 1 and len(wholes[0].layers) == len(paged.specs)
     asides = frozenset(where for where in modules if where.point in _ASIDES)
     whole = frozenset(where for where in boundaries.found if where in shapes and where.point not in _ASIDES)
-    return Places(shapes, refused, kept[boundaries.final_norm], modules, asides, whole, is_whole)
+    return Places(shapes, refused, kept.get(boundaries.final_norm), modules, asides, whole, is_whole)
 
 
 def _divided(where: Where, width: int, paged: PagedAttention) -> Shape:
