@@ -69,12 +69,13 @@ class Differentiator:
             PlanFailed: there is not; to try would end the engine, and with it everybody's answers.
         """
         stored = sum(file.stat().st_size for file in self._root.glob("*.safetensors"))
-        dtype = json.loads((self._root / "config.json").read_text(encoding="utf-8")).get("dtype", "float32")
+        config = json.loads((self._root / "config.json").read_text(encoding="utf-8"))
+        dtype = config.get("dtype", "float32")
         needed = 2 * stored * (1 if dtype == "float32" else 2)
         available = psutil.virtual_memory().available
         if needed > available:
             raise PlanFailed(
-                f"gradients need {needed >> 20} MiB of memory beside the model, and {available >> 20} are free"
+                f"gradients need {needed >> 20} MiB of memory beside the model; {available >> 20} are free"
             )
 
     @cached_property

@@ -144,9 +144,10 @@ def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Bound
     present = {where.point for where in shapes}
     refused = {point: reason for point, reason in boundaries.refused.items() if point not in present}
     is_whole = len(wholes) == 1 and len(wholes[0].layers) == len(paged.specs)
+    last_norm = kept[boundaries.final_norm] if boundaries.final_norm else None
     asides = frozenset(where for where in modules if where.point in _ASIDES)
     whole = frozenset(where for where in boundaries.found if where in shapes and where.point not in _ASIDES)
-    return Places(shapes, refused, kept.get(boundaries.final_norm), modules, asides, whole, is_whole)
+    return Places(shapes, refused, last_norm, modules, asides, whole, is_whole)
 
 
 def _divided(where: Where, width: int, paged: PagedAttention) -> Shape:
