@@ -314,3 +314,14 @@ def test_many_programs_leave_no_values_behind(machine):
         machine.values(program, traced)
     gc.collect()
     assert not [each for each in gc.get_objects() if type(each) is tracing._Trace]
+
+
+def test_gradients_that_nobody_waits_for_end_at_the_next_forward(machine):
+    grad = {"of": {"logprob": 7}, "wrt": {"g": {"at": "mlp_out.0"}}, "mode": {"integrated": 64}}
+    program = machine.program(plan({"a": {"input": CLEAN, "grad": grad}}, "a.g"))
+    machine.engine.submit_program(program)
+    machine.engine.abort(program.trace_id)
+    while machine.engine.is_busy_elsewhere or not machine.engine.idle:
+        assert machine.news() == []
+    assert not machine.engine._gradients._found
+    assert not machine.engine._gradients._unwanted

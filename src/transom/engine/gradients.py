@@ -8,7 +8,7 @@ served. It depends on the prompt alone: each is computed with the same shapes, i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +52,7 @@ class Differentiator:
     def __init__(self, root: Path, shapes: Shapes) -> None:
         self._root = root
         self._shapes = shapes
+        self._is_wanted: Callable[[], bool] = lambda: True
 
     @cached_property
     def _model(self) -> nn.Module:
@@ -82,8 +83,15 @@ class Differentiator:
     def _boundaries(self) -> Boundaries:
         return find_boundaries(self._model)  # type: ignore[arg-type]
 
-    def gradients(self, run: RunSpec, values: Mapping[str, Value]) -> dict[str, Value]:
+    def gradients(
+        self, run: RunSpec, values: Mapping[str, Value], is_wanted: Callable[[], bool] = lambda: True
+    ) -> dict[str, Value]:
         """The gradients that a run asks for, by the names of their values.
+
+        Args:
+            run: that asks.
+            values: that it refers to.
+            is_wanted: asked before each forward; many of them may be needed.
 
         Raises:
             PlanFailed: a value that the metric needs does not fit, or a gradient is no number.
@@ -91,6 +99,7 @@ class Differentiator:
         spec = run.grad
         if spec is None:
             return {}
+        self._is_wanted = is_wanted
         if spec.mode == "integrated":
             return {f"{run.name}.{wrt.name}": self._integrated(run, spec, wrt, values) for wrt in spec.wrt}
         sites = {wrt.name: self._sites(wrt) for wrt in spec.wrt}
@@ -153,6 +162,8 @@ class Differentiator:
         wanted: set[Where],
         replaced: tuple[Site, Floats] | None = None,
     ) -> _Seen:
+        if not self._is_wanted():
+            raise PlanFailed("nobody waits for it")
         seen = _Seen()
         if metric.site is not None:
             wanted = wanted | {site_of(metric.site, self._shapes).where}

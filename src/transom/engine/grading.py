@@ -45,15 +45,13 @@ class Gradients:
         return self._found.pop(key, {})
 
     def forget(self, trace_id: str) -> None:
-        """Nobody waits for the gradients of a program any more; those that have not begun never do."""
+        """Nobody waits for the gradients of a program any more; no forward begins for them."""
         self._unwanted |= {key for key in self._begun if key[0] == trace_id}
 
     def _compute(self, trace_id: str, run: RunSpec, values: Mapping[str, Value]) -> None:
-        if (trace_id, run.name) in self._unwanted:
-            self._tell(Differentiated(trace_id, run.name, "nobody waits for it"))
-            return
+        key = trace_id, run.name
         try:
-            self._found[trace_id, run.name] = self._differentiator.gradients(run, values)
+            self._found[key] = self._differentiator.gradients(run, values, lambda: key not in self._unwanted)
         except Exception as error:  # noqa: BLE001  # whoever waits must hear of it
             self._tell(Differentiated(trace_id, run.name, str(error) or type(error).__name__))
         else:
