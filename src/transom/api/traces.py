@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -110,7 +111,7 @@ def _as_json(found: traces.Trace) -> bytes:
                 "shape": tensor.shape,
                 "axes": tensor.axes,
                 "sha256": tensor.sha256,
-                "data": arrays[tensor.name],
+                "data": _numbers(arrays[tensor.name]),
             }
             for tensor in found.traced.tensors
         },
@@ -123,3 +124,8 @@ def _as_json(found: traces.Trace) -> bytes:
         },
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _numbers(array: NDArray[Any]) -> NDArray[Any] | float:
+    """As they are written in JSON; of an array without axes, the number."""
+    return array if array.ndim else float(array)
