@@ -81,8 +81,8 @@ def test_a_model_that_knows_its_batch_mates_is_refused(tiny_root, monkeypatch):
 
     honest = Stack._heads
 
-    def leak(self):
-        cache, (scales, *more), *rest = honest(self)
+    def leak(self, some):
+        cache, (scales, *more), *rest = honest(self, some)
         louder = scales * np.float32(1 + 1e-6 * (len(self._paged._rows.tables) > 2))
         return cache, (louder, *more), *rest
 
