@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from transom.cli import output
 from transom.cli.output import exit_on_error
 from transom.cli.researcher import ApiKey, AsJson, BaseUrl
-from transom.client import Client, Traced
+from transom.client import Client, Tensor
 from transom.errors import InvalidRequest
 from transom.schema.point_views import PointView
 
@@ -43,22 +47,23 @@ def points(
 @exit_on_error
 def trace(
     plan: Annotated[str, typer.Argument(help="A file with a plan in JSON; - reads standard input.")],
-    out: Annotated[Path | None, typer.Option(help="Where to keep the result, as safetensors.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where to keep the result, as safetensors.")
+    ] = None,
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
 ) -> None:
     """Carry out a plan: read and write inside a model."""
     given = _read(plan)
-    with Client(base_url, api_key) as client:
+    # The file is opened first: a result that cannot be kept would have been charged all the same.
+    with Client(base_url, api_key) as client, _replacing(out) as file:
         found = client.trace(given)
-    if out is not None:
-        _keep(out, found)
-    rows = [
-        (name, str(tensor.data.dtype), " x ".join(map(str, tensor.data.shape)), ", ".join(tensor.axes))
-        for name, tensor in found.items()
-    ]
-    output.write_rows(("value", "type", "shape", "axes"), rows)
-    typer.echo(f"record {found.record}")
+        deployment = (found.deployment or "")[:19]
+        output.note(f"{found.record} · {deployment} · again: transom replay {found.record}")
+        if file is not None:
+            file.write(found.content)
+    rows = [_row(name, tensor) for name, tensor in found.items()]
+    output.write_rows(("value", "type", "shape", "axes", "sha256"), rows)
 
 
 def _read(plan: str) -> dict[str, Any]:
@@ -78,10 +83,31 @@ def _read(plan: str) -> dict[str, Any]:
     return given | {"format": "safetensors"}
 
 
-def _keep(out: Path, found: Traced) -> None:
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_bytes(found.content)
-    partial.replace(out)
+@contextmanager
+def _replacing(path: Path | None) -> Iterator[BinaryIO | None]:
+    """A file that takes the place of `path` once it is whole; without a path, none.
+
+    Raises:
+        InvalidRequest: nothing can be written there.
+    """
+    if path is None:
+        yield None
+        return
+    # Two commands that keep their results in one place do not write into each other's.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}", param="out") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _row(name: str, tensor: Tensor) -> tuple[str, ...]:
+    shape, digest = " x ".join(map(str, tensor.data.shape)), hashlib.sha256(tensor.data.data).hexdigest()
+    return name, str(tensor.data.dtype), shape, ", ".join(tensor.axes), digest
 
 
 def _layers(point: PointView) -> str:

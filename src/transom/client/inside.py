@@ -41,12 +41,21 @@ class Traced(Mapping[str, Tensor]):
         record: of the plan; `Client.replay` carries it out again.
         tensors: by name.
         content: the file of them, as safetensors.
+        deployment: digest of what computed them; None where only the file is at hand, which does not say.
     """
 
-    def __init__(self, record: str, tensors: Mapping[str, Tensor], content: bytes) -> None:
+    def __init__(
+        self, record: str, tensors: Mapping[str, Tensor], content: bytes, deployment: str | None = None
+    ) -> None:
         self.record = record
         self.content = content
+        self.deployment = deployment
         self._tensors = tensors
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What was returned, such as `clean.lens.ids`."""
+        return tuple(self._tensors)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -59,7 +68,7 @@ class Traced(Mapping[str, Tensor]):
 
     @classmethod
     def parse(cls, content: bytes) -> Traced:
-        """From the body of a reply.
+        """From the body of a reply, or a file that was kept of one.
 
         Raises:
             ValueError: it is no such body.
@@ -75,3 +84,7 @@ class Traced(Mapping[str, Tensor]):
             return cls(about["record"], tensors, content)
         except (SafetensorError, KeyError, struct.error) as error:
             raise ValueError(f"no result of a plan: {error}") from error
+
+    def said_by(self, headers: Mapping[str, str]) -> Traced:
+        """The same, with what the headers of its reply say."""
+        return Traced(self.record, self._tensors, self.content, headers.get("x-transom-deployment"))

@@ -35,6 +35,8 @@ class Operation(Generic[T]):
     """Reads the body of a reply, or the data of one event of a stream. Raises ValueError."""
     json: Mapping[str, Any] | None = None
     params: Mapping[str, str | int] | None = None
+    heed: Callable[[T, Mapping[str, str]], T] | None = None
+    """Adds to a reply what only its headers say."""
 
     def with_text(self) -> Operation[tuple[str, T]]:
         """The same request, with the reply also as the text that arrived."""
@@ -51,7 +53,8 @@ class Operation(Generic[T]):
         """
         if not response.is_success:
             raise failures.of_response(response)
-        return self._understand(response.content)
+        found = self._understand(response.content)
+        return found if self.heed is None else self.heed(found, response.headers)
 
     def read_event(self, event: httpx2.ServerSentEvent) -> T:
         """One event of a stream; raises as `read` does."""
@@ -131,7 +134,8 @@ def points(model: str) -> Operation[PointPage]:
 
 def trace(model: str, plan: Mapping[str, Any]) -> Operation[Traced]:
     """`POST /v1/traces`."""
-    return Operation("POST", "/v1/traces", Traced.parse, {"model": model, **plan, "format": "safetensors"})
+    body = {**plan, "model": model, "format": "safetensors"}
+    return Operation("POST", "/v1/traces", Traced.parse, body, heed=Traced.said_by)
 
 
 def only_model(served: Sequence[Model]) -> str:

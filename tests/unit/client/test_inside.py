@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from transom import AsyncClient, Client
 from transom.client import Traced, UnexpectedReply
+from transom.errors import InvalidRequest
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 BODY = save(
@@ -20,10 +21,10 @@ BODY = save(
 PLAN = {"model": "m", "runs": {"a": {"input": "x"}}, "return": ["a.x"], "format": "json"}
 
 
-def serving(body, seen):
+def serving(body, seen, **headers):
     def answer(request):
         seen.append(request)
-        return httpx2.Response(200, content=body)
+        return httpx2.Response(200, content=body, headers=headers)
 
     return httpx2.MockTransport(answer)
 
@@ -59,8 +60,40 @@ async def test_something_else_is_no_result(kind, body):
         await call(kind("http://server", "", transport=serving(body, [])), "trace", PLAN)
 
 
+@pytest.mark.anyio
+async def test_a_reply_says_what_computed_it(kind):
+    transport = serving(BODY, [], **{"X-Transom-Deployment": "sha256:ab"})
+    found = await call(kind("http://server", "", transport=transport), "trace", PLAN)
+    assert (found.deployment, sorted(found.names)) == ("sha256:ab", ["a.total", "a.x"])
+
+
+@pytest.mark.anyio
+async def test_a_plan_whose_model_is_null_means_the_only_one(kind):
+    seen, card = [], {"id": "m", "created": 7, "owned_by": "x", "digest": "sha256:ab", "deployment": {}}
+    served = json.dumps({"object": "list", "data": [card | {"max_model_len": 8}]}).encode()
+
+    def answer(request):
+        seen.append(request)
+        return httpx2.Response(200, content=served if request.url.path == "/v1/models" else BODY)
+
+    client = kind("http://server", "", transport=httpx2.MockTransport(answer))
+    await call(client, "trace", PLAN | {"model": None})
+    assert json.loads(seen[-1].content)["model"] == "m"
+
+
+@pytest.mark.anyio
+async def test_a_refusal_names_the_field(kind):
+    detail = {"message": "No.", "type": "invalid_request_error", "param": "runs.a.read.x.at"}
+    error = json.dumps({"error": detail | {"code": "unknown_point", "layer": "api"}}).encode()
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(400, content=error))
+    with pytest.raises(InvalidRequest) as caught:
+        await call(kind("http://server", "", transport=transport), "trace", PLAN)
+    assert (caught.value.param, caught.value.reason) == ("runs.a.read.x.at", "unknown_point")
+
+
 def test_the_file_is_kept_as_it_came():
-    assert Traced.parse(BODY).content == BODY
+    found = Traced.parse(BODY)
+    assert (found.content, found.deployment) == (BODY, None)
 
 
 @pytest.mark.anyio
