@@ -19,6 +19,7 @@ import typer
 import transom.client
 from benchmarks.load.page import performance
 from scripts.markdown import NOTE, first_paragraph, table
+from scripts.plans import plans
 from scripts.sources import ROOT, modules, scopes, tree
 from transom.api.errors import status_of
 from transom.app import create_app
@@ -328,6 +329,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "errors.md": errors,
     "modules.md": modules,
     "performance.md": performance,
+    "plans.md": plans,
     "scopes.md": scopes,
     "settings.md": settings,
 }

@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from scripts import generate, sources
+from scripts.plans import GROUPS
 from tests.documents import ROOT, anchors, blocks, links, pages
 from transom.cli.main import app as command_line
 from transom.config import Settings
@@ -22,6 +23,8 @@ from transom.records.statement import draft
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measured, Measures
+from transom.schema.plan import Plan
+from transom.schema.points import POINTS
 from transom.schema.program import TensorInfo
 from transom.schema.record import Answer, Failure
 
@@ -102,6 +105,13 @@ def test_an_error_code_is_documented(code):
 
 def test_the_codes_that_say_more_are_those_in_the_source():
     assert generate.REASONS.keys() <= codes_in_the_source()
+
+
+def test_every_part_of_a_plan_is_on_its_page():
+    parts = Plan.model_json_schema()["$defs"].keys() - {"Message", "TextPart"}
+    named = {kind.__name__ for group in GROUPS.values() for kind in group}
+    assert named == parts | {"Plan"}
+    assert [name for name in POINTS if f"| `{name}" not in read("plans.md")] == []
 
 
 def commands() -> list[str]:

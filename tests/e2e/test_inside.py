@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 from safetensors.numpy import load
 
+from tests.documents import ROOT, blocks
 from tests.e2e.server import TRANSOM
 from transom import Client
 
@@ -210,9 +209,63 @@ def test_nothing_is_left_in_the_spool(server, http):
         time.sleep(0.05)
 
 
+PAGE = ROOT / "docs" / "howto" / "look-inside.md"
+
+
 def plans_of_the_page():
-    text = (Path(__file__).parents[2] / "docs" / "howto" / "look-inside.md").read_text(encoding="utf-8")
-    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    return [json.loads(block.text) for block in blocks(PAGE) if block.language == "json"]
+
+
+def test_the_program_of_the_page_works_as_it_stands(server, key, monkeypatch, capsys):
+    monkeypatch.setenv("TRANSOM_BASE_URL", server.url)
+    monkeypatch.setenv("TRANSOM_API_KEY", key)
+    (program,) = [block for block in blocks(PAGE) if block.language == "python"]
+    exec(compile(program.text, program.name, "exec"), {})
+    shape, *layers, record = capsys.readouterr().out.splitlines()
+    assert shape == "('layer', 'pos', 'rank') (30, 1, 3)"
+    assert layers[-1] == "29  Paris"
+    assert record.endswith(" EXACT")
+
+
+# What the page on plans says of each refusal.
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("unknown_parameter", {"run": {}}),
+        ("missing_parameter", {"return": None}),
+        ("invalid_value", {"runs": {"a": {"input": PARIS, "read": {"x": {"at": "resid_post.99"}}}}}),
+        ("invalid_value", {"runs": {"a": {"input": PARIS, "read": {"x": {"at": "resid_pots.3"}}}}}),
+        (
+            "unsupported_parameter",
+            {"derive": {"d": {"add": ["a.x", "artifact:" + "0" * 64]}}, "return": ["derive.d"]},
+        ),
+        (
+            "context_length_exceeded",
+            {"runs": {"a": {"input": PARIS, "generate": {"max_tokens": 9000}, "read": {"x": {"at": "z.0"}}}}},
+        ),
+        (
+            "plan_too_large",
+            {"runs": {"a": {"input": PARIS * 800, "read": {"x": {"at": "mlp_act.*"}}}}},
+        ),
+        (
+            "plan_failed",
+            {
+                "runs": {
+                    "a": {
+                        "input": PARIS,
+                        "write": [{"at": "resid_mid.3", "op": "set", "value": 1e20}],
+                        "read": {"x": {"at": "resid_post.3"}},
+                    }
+                }
+            },
+        ),
+    ],
+)
+def test_a_refusal_has_the_code_that_the_page_on_plans_says(http, code, change):
+    plan = {"model": MODEL, "runs": {"a": {"input": PARIS, "read": {"x": {"at": "resid_post.3"}}}}}
+    response = http.post("/v1/traces", json=plan | {"return": ["a.x"]} | change)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, code), response.text
+    assert f"| `{code}` | 400 |" in (ROOT / "docs" / "reference" / "plans.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("plan", plans_of_the_page(), ids=lambda plan: plan["return"][0])
@@ -224,6 +277,10 @@ def test_the_plans_of_the_page_work_as_they_stand(http, plan):
         return
     found = load(response.content)
     assert found
+    if "pattern" in plan["return"][0]:
+        pattern = found["clean.pattern"]
+        assert pattern.shape[:2] == (1, 9)
+        np.testing.assert_allclose(pattern.sum(axis=-1), 1, rtol=1e-5)
     if "sweep" in plan:
         assert found["patched.logits"].shape == (30, 8, 1, 2)
         # With all of the last layer's last position taken over, the answer is the clean run's.
