@@ -182,6 +182,11 @@ def _refusals() -> Iterator[str]:
         ("`unknown_point`", "400", "a point that exists, and that this model has nowhere"),
         ("`context_length_exceeded`", "400", "a run's input and `max_tokens` are longer than the context"),
         ("`plan_too_large`", "400", "its values, its sites, or its answer as JSON are above a limit"),
+        (
+            "`policy_refused`",
+            "403",
+            "with what was told before, it would tell too much of a weight matrix; names the matrix",
+        ),
         ("`plan_failed`", "400", "it ran, and its values did not allow what follows; it is on record"),
         ("`insufficient_scope`", "403", "the key lacks a [scope](scopes.md); the message names it"),
     ]

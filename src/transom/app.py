@@ -26,6 +26,7 @@ from transom.access.quotas import Quotas
 from transom.access.rights import export
 from transom.access.sign_in import providers
 from transom.access.sign_in.entrance import Entrance
+from transom.access.weights.exposure import Exposure
 from transom.api import routes
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
@@ -84,6 +85,7 @@ def create_app(
             Desk(database, rules, served=serving.keys(), clock=clock),
             Entitlements(database, rules, clock=clock),
             Quotas(database, clock=clock),
+            Exposure(database),
             _spool(settings.home),
             now=clock,
         )

@@ -13,6 +13,7 @@
     │   │       ├── MissingScope     the grant, or the key, lacks a scope
     │   │       ├── TermsNotAccepted
     │   │       └── Suspended
+    │   ├── PolicyRefused            it would tell too much about the weights
     │   └── QuotaExceeded            a limit is used up: for now, or for good
     ├── EngineError                  the model column could not answer
     │   ├── EngineUnavailable        it may a moment later
@@ -120,6 +121,13 @@ class MissingScope(Forbidden):
     def __init__(self, message: str, *, scope: str = "") -> None:
         super().__init__(message)
         self.scope = scope
+
+
+class PolicyRefused(RequestError):
+    """It would tell too much about the weights; nothing was told, and nothing was charged."""
+
+    code = "policy_refused"
+    layer = "policy"
 
 
 class TermsNotAccepted(Forbidden):

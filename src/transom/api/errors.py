@@ -22,6 +22,7 @@ from transom.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    PolicyRefused,
     QuotaExceeded,
     QuotaUnavailable,
     RequestError,
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 _STATUS: dict[type[TransomError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
+    PolicyRefused: 403,
     NotFound: 404,
     Conflict: 409,
     QuotaExceeded: 429,

@@ -25,7 +25,7 @@ from transom.internals.results import Writer
 from transom.internals.sharing import Sharing
 from transom.internals.values import Value, derive
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
-from transom.schema.program import DeriveSpec, Generated, Program, ReadSpec, RunSpec, Traced
+from transom.schema.program import DeriveSpec, Generated, Program, ReadSpec, RunSpec, Traced, parts_of
 
 _SEPARATOR = "/"
 
@@ -74,7 +74,7 @@ class _Trace:
 
     def take_differentiable(self) -> list[RunSpec]:
         """The runs whose gradients can begin, which no longer wait for that."""
-        ready = [run for run in self.ungraded if all(name in self.values for name in grad_needs(run))]
+        ready = [run for run in self.ungraded if all(name in self.values for name in run.grad_needs)]
         self.differentiating |= {run.name for run in ready}
         self.ungraded = [run for run in self.ungraded if run.name not in self.differentiating]
         return ready
@@ -90,22 +90,7 @@ class _Trace:
         self.underived = left
 
     def _has_all(self, run: RunSpec) -> bool:
-        return self.shared.is_ready(run) and all(name in self.values for name in needs(run))
-
-
-def needs(run: RunSpec) -> Iterator[str]:
-    """The values that a run refers to."""
-    yield from (write.value for write in run.writes if write.value)
-    yield from (read.direction for read in run.reads if read.direction)
-
-
-def grad_needs(run: RunSpec) -> Iterator[str]:
-    """The values that the gradients of a run refer to."""
-    if run.grad is not None:
-        if run.grad.metric.value:
-            yield run.grad.metric.value
-        for wrt in run.grad.wrt:
-            yield from wrt.others
+        return self.shared.is_ready(run) and all(name in self.values for name in run.needs)
 
 
 class TracingEngine:
@@ -371,6 +356,6 @@ def _of_generated(run: RunSpec, tokens: list[TokenLogprob]) -> dict[str, Value]:
 def _returned(names: tuple[str, ...], values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
     """What was asked for; of a value with two parts, both."""
     for name in names:
-        for part in (name, f"{name}.ids", f"{name}.logprobs", f"{name}.values"):
+        for part in parts_of(name):
             if part in values:
                 yield part, values[part]

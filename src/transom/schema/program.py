@@ -6,6 +6,7 @@ Nothing here is checked again: whoever resolves a plan answers for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -161,6 +162,26 @@ class RunSpec:
     def origin(self) -> str:
         """The run of the plan that it is; a cell of a sweep is named after its run."""
         return self.name.partition("@")[0]
+
+    @property
+    def needs(self) -> Iterator[str]:
+        """The values that it refers to."""
+        yield from (write.value for write in self.writes if write.value)
+        yield from (read.direction for read in self.reads if read.direction)
+
+    @property
+    def grad_needs(self) -> Iterator[str]:
+        """The values that its gradients refer to."""
+        if self.grad is not None:
+            if self.grad.metric.value:
+                yield self.grad.metric.value
+            for wrt in self.grad.wrt:
+                yield from wrt.others
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """What a value may be called, and its tensors where they are two."""
+    return name, f"{name}.ids", f"{name}.logprobs", f"{name}.values"
 
 
 DeriveOp = Literal["sub", "add", "scale", "mean", "stack", "dot", "normalize", "topk"]

@@ -29,6 +29,9 @@ Models: TypeAlias = Annotated[
 Question: TypeAlias = Literal["purpose", "method", "institution", "funding", "conflicts", "ethics"]
 """What a tier can insist on being told."""
 
+MATRIX_PERCENT = 25
+"""How much of any one weight matrix may be told of, in hundredths, where a programme says nothing of it."""
+
 Line = Annotated[str, Field(min_length=1, max_length=300)]
 Days = Annotated[int, Field(ge=1, le=3650)]
 
@@ -71,6 +74,14 @@ class Tier(Body):
     )
 
     _are_scopes = field_validator("scopes")(known_scopes)
+
+    matrix_percent: int = Field(
+        default=MATRIX_PERCENT,
+        ge=0,
+        le=100,
+        description="How much of any one weight matrix a project may be told of, in hundredths, by what it "
+        "reads inside; a person over all their projects too. 100 is no limit",
+    )
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -190,6 +201,7 @@ class TierView(BaseModel):
     blind: bool
     holdback_percent: int
     holdback_from_tokens: int
+    matrix_percent: int
 
 
 class ProgrammeView(BaseModel):

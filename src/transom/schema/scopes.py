@@ -57,8 +57,8 @@ SCOPES: dict[str, Scope] = {
         Scope(
             "internals:read",
             "`read` in plans: activations, attention patterns and the logit lens, at named points.",
-            "What the model computes on chosen inputs, metered in bytes: both sides of a linear layer, for "
-            "as many inputs as it is wide, give its matrix away.",
+            "What the model computes on chosen inputs, metered in bytes. Both sides of a linear layer, for "
+            "as many inputs as it is wide, would give its matrix away; what is told of both is bounded.",
             "extended",
         ),
         Scope(
@@ -70,7 +70,7 @@ SCOPES: dict[str, Scope] = {
         Scope(
             "internals:grad",
             "`grad` in plans: how a prediction depends on what the model computes inside.",
-            "Products of a model's matrices, metered in bytes as reads are.",
+            "Products of a model's matrices, metered and bounded as reads are.",
             "extended",
         ),
         Scope(

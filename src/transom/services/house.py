@@ -15,6 +15,7 @@ from transom.access.keys.entitlements import Entitlements
 from transom.access.programme.desk import Desk
 from transom.access.quotas import Quotas
 from transom.access.sign_in.entrance import Entrance
+from transom.access.weights.exposure import Exposure
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
@@ -41,6 +42,7 @@ class House:
     desk: Desk
     entitlements: Entitlements
     quotas: Quotas
+    exposure: Exposure
     spool: Path
     """Folder of results on their way to whoever asked."""
     now: Callable[[], datetime] = utc_now

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transom.errors import InvalidRequest
-from transom.schema.program import DIRECTED, ModelPoint, ReadSpec, RunSpec, WriteSpec
+from transom.schema.program import DIRECTED, ModelPoint, ReadSpec, RunSpec, WriteSpec, parts_of
 from transom.services.forms import Form, Shape, derived_forms, fitted
 from transom.services.positions import Line
 from transom.services.resolving import Resolved
@@ -30,6 +30,8 @@ class Sizes:
     """Bytes of all values."""
     vectors: int
     """Numbers of logprobs over the vocabulary that are told."""
+    forms: Mapping[str, Form] = field(repr=False)
+    """Of all values, by name."""
 
 
 def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> Sizes:
@@ -38,9 +40,7 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     Raises:
         InvalidRequest: values do not fit each other, or all of them are too large.
     """
-    forms = _forms(resolved, points, vocabulary)
-    for spec in resolved.derive:
-        forms |= derived_forms(spec, forms)
+    forms = forms_of(resolved, points, vocabulary)
     for run in resolved.runs:
         _check_taken(run, resolved.lines[run.name], points, forms)
     kept = 4 * sum(form.numbers for form in forms.values()) + _captured(resolved, points)
@@ -51,19 +51,27 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
             param="runs",
             code="plan_too_large",
         )
-    told = {
-        name
-        for ref in resolved.returns
-        for name in (ref, f"{ref}.ids", f"{ref}.logprobs", f"{ref}.values")
-        if name in forms
-    }
+    told = {name for ref in resolved.returns for name in parts_of(ref) if name in forms}
     return Sizes(
         tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
         rows=sum(resolved.lines[run.name].end + _graded(run) for run in resolved.runs),
         returned=4 * sum(forms[name].numbers for name in told),
         kept=kept,
         vectors=sum(_told(run, forms) for run in resolved.runs),
+        forms=forms,
     )
+
+
+def forms_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Form]:
+    """The forms of all values of a plan, by name.
+
+    Raises:
+        InvalidRequest: values do not fit each other.
+    """
+    forms = _forms(resolved, points, vocabulary)
+    for spec in resolved.derive:
+        forms |= derived_forms(spec, forms)
+    return forms
 
 
 def _graded(run: RunSpec) -> int:

@@ -10,10 +10,12 @@ from typing import Any
 
 from transom.access.keys.callers import Caller
 from transom.access.quotas import VECTOR, Amounts
+from transom.access.weights.exposure import Telling
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, TransomError
 from transom.records.identifiers import new_record_id
 from transom.schema.generation import SamplingParams, SequenceResult
+from transom.schema.matrices import Matrices
 from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
@@ -21,6 +23,7 @@ from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
 from transom.services.resolving import Resolved, Resolver
 from transom.services.sizes import Sizes, sizes_of
+from transom.services.telling import numbers_told
 
 ENDPOINT = "/v1/traces"
 
@@ -88,6 +91,18 @@ class Task:
     def sequences_at_once(self) -> int:
         """Room to ask for. A plan's runs take turns where there are more of them than a request may start."""
         return min(len(self.resolved.runs), self.backend.max_sequences)
+
+    @property
+    def matrices(self) -> Matrices:
+        """Those of the model."""
+        backend = self.backend
+        return Matrices.of(tuple(backend.points), backend.tokenizer.vocab_size, backend.hidden_size)
+
+    @property
+    def told(self) -> dict[str, int]:
+        """Numbers that are told of each place inside, at most."""
+        layers = self.matrices.layers
+        return numbers_told(self.resolved, self.sizes.forms, self.backend.points, layers)
 
     def program(self, name: str, project: str, spool: Path) -> Program:
         """What the engine is given."""
@@ -202,6 +217,7 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     Raises:
         InvalidRequest, NotFound: see `prepare`.
         AccessDenied, QuotaExceeded, QuotaUnavailable: see `metering.reserve`.
+        PolicyRefused: it would tell too much of a weight matrix; nothing is charged.
         EngineBusy, EngineUnavailable: it was not taken, or could not be finished; the same may pass later.
         PlanFailed: its values do not fit each other; the record says so.
         StorageError: there is no record, and so no answer.
@@ -210,14 +226,47 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     task = await asyncio.to_thread(prepare, house, plan)
     record_id = new_record_id()
     meter = await reserve(house, caller, task, record_id)
-    errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed)
+    telling: Telling | None = None
     try:
+        telling = await _count_told(house, caller, task)
         admission = task.backend.admit(caller.project_id, task.sequences_at_once)
     except BaseException:
         await meter.release()
+        await _take_back(house, telling)
         raise
+    errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed, telling)
     with house.occupied(), admission:
         return await errand.run()
+
+
+async def _count_told(house: House, caller: Caller, task: Task) -> Telling | None:
+    """Count what is about to be told of the weights; None where nobody counts.
+
+    Raises:
+        PolicyRefused: it would be too much.
+    """
+    if caller.is_operators:
+        return None
+    numbers = await asyncio.to_thread(lambda: task.told)
+    if not numbers:
+        return None
+    accounts = [f"project:{caller.project_id}"]
+    if caller.person_id is not None:
+        accounts.append(f"person:{caller.person_id}")
+    telling = Telling(
+        accounts=tuple(accounts),
+        root=task.backend.served.deployment.model.digest,
+        matrices=task.matrices,
+        numbers=numbers,
+        percent=(await house.entitlements.of(caller)).matrix_percent,
+    )
+    await house.exposure.count(telling)
+    return telling
+
+
+async def _take_back(house: House, telling: Telling | None) -> None:
+    if telling is not None:
+        await house.exposure.take_back(telling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +281,7 @@ class _Errand:
     received: datetime
     raw: dict[str, Any]
     seed: int
+    telling: Telling | None
 
     async def run(self) -> Trace:
         """Carry it out, and make its record, however it ends."""
@@ -246,6 +296,7 @@ class _Errand:
             if traced is None:
                 status, failure = _ending(error)
                 await self._keep(status, failure, None)
+                await _take_back(self.house, self.telling)
             raise
         return Trace(self.record_id, self.task.backend, self.meter, self.task, traced, file)
 

@@ -15,7 +15,7 @@ from transom.access.programme.grants import Grant, grant_for, limits_for
 from transom.access.quotas import Charged, Limit
 from transom.errors import Forbidden, MissingScope
 from transom.schema.budgets import Quotas
-from transom.schema.programme import Programme
+from transom.schema.programme import MATRIX_PERCENT, Programme
 from transom.schema.scopes import ALL_SCOPES, SCOPES
 from transom.storage.database import Database
 
@@ -84,6 +84,14 @@ class Entitlement:
                 param="model",
                 code="model_not_granted",
             )
+
+    @property
+    def matrix_percent(self) -> int:
+        """How much of any one weight matrix the caller may be told of, in hundredths; 100 is no limit."""
+        if self.caller.is_operators:
+            return 100
+        tier = self.programme.tiers.get(self._tier or "")
+        return MATRIX_PERCENT if tier is None else tier.matrix_percent
 
     def allowance(self, model: str, hidden_size: int) -> Allowance:
         """What a request to a model is charged to and must keep to; the same one each time.

@@ -24,6 +24,7 @@ from transom.storage.tables.programme import (
 from transom.storage.tables.quotas import quota_counters, quota_gateways, quota_leases, quota_ledger
 from transom.storage.tables.rights import acceptances, embargoes, invitations, suspensions, terms, trail_head
 from transom.storage.tables.sealed import data_keys
+from transom.storage.tables.weights import matrix_exposures
 
 __all__ = [
     "UtcTime",
@@ -37,6 +38,7 @@ __all__ = [
     "identities",
     "invitations",
     "keys",
+    "matrix_exposures",
     "members",
     "metadata",
     "microseconds",

@@ -1,0 +1,445 @@
+"""Reconstructing weight matrices through plans: it works with the policy off, and is stopped by it.
+
+Each attack is a real one on a real engine, over HTTP: it gathers pairs of what a matrix is given and what it
+makes of it, and solves for the matrix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx2
+import numpy as np
+import pytest
+import structlog
+from safetensors.numpy import load, load_file
+from sqlalchemy import select
+
+from tests.http.door import settings
+from tests.http.grants import holder
+from transom.app import create_app
+from transom.backends.library import ModelLibrary
+from transom.engine.convert import convert
+from transom.storage.tables import matrix_exposures
+
+pytestmark = pytest.mark.anyio
+
+MODEL = "tiny"
+WIDTH, NEURONS, VOCABULARY = 64, 128, 384
+PERCENT = 25
+LAYER = 1
+
+TIER = """
+[tiers.{name}]
+title = "{name}"
+review = false
+scopes = ["model:sample", "model:logprobs", "internals:read", "internals:write", "internals:grad"]
+duration_days = 90
+matrix_percent = {percent}
+[tiers.{name}.quotas]
+released_rank = 1_000_000
+"""
+PROGRAMME = """
+name = "Test programme"
+contact = "desk@example.org"
+terms = "terms-1"
+""" + "".join(
+    TIER.format(name=name, percent=percent) for name, percent in (("bare", 100), ("usual", PERCENT))
+)
+
+
+@dataclass
+class Door:
+    """As much of the other tests' door as people need."""
+
+    house: object
+    client: httpx2.AsyncClient
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_root):
+    return load_file(tiny_root("llama") / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+async def door(tiny_root, tmp_path_factory):
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
+    home = tmp_path_factory.mktemp("home")
+    (home / "programme.toml").write_text(PROGRAMME)
+    given = settings(home, cache_mib=16, max_model_len=64)
+    ModelLibrary(given.library).add(str(tiny_root("llama")), MODEL, convert=convert)
+    app = create_app(given)
+    async with app.router.lifespan_context(app):
+        async with asyncio.timeout(120):
+            while not app.state.house.served():  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.05)
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://door", timeout=120) as client:
+            yield Door(app.state.house, client)
+    structlog.reset_defaults()
+
+
+@dataclass
+class Thief:
+    """Sends plans until one is refused."""
+
+    holder: object
+    refusal: dict | None = None
+
+    async def take(self, runs, *returns, **more):
+        """The values, by name without the run's; None once the policy says no."""
+        body = {"model": MODEL, "runs": runs, "return": list(returns)} | more
+        headers = {"authorization": f"Bearer {self.holder.key}"}
+        reply = await self.holder.door.client.post("/v1/traces", json=body, headers=headers)
+        if reply.status_code != 200:
+            assert reply.status_code == 403, reply.text
+            self.refusal = reply.json()["error"]
+            return None
+        return load(reply.content)
+
+
+@pytest.fixture
+async def thief(door, request):
+    return Thief(await holder(door, request.param))
+
+
+def prompt(number, length=4):
+    tokens = np.random.default_rng(number).integers(5, VOCABULARY, length)
+    return {"token_ids": tokens.tolist()}
+
+
+def unit(index, width, size=1.0):
+    row = np.zeros(width)
+    row[index] = size
+    return {"inline": row.tolist()}
+
+
+async def both_sides(thief):
+    """o_proj: what goes in and what comes out, read together."""
+    given, told = [], []
+    for number in range(WIDTH // 4 + 2):
+        read = {"z": {"at": f"z.{LAYER}"}, "out": {"at": f"attn_out.{LAYER}"}}
+        found = await thief.take({"a": {"input": prompt(number), "read": read}}, "a.z", "a.out")
+        if found is None:
+            break
+        given.append(found["a.z"].reshape(-1, WIDTH))
+        told.append(found["a.out"])
+    return given, told
+
+
+async def one_after_the_other(thief):
+    """up_proj: all of one side first, then the other: the same prompt gives the same bits."""
+    sides = []
+    for point in ("mlp_in", "mlp_pre_linear"):
+        side = []
+        for number in range(WIDTH // 4 + 2):
+            read = {"x": {"at": f"{point}.{LAYER}"}}
+            found = await thief.take({"a": {"input": prompt(number), "read": read}}, "a.x")
+            if found is None:
+                break
+            side.append(found["a.x"])
+        sides.append(side)
+    return sides[0][: len(sides[1])], sides[1]
+
+
+async def chosen_inputs(thief):
+    """o_proj: unit vectors are written, so that the output is the matrix, row by row."""
+    given, told = [], []
+    for index in range(WIDTH):
+        write = [{"at": f"z.{LAYER}", "pos": "last", "op": "set", "value": unit(index, WIDTH)}]
+        read = {"out": {"at": f"attn_out.{LAYER}", "pos": "last"}}
+        found = await thief.take({"a": {"input": prompt(0), "write": write, "read": read}}, "a.out")
+        if found is None:
+            break
+        given.append(np.eye(WIDTH)[index][None])
+        told.append(found["a.out"])
+    return given, told
+
+
+async def chosen_inputs_through_the_stream(thief):
+    """down_proj: neurons are written, and only the stream behind the layer is read."""
+    given, told = [], []
+    base = None
+    for index in range(-1, NEURONS):
+        value = unit(index, NEURONS) if index >= 0 else 0.0
+        write = [{"at": f"mlp_act.{LAYER}", "pos": "last", "op": "set", "value": value}]
+        read = {"out": {"at": f"resid_post.{LAYER}", "pos": "last"}}
+        found = await thief.take({"a": {"input": prompt(0), "write": write, "read": read}}, "a.out")
+        if found is None:
+            break
+        if base is None:
+            base = found["a.out"]
+            continue
+        given.append(np.eye(NEURONS)[index][None])
+        told.append(found["a.out"] - base)
+    return given, told
+
+
+async def smuggled(thief):
+    """o_proj: what comes out is carried to another run's stream and read there, under another name."""
+    given, told = [], []
+    for number in range(WIDTH // 4 + 2):
+        carried = {"at": "resid_post.2", "op": "set", "value": "a.out"}
+        runs = {
+            "a": {
+                "input": prompt(number),
+                "read": {"z": {"at": f"z.{LAYER}"}, "out": {"at": f"attn_out.{LAYER}"}},
+            },
+            "b": {"input": prompt(number), "write": [carried], "read": {"x": {"at": "resid_post.2"}}},
+        }
+        found = await thief.take(runs, "a.z", "b.x")
+        if found is None:
+            break
+        given.append(found["a.z"].reshape(-1, WIDTH))
+        told.append(found["b.x"])
+    return given, told
+
+
+async def derived(thief):
+    """o_proj: what is read is only returned as a multiple, by a derived value."""
+    given, told = [], []
+    for number in range(WIDTH // 4 + 2):
+        read = {"z": {"at": f"z.{LAYER}"}, "out": {"at": f"attn_out.{LAYER}"}}
+        derive = {"z": {"scale": ["a.z", 2.0]}, "out": {"scale": ["a.out", 2.0]}}
+        runs = {"a": {"input": prompt(number), "read": read}}
+        found = await thief.take(runs, "derive.z", "derive.out", derive=derive)
+        if found is None:
+            break
+        given.append(found["derive.z"].reshape(-1, WIDTH))
+        told.append(found["derive.out"])
+    return given, told
+
+
+async def by_gradients(thief):
+    """down_proj: the gradient of one number that comes out is a row of the matrix."""
+    given, told = [], []
+    for index in range(WIDTH):
+        site = {"at": f"mlp_out.{LAYER}", "pos": "last"}
+        grad = {
+            "of": {"dot": [site, unit(index, WIDTH)]},
+            "wrt": {"g": {"at": f"mlp_act.{LAYER}", "pos": "last"}},
+        }
+        found = await thief.take({"a": {"input": prompt(0), "grad": grad}}, "a.g")
+        if found is None:
+            break
+        given.append(np.eye(WIDTH)[index][None])
+        told.append(found["a.g"])
+    return given, told
+
+
+async def single_tokens(thief):
+    """v_proj and o_proj: of a prompt of one token, attention gives the product of both."""
+    given, told = [], []
+    for token in range(5, 5 + WIDTH + 4):
+        read = {"x": {"at": f"attn_in.{LAYER}"}, "out": {"at": f"attn_out.{LAYER}"}}
+        run = {"input": {"token_ids": [token]}, "read": read}
+        found = await thief.take({"a": run}, "a.x", "a.out")
+        if found is None:
+            break
+        given.append(found["a.x"])
+        told.append(found["a.out"])
+    return given, told
+
+
+async def embedded(thief):
+    """The embeddings: a row of the matrix for each token that is read."""
+    given, told = [], []
+    for start in range(0, VOCABULARY, 48):
+        tokens = list(range(start, start + 48))
+        read = {"x": {"at": "resid_pre.0"}}
+        run = {"input": {"token_ids": tokens}, "read": read}
+        found = await thief.take({"a": run}, "a.x")
+        if found is None:
+            break
+        given.append(np.eye(VOCABULARY)[tokens])
+        told.append(found["a.x"])
+    return given, told
+
+
+async def unembedded(thief):
+    """The output matrix, behind the norm: the gradient of a difference of logits, at the stream's end."""
+    given, told = [], []
+    for start in range(1, VOCABULARY, 16):
+        tokens = range(start, min(start + 16, VOCABULARY))
+        grads = {
+            f"r{token}": {
+                "input": prompt(0),
+                "grad": {
+                    "of": {"logit_diff": [token, 0]},
+                    "wrt": {"g": {"at": "resid_post.2", "pos": "last"}},
+                },
+            }
+            for token in tokens
+        }
+        found = await thief.take(grads, *(f"{name}.g" for name in grads))
+        if found is None:
+            break
+        given.append(np.eye(VOCABULARY)[tokens] - np.eye(VOCABULARY)[:1])
+        told.append(np.concatenate([found[f"{name}.g"] for name in grads]))
+    return given, told
+
+
+async def norm_of(thief, weights):
+    """What the last norm makes of a small change in the stream, after the prompt of `unembedded`."""
+    found = await thief.take(
+        {"a": {"input": prompt(0), "read": {"x": {"at": "resid_post.2", "pos": "last"}}}}, "a.x"
+    )
+    row, weight = found["a.x"][0].astype(np.float64), weights["model.norm.weight"].astype(np.float64)
+    size = np.sqrt(np.mean(row**2) + 1e-6)
+    return np.diag(weight) / size - np.outer(weight * row, row) / (WIDTH * size**3)
+
+
+def _layer(weights, name):
+    return weights[f"model.layers.{LAYER}.{name}.weight"].T
+
+
+ATTACKS = {
+    both_sides: lambda weights: _layer(weights, "self_attn.o_proj"),
+    one_after_the_other: lambda weights: _layer(weights, "mlp.up_proj"),
+    chosen_inputs: lambda weights: _layer(weights, "self_attn.o_proj"),
+    chosen_inputs_through_the_stream: lambda weights: _layer(weights, "mlp.down_proj"),
+    smuggled: lambda weights: _layer(weights, "self_attn.o_proj"),
+    derived: lambda weights: _layer(weights, "self_attn.o_proj"),
+    by_gradients: lambda weights: weights[f"model.layers.{LAYER}.mlp.down_proj.weight"],
+    single_tokens: lambda weights: (
+        _layer(weights, "self_attn.v_proj").reshape(WIDTH, 2, 1, 16).repeat(2, 2).reshape(WIDTH, WIDTH)
+        @ _layer(weights, "self_attn.o_proj")
+    ),
+    embedded: lambda weights: weights["model.embed_tokens.weight"],
+    unembedded: None,
+}
+"""Each attack, and the matrix that it is after, as what is given times it."""
+
+EVERY = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+
+
+def solved(given, told):
+    """The matrix that explains all pairs, and that is 0 where they say nothing."""
+    left, right = np.concatenate(given), np.concatenate(told)
+    return np.linalg.lstsq(left.astype(np.float64), right.astype(np.float64), rcond=1e-5)[0], left
+
+
+@EVERY
+@pytest.mark.parametrize("thief", ["bare"], indirect=True)
+async def test_with_the_policy_off_the_matrix_is_reconstructed(thief, weights, attack):
+    found, _ = solved(*await attack(thief))
+    assert thief.refusal is None
+    if attack is unembedded:
+        found = found - found[:1]  # only differences are told
+        rows = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
+        true = (rows - rows[:1]) @ await norm_of(thief, weights)
+    else:
+        true = ATTACKS[attack](weights)
+    assert np.abs(found - true).max() < 2e-3 * np.abs(true).max()
+
+
+@EVERY
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_with_the_policy_on_it_is_not(thief, weights, attack):
+    given, told = await attack(thief)
+    assert (thief.refusal["code"], thief.refusal["layer"]) == ("policy_refused", "policy")
+    if not given:
+        return  # the first plan was for more than all that may be told
+    found, left = solved(given, told)
+    assert np.linalg.matrix_rank(left) <= PERCENT / 100 * left.shape[1]
+    if attack is unembedded:
+        return  # what is known are so many of its rows, and no others
+    true = ATTACKS[attack](weights)
+    # Three quarters of what there is to know are missing.
+    assert np.linalg.norm(found - true) > 0.7 * np.linalg.norm(true)
+
+
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_several_projects_of_one_person_are_told_no_more(thief, door):
+    first, _ = await both_sides(thief)
+    other = Thief(await holder(door, "usual", thief.holder.person))
+    assert first
+    assert await both_sides(other) == ([], [])
+    assert "you, over all your projects" in other.refusal["message"]
+
+
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_plans_at_once_are_told_no_more_than_one_after_the_other(thief):
+    read = {"z": {"at": f"z.{LAYER}"}, "out": {"at": f"attn_out.{LAYER}"}}
+    runs = {"a": {"input": prompt(1), "read": read}}
+    found = await asyncio.gather(*(thief.take(runs, "a.z", "a.out") for _ in range(16)))
+    assert sum(each is not None for each in found) == WIDTH * PERCENT // 100 // 4
+
+
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_one_side_alone_is_told_without_end(thief):
+    """Activation datasets, patterns, patching and attribution are what researchers come for."""
+    for number in range(40):
+        runs = {
+            "a": {
+                "input": prompt(number, 16),
+                "read": {"x": {"at": "resid_post.*"}, "n": {"at": "mlp_act.*"}},
+            }
+        }
+        assert await thief.take(runs, "a.x", "a.n") is not None, thief.refusal
+    clean, corrupt = prompt(1, 8), prompt(2, 8)
+    for _ in range(20):
+        write = [{"at": "resid_post.{layer}", "pos": "{pos}", "op": "swap", "value": {"run": "clean"}}]
+        runs = {
+            "clean": {"input": clean},
+            "patched": {
+                "input": corrupt,
+                "write": write,
+                "read": {"x": {"at": "lm_head", "pos": "last", "unit": [5, 6]}},
+            },
+        }
+        sweep = {"layer": "all", "pos": "all"}
+        assert await thief.take(runs, "patched.x", sweep=sweep) is not None, thief.refusal
+        grad = {
+            "of": {"logit_diff": [5, 6]},
+            "wrt": {"g": {"at": "resid_post.0-1"}},
+            "mode": {"grad_x_delta": "a"},
+        }
+        runs = {"a": {"input": clean}, "b": {"input": corrupt, "grad": grad}}
+        assert await thief.take(runs, "b.g") is not None, thief.refusal
+
+
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_a_plan_that_fails_or_is_refused_is_not_counted(thief, door):
+    async def counted():
+        query = select(matrix_exposures.c.place).where(
+            matrix_exposures.c.account == f"project:{thief.holder.project}", matrix_exposures.c.numbers != 0
+        )
+        read = door.house.office.database.read
+        return await read(lambda connection: connection.execute(query).scalars().all())
+
+    huge = [{"at": "resid_post.0", "op": "add", "value": 3e38, "scale": 3e38}]
+    read = {"z": {"at": f"z.{LAYER}"}, "out": {"at": f"attn_out.{LAYER}"}}
+    body = {
+        "model": MODEL,
+        "runs": {"a": {"input": prompt(1), "write": huge, "read": read}},
+        "return": ["a.z"],
+    }
+    headers = {"authorization": f"Bearer {thief.holder.key}"}
+    failed = await door.client.post("/v1/traces", json=body, headers=headers)
+    assert failed.json()["error"]["code"] == "plan_failed"
+    assert await counted() == []
+    runs = {"a": {"input": prompt(1, 40), "read": read}}
+    assert await thief.take(runs, "a.z", "a.out") is None
+    assert await counted() == []
+    usage = await door.client.get("/v1/usage", headers=headers)
+    assert all(limit["used"] == 0 for limit in usage.json()["limits"] if limit["budget"] == "internals_bytes")
+
+
+async def test_the_operators_own_keys_have_no_limit(door):
+    key = (await door.house.keys.create(name="operator")).text
+    body = {
+        "model": MODEL,
+        "runs": {"a": {"input": prompt(1, 40), "read": {"z": {"at": "z.1"}, "out": {"at": "attn_out.1"}}}},
+        "return": ["a.z", "a.out"],
+    }
+    reply = await door.client.post("/v1/traces", json=body, headers={"authorization": f"Bearer {key}"})
+    assert reply.status_code == 200
