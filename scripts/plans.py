@@ -161,6 +161,10 @@ def _aliases() -> Iterator[str]:
     rows += [(f"`{name}`", f"`{point}`") for name, point in points.TRANSFORMER_LENS_GLOBAL.items()]
     rows += [(f"`{name}[LAYER]`", f"`{point}.LAYER`") for name, point in points.NNTERP.items()]
     yield from table(("name", "point"), rows)
+    yield "Paths of transformers' modules too, with `.input` or `.output`, as in `model.layers.5.mlp.input`:"
+    yield "`GET /v1/points` says under `module` which input or output a point is. Without either, the output"
+    yield "is meant; norms are left out, for what they are called says little of where they stand."
+    yield ""
     yield from ("Refused, for they mean something close to a point, and not the same:", "")
     yield from table(("name", "what it"), [(f"`{name}`", why) for name, why in points.NEARLY.items()])
 

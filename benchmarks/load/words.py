@@ -23,10 +23,14 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "gateway_latency": ("added_p50_ms", "latency_p50_ms", "latency_p99_ms"),
     "gateway_stream": ("cpu_us_per_chunk", "chunks_per_s"),
     "inside": ("done_per_s",),
+    "storm": (
+        "slowdown_p95", "slowdown_p50", "calm_p50_ms", "calm_p95_ms", "storm_p50_ms", "storm_p95_ms",
+        "same_answers", "plans",
+    ),
 }  # fmt: skip
 """Figures of each scenario that are shown, the one that counts first."""
 
-WITHOUT_RATIO = {"determinism", "fairness", "idle_cpu_percent", "chunks_per_s"}
+WITHOUT_RATIO = {"determinism", "fairness", "storm", "idle_cpu_percent", "chunks_per_s"}
 """Scenarios and figures whose ratio would say nothing."""
 
 NAMES = {
@@ -39,8 +43,10 @@ NAMES = {
     "peak_rss_mib": "peak memory, MiB",
     "start_s": "start, s",
     "idle_cpu_percent": "CPU while idle, % of a core",
-    "slowdown_p50": "latency p50, flood over idle",
-    "slowdown_p95": "latency p95, flood over idle",
+    "slowdown_p50": "p50, disturbed over undisturbed",
+    "slowdown_p95": "p95, disturbed over undisturbed",
+    "same_answers": "answers equal to the bit",
+    "plans": "plans answered meanwhile",
     "requests_per_s": "requests/s",
     "cpu_us_per_request": "processor time of a request, µs",
     "added_p50_ms": "added to the upstream's latency p50, ms",
@@ -62,6 +68,7 @@ _SETTINGS = {
     "gateway_latency": "gateway, tiny answers, {at_once}",
     "gateway_stream": "gateway, streams of 128 chunks, {at_once}",
     "inside": "inside: {task}",
+    "storm": "{streams} streams beside {plans} plans of another project",
 }
 
 _PARTS = {
@@ -70,6 +77,8 @@ _PARTS = {
     "latency": "latency",
     "idle": "idle",
     "flood": "flood",
+    "calm": "between tokens, undisturbed",
+    "storm": "between tokens, disturbed",
 }
 
 

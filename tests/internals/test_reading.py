@@ -14,6 +14,8 @@ from transom.errors import PlanFailed
 from transom.internals import edits
 from transom.internals.board import Where
 from transom.internals.taps import Columns, Read, Site, Taps, Write
+from transom.schema.module_names import module_point
+from transom.schema.points import POINTS
 from transom.schema.program import ReadSpec
 
 IDS = list(range(7, 40))
@@ -44,6 +46,20 @@ def everything(places):
 def run(engine, name, taps=None, ids=IDS, **sampling):
     request = ask(name, ids, max_tokens=GENERATED, temperature=0, prompt_logprobs=1, **sampling)
     engine.submit(request, taps=taps)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_modules_path_means_the_point_that_lies_at_its_boundary(family, loaded):
+    points = model_points(loaded(family).places)
+    paths = {point.name: point.module for point in points if point.module}
+    known = {path: module_point(path) for path in paths.values()}
+    for path, found in known.items():
+        if found is not None:
+            assert paths[found[0]] == path
+            assert found[1] == ("{layer}" if POINTS[found[0]].layered else None)
+    # What is not known by its path is a norm, whose name says too little.
+    assert all("norm" in path or "ln_" in path for path, found in known.items() if found is None)
+    assert {"embeddings", "resid_post", "attn_out", "mlp_out", "final_norm"} <= paths.keys()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

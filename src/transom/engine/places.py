@@ -32,6 +32,11 @@ class Boundary:
     is_input: bool
     width: int
 
+    @property
+    def path(self) -> str:
+        """The module's name and the side of it."""
+        return f"{self.module}.{'input' if self.is_input else 'output'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Boundaries:
@@ -60,6 +65,8 @@ class Places:
     """Places where a module is given a copy: what is written there does not reach the rest of the model."""
     differentiable: frozenset[Where] = frozenset()
     """Places that lie at the boundaries of the plain model's modules."""
+    paths: dict[Where, str] = field(default_factory=dict)
+    """The boundary of the plain model's modules that a place is, such as `model.layers.5.mlp.input`."""
     is_whole: bool = False
     """Whether all layers are one module, which rows can enter at any layer."""
 
@@ -147,7 +154,10 @@ def find_places(model: PreTrainedModel, paged: PagedAttention, boundaries: Bound
     last_norm = kept[boundaries.final_norm] if boundaries.final_norm else None
     asides = frozenset(where for where in modules if where.point in _ASIDES)
     whole = frozenset(where for where in boundaries.found if where in shapes and where.point not in _ASIDES)
-    return Places(shapes, refused, last_norm, modules, asides, whole, is_whole)
+    paths = {where: boundary.path for where, boundary in boundaries.found.items() if where in shapes}
+    if boundaries.final_norm:
+        paths[LAST] = f"{boundaries.final_norm}.output"
+    return Places(shapes, refused, last_norm, modules, asides, whole, paths, is_whole)
 
 
 def _divided(where: Where, width: int, paged: PagedAttention) -> Shape:
@@ -262,6 +272,7 @@ def model_points(places: Places) -> list[ModelPoint]:
             width=shape.width,
             writable=all(Where(point, layer) not in places.asides for layer in found),
             differentiable=all(Where(point, layer) in places.differentiable for layer in found),
+            module=_path(places, point, found[0]),
         )
         for (point, shape), found in layers.items()
     ]
@@ -269,3 +280,9 @@ def model_points(places: Places) -> list[ModelPoint]:
         ModelPoint(name=point, layers=(), heads=0, width=0, reason=reason)
         for point, reason in places.refused.items()
     ]
+
+
+def _path(places: Places, point: str, layer: int) -> str:
+    """The path of a point, with a placeholder for the layer."""
+    parts = places.paths.get(Where(point, layer), "").split(".")
+    return ".".join("{layer}" if part == str(layer) else part for part in parts)

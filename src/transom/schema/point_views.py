@@ -26,6 +26,9 @@ class PointView(BaseModel):
     readable: bool
     writable: bool
     differentiable: bool
+    module: str | None = Field(
+        default=None, description="Which input or output of transformers' own modules it is; null for none"
+    )
     reason: str | None = Field(description="Why no layer has it")
 
 
@@ -42,7 +45,7 @@ class PointPage(BaseModel):
 def views(points: Iterable[ModelPoint], vocabulary: int) -> tuple[PointView, ...]:
     """In the order of a forward."""
     order = {name: index for index, name in enumerate(POINTS)}
-    logits = ModelPoint(name="lm_head", layers=(GLOBAL,), heads=1, width=vocabulary)
+    logits = ModelPoint(name="lm_head", layers=(GLOBAL,), heads=1, width=vocabulary, module="lm_head.output")
     return tuple(_view(point) for point in sorted((*points, logits), key=lambda each: order[each.name]))
 
 
@@ -57,5 +60,6 @@ def _view(point: ModelPoint) -> PointView:
         readable=there and known.readable,
         writable=there and known.writable and point.writable,
         differentiable=there and point.differentiable,
+        module=point.module or None,
         reason=point.reason or None,
     )

@@ -1,8 +1,9 @@
 """The one table of points: places inside a model whose values can be read, replaced and differentiated.
 
 The names are those of interp-engine, with `name.layer`. Names that TransformerLens and nnterp have for the
-very same values are accepted as aliases; a name of theirs that means something close, but not the same, is
-refused with the reason: a value that is nearly right has the right shape, and nobody would notice.
+very same values, and paths of transformers' modules, are accepted as aliases; a name of theirs that means
+something close, but not the same, is refused with the reason: a value that is nearly right has the right
+shape, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Literal, NamedTuple
+
+from transom.schema.module_names import module_point
 
 MAX_LAYER = 9999
 """Highest layer that a name can hold; which ones there are depends on the model."""
@@ -204,6 +207,8 @@ def parse_site_name(at: str) -> SiteName:
         return _aliased(at, found["accessor"], NNTERP, found["layers"])
     if at in TRANSFORMER_LENS_GLOBAL or at in NEARLY:
         return _aliased(at, at, TRANSFORMER_LENS_GLOBAL, None)
+    if at not in POINTS and (module := module_point(at)) is not None:
+        return _placed(at, *module)
     name, dot, layers = at.partition(".")
     return _placed(at, name, layers if dot else None)
 

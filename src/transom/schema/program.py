@@ -39,6 +39,8 @@ class ModelPoint:
     writable: bool = True
     """Unless it is one of those that are read only in every model."""
     differentiable: bool = False
+    module: str = ""
+    """Which input or output of transformers' own modules it is, with `{layer}` for the layer, if any."""
     reason: str = ""
     """Why no layer has it."""
 

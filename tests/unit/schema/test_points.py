@@ -32,7 +32,7 @@ from transom.schema.points import (
         ("layer_output[3]", "layers_output"),
         ("RESID_POST.3", "is no point"),
         (" resid_post.3", "is no point"),
-        ("model.layers.3.mlp", "is no point"),
+        ("model.layers.3.norm", "is no point"),
         ("../../etc/passwd", "is no point"),
         ("resid_post", "resid_post.5"),
         ("resid_post.", "is no layer"),
@@ -92,6 +92,14 @@ def test_what_is_nearly_a_point_is_refused_with_the_reason_and_points_to_use(nam
         ("blocks.*.hook_resid_post", "resid_post.*"),
         ("blocks.3-7.hook_resid_post", "resid_post.3-7"),
         ("blocks.{layer}.hook_resid_post", "resid_post.{layer}"),
+        ("model.layers.5.output", "resid_post.5"),
+        ("model.layers.5", "resid_post.5"),
+        ("model.layers.5.input", "resid_pre.5"),
+        ("model.layers.*.mlp.input", "mlp_in.*"),
+        ("model.layers.3-7.self_attn.o_proj.input", "z.3-7"),
+        ("transformer.h.{layer}.mlp.c_proj.input", "mlp_act.{layer}"),
+        ("lm_head.output", "lm_head"),
+        ("model.norm", "final_norm"),
         ("layers_output[5]", "resid_post.5"),
         ("attentions_output[5]", "attn_out.5"),
     ],
@@ -124,6 +132,15 @@ def test_any_text_is_a_site_or_is_refused(at):
     except PointRefused:
         return
     assert parse_site_name(found.canonical) == found
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["model.layers.5.post_attention_layernorm.output", "model.layers.5.nothing", "model.layers", "model"],
+)
+def test_a_module_whose_name_says_no_point_is_refused(path):
+    with pytest.raises(PointRefused, match="is no point"):
+        parse_site_name(path)
 
 
 def test_aliases_lead_to_points_and_no_alias_is_one():
