@@ -18,10 +18,11 @@ from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.text import StopText
 from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import EngineUnavailable, PlanFailed
+from transom.schema.changes import GLOBAL, Changes, WriteSpec
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
 from transom.schema.measures import Measured, Measures
-from transom.schema.program import GLOBAL, ModelPoint, Program, ReadSpec, TensorInfo, Traced
+from transom.schema.program import ModelPoint, Program, ReadSpec, TensorInfo, Traced
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
@@ -198,10 +199,14 @@ class FakeBackend:
     async def _deltas(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         params, ids = request.sampling, list(request.prompt_token_ids)
         text = StopText(self.tokenizer.stream(ids), params.stop)
-        news = _News(self.tokenizer, self._prompt(ids, params))
+        news = _News(self.tokenizer, self._prompt(ids, request))
         if params.max_tokens == 0:
             yield news.delta("length", None)
         for count in range(params.max_tokens):
+            if (excessive := _excessive(request.changes, len(ids))) is not None:
+                param = f"transom.write.{excessive}"
+                yield Delta(finish_reason="error", error=f"{param} is too much", param=param)
+                return
             async for delta in self._misbehave(request.choice, count):
                 yield delta
                 return
@@ -243,10 +248,10 @@ class FakeBackend:
             return "stop", None
         return ("length" if last else None), None
 
-    def _logprobs(self, ids: Sequence[int]) -> np.ndarray:
+    def _logprobs(self, ids: Sequence[int], changes: Changes | None) -> np.ndarray:
         """Made-up float32 log-probabilities of the token after `ids`."""
         lie = self.knobs.lie_at is not None and len(ids) >= self.knobs.lie_at
-        data = np.asarray(ids, "<u4").tobytes() + b"lie" * lie
+        data = np.asarray(ids, "<u4").tobytes() + b"lie" * lie + _written(changes, len(ids))
         chance = np.random.default_rng(int.from_bytes(hashlib.sha256(data).digest()[:8]))
         logits = 2.0 * chance.standard_normal(self.tokenizer.vocab_size) + self._leaning
         found = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
@@ -255,7 +260,7 @@ class FakeBackend:
         return found
 
     def _draw(self, ids: list[int], request: SequenceRequest) -> TokenLogprob:
-        params, row = request.sampling, self._logprobs(ids)
+        params, row = request.sampling, self._logprobs(ids, request.changes)
         scores = row.astype(np.float64)
         for token_id, bias in params.logit_bias:
             scores[token_id] += bias
@@ -267,15 +272,36 @@ class FakeBackend:
         token = _describe(row, int(scores.argmax()), params.logprobs)
         return _measure(row, token, params.measures, whole=place in params.distributions)
 
-    def _prompt(self, ids: list[int], params: SamplingParams) -> tuple[TokenLogprob | None, ...] | None:
+    def _prompt(self, ids: list[int], request: SequenceRequest) -> tuple[TokenLogprob | None, ...] | None:
+        params = request.sampling
         if not params.scores_prompt:
             return None
         told: list[TokenLogprob | None] = [None]
         for i in range(1, len(ids)):
-            row = self._logprobs(ids[:i])
+            row = self._logprobs(ids[:i], request.changes)
             token = _describe(row, ids[i], params.prompt_logprobs)
             told.append(_measure(row, token, params.prompt_measures, whole=i in params.prompt_distributions))
         return tuple(told)
+
+
+def _met(changes: Changes | None, length: int) -> list[tuple[int, WriteSpec]]:
+    """The writes that are made where so many tokens are computed, with their places."""
+    writes = () if changes is None else changes.writes
+    return [(index, write) for index, write in enumerate(writes) if write.site.positions[0] < length]
+
+
+def _written(changes: Changes | None, length: int) -> bytes:
+    """What a made-up answer depends on beside its tokens."""
+    met = [write for _, write in _met(changes, length)]
+    if changes is None or not met:
+        return b""
+    spelled = [(w.site.point, w.site.layer, w.site.heads, w.op, w.number, w.scale, w.value) for w in met]
+    return repr(spelled).encode() + b"".join(tensor.data for tensor in changes.tensors.values())
+
+
+def _excessive(changes: Changes | None, length: int) -> int | None:
+    """The first write that sets something too large."""
+    return next((index for index, write in _met(changes, length) if abs(write.number) > 1e12), None)
 
 
 def _shape(read: ReadSpec) -> tuple[int, ...]:

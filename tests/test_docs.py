@@ -171,6 +171,7 @@ class TestRecordFormat:
             ("stop", "json"),
             ("stop_token_ids", "token_ids"),
             ("logit_bias", "json"),
+            ("writes", "json"),
             ("sequences", 0, "token_ids", "token_ids"),
             ("sequences", 0, "text", "text"),
             ("sequences", 0, "text", "salt"),
@@ -208,12 +209,20 @@ class TestRecordFormat:
         )
         assert not program["verify"](statement, openings | {"tensors": None})
 
+    def test_the_pages_program_verifies_writes_and_finds_them_changed(self, program):
+        made = draft(replace(answer(), writes=[{"at": "z.0", "pos": "all", "op": "zero"}]))
+        statement, openings = json.loads(made.statement(9)), json.loads(made.openings)
+        assert program["verify"](statement, openings)
+        changed = openings["writes"]["json"].replace("z.0", "z.1")
+        assert not program["verify"](statement, openings | {"writes": openings["writes"] | {"json": changed}})
+        assert not program["verify"](statement, openings | {"writes": None})
+
     def test_the_pages_program_finds_tensors_where_none_were_asked_for(self, example, program):
         statement, openings = example
         slipped = {"salt": "00" * 32, "json": "[]"}
         assert not program["verify"](statement, openings | {"tensors": slipped})
 
-    @pytest.mark.parametrize("version", [1, 2, 3])
+    @pytest.mark.parametrize("version", [1, 2, 3, 4])
     def test_the_pages_program_verifies_a_record_of_an_earlier_version(self, program, version):
         path = ROOT / "tests" / "unit" / "records" / "fixtures" / f"record-v{version}.json"
         earlier = json.loads(path.read_text(encoding="utf-8"))

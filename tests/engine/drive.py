@@ -22,12 +22,14 @@ class Result:
     prompt: list[TokenLogprob | None] | None = None
     finish: str | None = None
     error: str | None = None
+    param: str | None = None
 
     def add(self, output: Output) -> None:
         self.tokens += output.tokens
         self.prompt = output.prompt_logprobs or self.prompt
         self.finish = output.finish_reason
         self.error = output.error
+        self.param = output.param
 
     @property
     def ids(self) -> list[int]:

@@ -20,7 +20,9 @@ MEASURED = ("measures", "prompt_measures", "distributions", "prompt_distribution
 def as_version(version, statement, openings) -> None:
     """Make a record of today what it would have been; in place."""
     statement["predicateType"] = f"urn:transom:record:v{version}"
-    del statement["predicate"]["tensors"], openings["tensors"]
+    del statement["predicate"]["request"]["writes"], openings["writes"]
+    if version < 4:
+        del statement["predicate"]["tensors"], openings["tensors"]
     if version < 3:
         sampling, evidence = statement["predicate"]["request"]["sampling"], statement["predicate"]["evidence"]
         for part in (sampling, *evidence, *openings["sequences"]):
@@ -48,7 +50,7 @@ ASKED = {
 MEASURING = {"measures": {"entropy": True}, "distributions": [1], "prompt_distributions": [2]}
 
 
-@pytest.mark.parametrize(("version", "more"), [(2, {}), (3, {}), (3, MEASURING)], ids=str)
+@pytest.mark.parametrize(("version", "more"), [(2, {}), (3, {}), (3, MEASURING), (4, MEASURING)], ids=str)
 async def test_it_is_read_verified_and_replayed_exactly(own_door, version, more):
     answer = await own_door.complete(**ASKED, **more)
     await age(own_door, answer["id"], version)
@@ -72,7 +74,8 @@ async def test_a_measure_that_comes_out_otherwise_is_found_in_version_3_too(own_
     assert (report["level"], report["reason"]) == ("OUTSIDE", "OPENING evidence[1].measures")
 
 
-async def test_a_record_of_today_in_which_nothing_was_read_says_so(own_door):
+async def test_a_record_of_today_in_which_nothing_was_read_or_written_says_so(own_door):
     record = await own_door.record((await own_door.complete(max_tokens=1))["id"])
-    assert record["statement"]["predicateType"] == "urn:transom:record:v4"
+    assert record["statement"]["predicateType"] == "urn:transom:record:v5"
     assert record["statement"]["predicate"]["tensors"] is record["openings"]["tensors"] is None
+    assert record["statement"]["predicate"]["request"]["writes"] is record["openings"]["writes"] is None

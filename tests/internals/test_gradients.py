@@ -16,8 +16,9 @@ from transom.engine.places import find_boundaries
 from transom.errors import PlanFailed
 from transom.internals.board import Where
 from transom.internals.values import Value
+from transom.schema.changes import SiteSpec
 from transom.schema.generation import SamplingParams
-from transom.schema.program import GradSpec, MetricSpec, RunSpec, SiteSpec, WrtSpec
+from transom.schema.program import GradSpec, MetricSpec, RunSpec, WrtSpec
 
 IDS = tuple(range(20, 33))
 EVERY = range(len(IDS))

@@ -12,8 +12,9 @@ from tests.engine.drive import ask, load_tiny
 from transom.engine.messages import Written
 from transom.engine.tracing import TracingEngine
 from transom.internals.sharing import Sharing
+from transom.schema.changes import SiteSpec, WriteSpec
 from transom.schema.generation import SamplingParams
-from transom.schema.program import Program, ReadSpec, RunSpec, SiteSpec, Unembed, WriteSpec
+from transom.schema.program import Program, ReadSpec, RunSpec, Unembed
 
 CLEAN, CORRUPT = tuple(range(10, 31)), (*range(10, 14), 99, *range(15, 31))
 STILL = SamplingParams(seed=0, max_tokens=0, temperature=0)

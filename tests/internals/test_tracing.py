@@ -16,7 +16,7 @@ from tests.internals.valid_plans import CLEAN, GENERATED, OTHER, PLANS, SHORT, l
 from transom.engine import tracing
 from transom.errors import PlanFailed
 from transom.internals.values import Value
-from transom.schema.program import TensorData
+from transom.schema.changes import TensorData
 
 FAILING = plan(
     {"a": {"input": CLEAN, "write": [write("resid_pre.1", "set", value=3e38)], "read": {"x": {"at": "q.1"}}}},

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from transom.api.errors import response_of
 from transom.api.rate_limits import headers_of
-from transom.errors import EngineError
+from transom.errors import EngineError, PlanFailed
 from transom.services.generation import Generation
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ async def whole(request: Request, generation: Generation, build: Callable[[], di
     try:
         with closing(generation):
             await while_present(request, generation.run())
-    except EngineError as error:
+    except (EngineError, PlanFailed) as error:
         response = response_of(error)
         response.headers.update(_headers(generation))
     else:

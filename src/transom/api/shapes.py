@@ -17,7 +17,7 @@ Json = dict[str, Any]
 def envelope(generation: Generation, kind: str) -> Json:
     """The fields that every body and every chunk has."""
     digest = generation.served.deployment.digest
-    tier = generation.order.service_tier
+    tier, steering = generation.order.service_tier, generation.order.steering
     return {
         "id": generation.record_id,
         "object": kind,
@@ -28,7 +28,8 @@ def envelope(generation: Generation, kind: str) -> Json:
             "record": generation.record_id,
             "deployment": digest,
             "seed": generation.order.sampling.seed,
-        },
+        }
+        | ({} if steering is None else {"writes": len(steering.manifest)}),
     } | ({} if tier is None else {"service_tier": tier})
 
 

@@ -75,6 +75,7 @@ class Flight:
             finish_reason=reason,
             stop_reason=stop,
             error=output.error,
+            param=output.param,
         )
 
     def _observe(self, tokens: int, *, ended: bool) -> None:

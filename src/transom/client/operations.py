@@ -153,7 +153,10 @@ def only_model(served: Sequence[Model]) -> str:
 def _body(options: Mapping[str, Any], **fields: object) -> dict[str, Any]:
     if "stream" in options:
         raise TypeError("stream is no option; call stream_complete or stream_chat")
-    return {key: value for key, value in options.items() if value is not None} | fields
+    body = {key: value for key, value in options.items() if value is not None} | fields
+    if "write" in body:
+        body["transom"] = {"write": list(body.pop("write"))}
+    return body
 
 
 def _messages(messages: Conversation) -> Sequence[Mapping[str, Any]]:

@@ -41,6 +41,8 @@ class Stamp(Read):
     record: str
     seed: int
     deployment: str
+    writes: int = 0
+    """How many changes were made inside the model while it answered."""
 
 
 class PromptLogprob(Read):

@@ -92,6 +92,8 @@ class Output(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None = None
     stop_token: int | None = None
     error: str | None = None
+    param: str | None = None
+    """The field of the request that the error is about."""
 
 
 class Outputs(msgspec.Struct, tag=True, frozen=True):

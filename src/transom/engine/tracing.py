@@ -19,8 +19,9 @@ from transom.engine.gradients import Differentiator
 from transom.engine.grading import Gradients
 from transom.engine.lens import Lens, Look
 from transom.engine.messages import Differentiated, Inbound, Output, Stats, Written
+from transom.engine.steering import Steering
 from transom.errors import PlanFailed
-from transom.internals.compile import Shapes, Tapped, compile_run, value_of
+from transom.internals.compile import Shapes, Tapped, compile_run, value_in, value_of
 from transom.internals.results import Writer
 from transom.internals.sharing import Sharing
 from transom.internals.values import Value, derive
@@ -119,6 +120,7 @@ class TracingEngine:
         self._restarts = restarts
         self._lens = lens
         self._shapes = shapes
+        self._steering = Steering(engine, shapes)
         self._gradients = Gradients(differentiator, inbox.put)
         self._writer = Writer(lambda traced: inbox.put(Written(traced)))
         self._traces: dict[str, _Trace] = {}
@@ -132,7 +134,8 @@ class TracingEngine:
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
-        return self._engine.idle and not self._tasks and not self._ends and not self._lens.busy
+        is_done = self._engine.idle and self._steering.idle
+        return is_done and not self._tasks and not self._ends and not self._lens.busy
 
     @property
     def is_busy_elsewhere(self) -> bool:
@@ -144,15 +147,15 @@ class TracingEngine:
         return self._engine.stats()
 
     def submit(self, request: SequenceRequest, generated: tuple[int, ...] = ()) -> None:
-        """See `Engine.submit`."""
-        self._engine.submit(request, generated)
+        """See `Engine.submit`; the sequence may be written to."""
+        if request.changes is None:
+            self._engine.submit(request, generated)
+        else:
+            self._steering.submit(request, request.changes, generated)
 
     def submit_program(self, program: Program) -> None:
         """Begin a program; one `Traced` tells of its end."""
-        values = {
-            name: Value(np.frombuffer(tensor.data, "<f4").reshape(tensor.shape), ("",) * len(tensor.shape))
-            for name, tensor in program.tensors.items()
-        }
+        values = {name: value_in(tensor) for name, tensor in program.tensors.items()}
         trace = _Trace(program, values, list(program.runs), list(program.derive))
         trace.ungraded = [run for run in program.runs if run.grad is not None]
         if self._restarts:
@@ -168,15 +171,16 @@ class TracingEngine:
         elif name in self._writing:
             self._writing[name] = self._writing[name][0], False
         else:
+            self._steering.forget(name)
             self._engine.abort(name)
 
     def step(self) -> tuple[list[Output], list[Traced]]:
         """A step of the engine and a piece of what programs have left to do; the news of both."""
-        others: list[Output] = []
+        others = self._steering.refusals()
         for output in self._engine.step():
             found = self._by_sequence.get(output.sequence_id)
             if found is None:
-                others.append(output)
+                others.append(self._steering.checked(output))
             else:
                 self._hear(*found, output)
         if self._tasks:
@@ -282,7 +286,7 @@ class TracingEngine:
 
     def _collect(self, trace: _Trace, run: RunSpec, tapped: Tapped) -> None:
         """Make values of what a run has read; a lens is left for later, piece by piece."""
-        tapped.taps.check(run.origin)
+        tapped.taps.check(f"runs.{run.origin}")
         trace.shared.collect(run, tapped.taps)
         tokens = trace.generated.get(run.name, [])
         computed = len(run.token_ids) + max(0, len(tokens) - 1)

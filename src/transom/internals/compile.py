@@ -15,7 +15,8 @@ from transom.internals.board import Floats, Where
 from transom.internals.edits import Edit
 from transom.internals.taps import Columns, Read, Site, Taps, Write
 from transom.internals.values import Value
-from transom.schema.program import DIRECTED, ReadSpec, RunSpec, SiteSpec, WriteSpec
+from transom.schema.changes import DIRECTED, Changes, SiteSpec, TensorData, WriteSpec
+from transom.schema.program import ReadSpec, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,18 @@ class Shape:
 
 Shapes = Mapping[Where, Shape]
 """Of every place that a model has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where writes come from."""
+
+    owner: str
+    """The part of the request that they stand in, for errors."""
+    key: str
+    """What noise is a function of, beside the write and the place."""
+    values: Mapping[str, Value]
+    """Those that they refer to, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,32 @@ def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed:
     """
     shapes = _with_patterns(shapes, longest=len(run.token_ids) + run.sampling.max_tokens)
     reads = {spec.name: [_read(site, shapes) for site in spec.sites] for spec in run.reads}
-    writes = [_write(spec, index, run, shapes, values, seed) for index, spec in enumerate(run.writes)]
+    source = Source(f"runs.{run.origin}", f"{seed}/{run.name}", values)
+    writes = [_write(spec, index, source, shapes) for index, spec in enumerate(run.writes)]
     return Tapped(Taps([read for found in reads.values() for read in found], writes), reads)
+
+
+def compile_changes(changes: Changes, shapes: Shapes, owner: str, key: str) -> Taps:
+    """The taps of a sequence that is written to and not read.
+
+    Args:
+        changes: what to do.
+        shapes: of the model's points.
+        owner: the part of the request that they stand in, for errors.
+        key: of noise.
+
+    Raises:
+        PlanFailed: a value does not fit the site that it is written to.
+    """
+    shapes = _with_patterns(shapes, changes.longest)
+    values = {name: value_in(tensor) for name, tensor in changes.tensors.items()}
+    source = Source(owner, key, values)
+    return Taps([], [_write(spec, index, source, shapes) for index, spec in enumerate(changes.writes)])
+
+
+def value_in(tensor: TensorData) -> Value:
+    """A tensor that came with what was asked, as a value whose axes have no names."""
+    return Value(np.frombuffer(tensor.data, "<f4").reshape(tensor.shape), ("",) * len(tensor.shape))
 
 
 def _with_patterns(shapes: Shapes, longest: int) -> Shapes:
@@ -106,15 +143,13 @@ def _columns(spec: SiteSpec, shape: Shape) -> Columns:
     return Columns(groups, (heads[:, None] * shape.width + units).reshape(-1))
 
 
-def _write(
-    spec: WriteSpec, index: int, run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed: int
-) -> Write:
+def _write(spec: WriteSpec, index: int, source: Source, shapes: Shapes) -> Write:
     site, width = _site(spec.site, shapes)
     if spec.op == "noise":
-        name = f"{seed}/{run.name}/{index}/{spec.site.point}/{spec.site.layer}"
+        name = f"{source.key}/{index}/{spec.site.point}/{spec.site.layer}"
         key = int.from_bytes(sha256(name.encode()).digest()[:16], "little")
         return Write(site, edits.noise(spec.scale, key, np.asarray(spec.site.positions, np.int64)))
-    value = _fitted(spec, index, run, values, (len(site.positions), site.columns.groups, width))
+    value = _fitted(spec, index, source, (len(site.positions), site.columns.groups, width))
     return Write(site, _edit(spec, value))
 
 
@@ -132,9 +167,7 @@ def _edit(spec: WriteSpec, value: Floats) -> Edit:
             return edits.replace(value)
 
 
-def _fitted(
-    spec: WriteSpec, index: int, run: RunSpec, values: Mapping[str, Value], shape: tuple[int, int, int]
-) -> Floats:
+def _fitted(spec: WriteSpec, index: int, source: Source, shape: tuple[int, int, int]) -> Floats:
     """The value of a write as [positions or 1, groups or 1, width or 1].
 
     Raises:
@@ -142,13 +175,13 @@ def _fitted(
     """
     if not spec.value:
         return np.full((1, 1, 1), spec.number, np.float32)
-    value = values[spec.value]
+    value = source.values[spec.value]
     array = np.asarray(value.array, np.float32)
     for target in _targets(spec, value, shape):
         if array.size == math.prod(target):
             return array.reshape(target)
     positions, groups, width = shape
-    param = f"runs.{run.origin}.write.{index}.value"
+    param = f"{source.owner}.write.{index}.value"
     raise PlanFailed(
         f"{param}: it has shape {list(value.array.shape)}; the site has {positions} positions of {groups} "
         f"times {width} numbers.",

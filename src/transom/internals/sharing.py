@@ -14,7 +14,8 @@ from transom.internals.board import GLOBAL, Floats, Where
 from transom.internals.compile import Shapes
 from transom.internals.restart import Pages, Restart
 from transom.internals.taps import Columns, Read, Site, Taps
-from transom.schema.program import RunSpec, SiteSpec
+from transom.schema.changes import SiteSpec
+from transom.schema.program import RunSpec
 
 _STREAM = "resid_pre"
 

@@ -131,11 +131,11 @@ class Taps:
         self.first_touched = min(self.first_written, _first([read.site for read in reads]))
         """From this position on it has to be computed, whatever others have left."""
 
-    def check(self, run: str = "") -> None:
+    def check(self, owner: str) -> None:
         """Complain if something was not done.
 
         Args:
-            run: what the plan calls it.
+            owner: the part of the request whose writes these are.
 
         Raises:
             PlanFailed: a write was excessive.
@@ -143,7 +143,7 @@ class Taps:
         for index, write in enumerate(self.writes):
             if write.excessive:
                 where = write.site.where
-                param = f"runs.{run}.write.{index}"
+                param = f"{owner}.write.{index}"
                 raise PlanFailed(
                     f"{param} would have made a value at {where.point} of layer {where.layer} larger than "
                     f"{LARGEST:g}, or no number.",

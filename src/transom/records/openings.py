@@ -10,6 +10,7 @@ and everything in the openings is behind a claim: nothing private can be changed
       stop:           {salt, json} | null,           a list of texts
       stop_token_ids: {salt, token_ids} | null,
       logit_bias:     {salt, json} | null,           [[id, bias], …]
+      writes:         {salt, json} | null,           [{at, pos, op, value, …}, …], a tensor as its digest
       sequences: [{token_ids: {salt, token_ids},
                    text: {salt, text},
                    logprobs: [x],                    of the generated tokens
@@ -25,7 +26,7 @@ and everything in the openings is behind a claim: nothing private can be changed
 
 Null stands for what the request did not have. Records of version 1 lack `stop`, `stop_token_ids` and
 `logit_bias`: there they stand in the statement. Those before version 3 lack measures and distributions, and
-those before version 4 lack tensors.
+those before version 4 lack tensors, and those before version 5 lack writes.
 
 Text is committed to as UTF-8, token ids as little-endian uint32. Logprobs are digested as little-endian
 float32, the rest of the evidence as described at `ranked_bytes`, `measures_bytes` and `vectors_bytes`.
@@ -39,7 +40,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from transom.schema.canonical import commit, digest, sha256, token_bytes
-from transom.schema.record import PREDICATE_TYPE, PREDICATE_TYPE_1, PREDICATE_TYPE_2
+from transom.schema.record import PREDICATE_TYPE, PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE_4
 
 Ranked: TypeAlias = "Sequence[Sequence[tuple[int, float]]]"
 """For each position some tokens with their logprobs."""
@@ -181,6 +182,8 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
         for name, how in digested.items():
             yield _Claim(f"evidence[{index}].{name}", seen[name], _evidence(openings, index, name, how))
     if statement["predicateType"] == PREDICATE_TYPE:
+        yield _Claim("request.writes", request["writes"], lambda: _optional(openings["writes"], "writes"))
+    if statement["predicateType"] in (PREDICATE_TYPE_4, PREDICATE_TYPE):
         yield _Claim("tensors", predicate["tensors"], lambda: _optional(openings["tensors"], "tensors"))
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
 

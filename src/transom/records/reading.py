@@ -44,6 +44,8 @@ class RecordedRequest:
     sequences: list[RecordedSequence]
     tensors: list[list[Any]] | None
     """[name, type, shape, axes, digest] of each tensor read inside; None where none was asked for."""
+    writes: list[dict[str, Any]] | None
+    """What was written inside every sequence, as it is on record; None where nothing was."""
 
 
 def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> RecordedRequest:
@@ -56,8 +58,9 @@ def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> R
         messages=None if messages is None else json.loads(messages["json"]),
         prompts=[tuple(prompt["token_ids"]) for prompt in openings["prompts"]],
         sampling=_sampling(statement, openings),
-        # By the statement: in openings of records before version 4, nothing would bind it.
+        # By the statement: in openings of earlier records, nothing would bind these two.
         tensors=None if predicate.get("tensors") is None else json.loads(openings["tensors"]["json"]),
+        writes=None if predicate["request"].get("writes") is None else json.loads(openings["writes"]["json"]),
         sequences=[
             RecordedSequence(
                 prompt_index=said["prompt_index"],

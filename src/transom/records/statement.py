@@ -3,7 +3,7 @@
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 
 The statement holds commitments and digests in the place of prompts and answers, and of the parameters that
-could tell what was asked: stop strings, stop tokens and logit biases. Its subject is the
+could tell what was asked: stop strings, stop tokens, logit biases and writes. Its subject is the
 answer: the record's id, with the digest of the predicate's `output`.
 
 Commitments are salted, because prompts and short texts could be guessed. Evidence is not, so that two
@@ -92,7 +92,7 @@ def _salts(answer: Answer) -> Iterator[str]:
 
     Drawn at once: each draw is a call of the operating system, during which another thread may take over.
     """
-    most = 7 + len(answer.prompts) + 2 * len(answer.sequences)
+    most = 8 + len(answer.prompts) + 2 * len(answer.sequences)
     drawn = secrets.token_bytes(SALT_BYTES * most).hex()
     return (drawn[start : start + 2 * SALT_BYTES] for start in range(0, len(drawn), 2 * SALT_BYTES))
 
@@ -110,6 +110,7 @@ def _openings(answer: Answer, salts: Iterator[str]) -> dict[str, Any]:
         "stop": opening("json", _json(params.stop)) if params.stop else None,
         "stop_token_ids": opening("token_ids", stop_tokens) if stop_tokens else None,
         "logit_bias": opening("json", _json(params.logit_bias)) if params.logit_bias else None,
+        "writes": None if answer.writes is None else opening("json", _json(answer.writes)),
         "sequences": [
             {
                 "token_ids": opening("token_ids", result.token_ids),
@@ -217,13 +218,14 @@ def _predicate(answer: Answer, openings: Mapping[str, Any]) -> dict[str, Canonic
 
 
 def _request(answer: Answer, openings: Mapping[str, Any]) -> dict[str, CanonicalJson]:
-    messages = openings["messages"]
+    messages, writes = openings["messages"], openings["writes"]
     return {
         "endpoint": answer.endpoint,
         "n": answer.n,
         "sampling": _sampling(answer.sampling, openings),
         "body": committed("body", openings["request"]),
         "messages": None if messages is None else committed("messages", messages),
+        "writes": None if writes is None else committed("writes", writes),
         "prompts": [committed("prompt", prompt) for prompt in openings["prompts"]],
     }
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from transom.schema.generation import MAX_TOP_LOGPROBS
-from transom.schema.wire import Body, SamplingBody, text_or_list
+from transom.schema.steering import SteeredBody
+from transom.schema.wire import Body, text_or_list
 
 
 class TextPart(Body):
@@ -33,7 +34,7 @@ class Message(Body):
         return turn if self.name is None else turn | {"name": self.name}
 
 
-class ChatRequest(SamplingBody):
+class ChatRequest(SteeredBody):
     """A conversation to continue by one assistant's turn."""
 
     refused: ClassVar[dict[str, str]] = {

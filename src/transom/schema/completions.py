@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from transom.schema.generation import MAX_TOP_LOGPROBS
-from transom.schema.wire import MAX_CHOICES, MAX_PROMPTS, SamplingBody, TokenId
+from transom.schema.steering import SteeredBody
+from transom.schema.wire import MAX_CHOICES, MAX_PROMPTS, TokenId
 
 Prompt = str | list[str] | list[TokenId] | list[list[TokenId]]
 
@@ -41,7 +42,7 @@ def _is_id(item: object) -> bool:
     return type(item) is int and 0 <= item < 2**31
 
 
-class CompletionRequest(SamplingBody):
+class CompletionRequest(SteeredBody):
     """A prompt to continue, or several. Token ids are taken as they are: nothing is added or stripped."""
 
     refused: ClassVar[dict[str, str]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from transom.schema.changes import Changes
 from transom.schema.measures import Measured, Measures
 
 Priority = Literal["interactive", "batch"]
@@ -98,6 +99,8 @@ class SequenceRequest:
     sequence_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
+    changes: Changes | None = None
+    """What is written inside while it is computed."""
     choice: int = 0
     """Which of `n` draws this is; part of the key of the noise, so that choices differ under one seed."""
     project: str = ""
@@ -121,6 +124,8 @@ class Delta:
     stop_reason: str | int | None = None
     """The stop string or stop token that ended the sequence; None for end-of-sequence."""
     error: str | None = None
+    param: str | None = None
+    """The field of the request that the error is about; None where it is nobody's doing."""
 
 
 @dataclass(slots=True)
@@ -134,6 +139,7 @@ class SequenceResult:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     error: str | None = None
+    param: str | None = None
 
     def add(self, delta: Delta) -> None:
         """Take one delta in."""
@@ -145,6 +151,7 @@ class SequenceResult:
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.stop_reason = delta.stop_reason if delta.stop_reason is not None else self.stop_reason
         self.error = delta.error or self.error
+        self.param = delta.param or self.param
 
     @property
     def token_ids(self) -> list[int]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from transom.schema.program import GLOBAL, ModelPoint
+from transom.schema.changes import GLOBAL
+from transom.schema.program import ModelPoint
 
 Plane: TypeAlias = Literal["value", "gradient"]
 

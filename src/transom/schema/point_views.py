@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from transom.schema.changes import GLOBAL
 from transom.schema.points import POINTS
-from transom.schema.program import GLOBAL, ModelPoint
+from transom.schema.program import ModelPoint
 
 
 class PointView(BaseModel):

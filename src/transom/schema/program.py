@@ -10,17 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from transom.schema.changes import SiteSpec, TensorData, WriteSpec
 from transom.schema.generation import FinishReason, Priority, SamplingParams, TokenLogprob
 
-GLOBAL = -1
-"""The layer of a point that belongs to none."""
-
 DType = Literal["float32", "int32"]
-
-WriteOp = Literal["set", "add", "zero", "noise", "scale_along", "project_out", "clamp"]
-
-DIRECTED = ("scale_along", "project_out", "clamp")
-"""Operations whose value is a direction."""
 
 Reduction = Literal["none", "mean", "norm", "project", "unembed"]
 
@@ -43,29 +36,6 @@ class ModelPoint:
     """Which input or output of transformers' own modules it is, with `{layer}` for the layer, if any."""
     reason: str = ""
     """Why no layer has it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorData:
-    """Numbers that came with a plan."""
-
-    shape: tuple[int, ...]
-    data: bytes
-    """Little-endian float32, the last axis fastest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteSpec:
-    """A point at positions of one sequence."""
-
-    point: str
-    layer: int = GLOBAL
-    positions: tuple[int, ...]
-    """Rising, each below the longest that the sequence can become."""
-    heads: tuple[int, ...] = ()
-    """Empty for all, and where the point has none."""
-    units: tuple[int, ...] = ()
-    """Of a row, or of each head; empty for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,24 +62,6 @@ class ReadSpec:
     direction: str = ""
     """Of `project`: the name of a value."""
     unembed: Unembed = field(default_factory=Unembed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteSpec:
-    """A change inside a run."""
-
-    site: SiteSpec
-    op: WriteOp
-    value: str = ""
-    """The name of a value; empty for none, or where it is a number."""
-    number: float = 0.0
-    """What it is set to, or what is added, where `value` is empty."""
-    scale: float = 1.0
-
-    @property
-    def is_borrowed(self) -> bool:
-        """Whether the value is what another run has at this very site."""
-        return self.value.rpartition(".")[2].startswith("_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

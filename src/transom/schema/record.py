@@ -13,14 +13,18 @@ from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.program import TensorInfo
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:transom:record:v4"
+PREDICATE_TYPE = "urn:transom:record:v5"
+PREDICATE_TYPE_4 = "urn:transom:record:v4"
+"""The type of earlier records: they have no writes. Still read."""
 PREDICATE_TYPE_3 = "urn:transom:record:v3"
-"""The type of earlier records: they have no tensors. Still read."""
+"""The type of those before: they have no tensors either. Still read."""
 PREDICATE_TYPE_2 = "urn:transom:record:v2"
 """The type of those before: they have no measures and no distributions either. Still read."""
 PREDICATE_TYPE_1 = "urn:transom:record:v1"
 """The type of those before: stop strings, stop tokens and logit biases stood in the clear. Still read."""
-PREDICATE_TYPES = frozenset({PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE_3, PREDICATE_TYPE})
+PREDICATE_TYPES = frozenset(
+    {PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE_3, PREDICATE_TYPE_4, PREDICATE_TYPE}
+)
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 RecordStatus = Literal["complete", "failed", "aborted"]
@@ -81,6 +85,9 @@ class Answer:
     error: Failure | None = None
     tensors: Sequence[TensorInfo] | None = None
     """What was read inside; None where nothing was asked for."""
+    writes: Sequence[dict[str, Any]] | None = None
+    """What was written inside every sequence, each tensor as its digest. None where nothing was, and of a
+    plan, whose writes stand in `request`."""
 
 
 class Read(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +14,11 @@ from transom.schema.chat import ChatRequest
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import MAX_SEED, SamplingParams
 from transom.schema.record import SeedSource
+from transom.schema.steering import SteeredBody
 from transom.schema.wire import SamplingBody
 from transom.services.generation import Generation, Order, begin
 from transom.services.house import House
+from transom.services.steering import Steering, steer
 from transom.services.wholes import check_wholes
 
 MAX_SEQUENCES = 512
@@ -39,6 +42,7 @@ async def complete(
     prompts = encode_prompts(backend, body)
     candidates = _candidates(body)
     _check(backend, body, prompts, body.max_tokens, candidates)
+    steering = await _steering(backend, body, prompts, body.max_tokens, candidates)
     order = Order(
         endpoint=endpoint,
         backend=backend,
@@ -55,6 +59,7 @@ async def complete(
         seed_source=_seed_source(body),
         candidates=candidates,
         received=received,
+        steering=steering,
         service_tier=body.tier,
         priority=body.priority,
     )
@@ -74,6 +79,7 @@ async def chat(
     _check(backend, body, [prompt], max_tokens, body.n)
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    steering = await _steering(backend, body, [prompt], max_tokens, body.n)
     order = Order(
         endpoint=endpoint,
         backend=backend,
@@ -90,10 +96,20 @@ async def chat(
         seed_source=_seed_source(body),
         candidates=body.n,
         received=received,
+        steering=steering,
         service_tier=body.tier,
         priority=body.priority,
     )
     return await begin(house, caller, order)
+
+
+async def _steering(
+    backend: Backend, body: SteeredBody, prompts: Sequence[tuple[int, ...]], most: int, candidates: int
+) -> Steering | None:
+    if not body.writes:
+        return None
+    # Prompts and positions may be many; others would notice how long it takes.
+    return await asyncio.to_thread(steer, backend, body.writes, prompts, most, candidates)
 
 
 def render(backend: Backend, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:

@@ -14,13 +14,14 @@ import structlog
 
 from transom.access.keys.callers import Caller
 from transom.backends.base import Backend
-from transom.errors import GenerationFailed, TransomError
+from transom.errors import GenerationFailed, PlanFailed, TransomError
 from transom.records.identifiers import new_record_id
 from transom.records.store import StoredRecord
 from transom.schema.generation import Delta, Priority, SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
 from transom.services.house import House
 from transom.services.metering import Meter, Work, reserve
+from transom.services.steering import Steering
 
 log = structlog.get_logger()
 
@@ -40,6 +41,8 @@ class Order:
     candidates: int
     """Sequences drawn from each prompt."""
     received: datetime
+    steering: Steering | None = None
+    """What is written inside."""
     service_tier: str | None = None
     """What to say of the tier; None where the request said nothing of it."""
     priority: Priority = "interactive"
@@ -59,6 +62,7 @@ async def begin(house: House, caller: Caller, order: Order) -> Generation:
         prompts=order.prompts,
         sampling=order.sampling,
         candidates=order.candidates,
+        is_steered=order.steering is not None,
     )
     meter = await reserve(house, caller, work, record_id)
     try:
@@ -105,6 +109,7 @@ class Generation:
         """Generate everything.
 
         Raises:
+            PlanFailed: a write could not be done on the values that it met; the record says so.
             EngineError: the engine could not answer; the record says so.
             StorageError: there is no record, and so no answer.
         """
@@ -117,6 +122,7 @@ class Generation:
         """(index of the sequence, its delta) as they come; the record is durable when this ends.
 
         Raises:
+            PlanFailed: a write could not be done on the values that it met; the record says so.
             EngineError: the engine could not answer; the record says so.
             StorageError: there is no record, and so no answer.
         """
@@ -138,6 +144,8 @@ class Generation:
 
     def _take(self, index: int, delta: Delta) -> None:
         self.results[index].add(delta)
+        if delta.error is not None and delta.param is not None:
+            raise PlanFailed(delta.error, param=delta.param)
         if delta.error is not None:
             raise GenerationFailed(delta.error)
 
@@ -202,11 +210,13 @@ class Generation:
         raise GenerationFailed("The sequence ended without a finish reason.")
 
     def _requests(self) -> list[SequenceRequest]:
+        steering = self.order.steering
         return [
             SequenceRequest(
                 sequence_id=f"{self.record_id}/{index}",
                 prompt_token_ids=self.order.prompts[prompt],
                 sampling=self.order.sampling,
+                changes=None if steering is None else steering.by_prompt[prompt],
                 choice=choice,
                 project=self._caller.project_id,
                 priority=self.order.priority,
@@ -234,6 +244,7 @@ class Generation:
             n=order.candidates,
             sequences=[(*self.place(index), result) for index, result in enumerate(self.results)],
             error=failure,
+            writes=None if order.steering is None else order.steering.manifest,
         )
 
 

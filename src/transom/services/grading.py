@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from transom.errors import InvalidRequest, UnsupportedParameter
+from transom.schema.changes import SiteSpec
 from transom.schema.plans.grads import Divergence, Dot, Grad, GradDelta, Integrated, LogitDiff, Logprob
 from transom.schema.plans.runs import Run
 from transom.schema.plans.sites import Site
 from transom.schema.plans.tensors import Inline
-from transom.schema.program import GradSpec, MetricSpec, SiteSpec, Unembed, WrtSpec
+from transom.schema.program import GradSpec, MetricSpec, Unembed, WrtSpec
 from transom.services.positions import Line, resolve
 from transom.services.siting import Cell, Sites
 

@@ -47,6 +47,8 @@ class Work:
     sampling: SamplingParams
     candidates: int
     """Sequences drawn from each prompt."""
+    is_steered: bool = False
+    """Whether anything is written inside."""
 
     @property
     def scopes(self) -> list[str]:
@@ -62,6 +64,8 @@ class Work:
             needed.append("model:distributions")
         if params.logit_bias:
             needed.append("model:bias")
+        if self.is_steered:
+            needed.append("internals:write")
         return needed
 
     @property

@@ -29,12 +29,14 @@ from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.measures import Measures
 from transom.schema.record import RecordView, ReplayReport
+from transom.schema.steering import Extension
 from transom.services import traces
 from transom.services.ask import encode_prompts, render
 from transom.services.findings import ENDINGS, Finding, compare
 from transom.services.house import House
 from transom.services.metering import Work, allow, reserve
 from transom.services.retracing import retrace
+from transom.services.steering import Steering, steer
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -83,12 +85,14 @@ async def _judge_openings(
     request = read_request(statement, openings)
     if request.endpoint == traces.ENDPOINT:
         return await retrace(house, caller, backend, request)
-    if _rendered(backend, request) != request.prompts:
+    steering = await asyncio.to_thread(_steered, backend, request)
+    told = None if steering is None else steering.manifest
+    if _rendered(backend, request) != request.prompts or told != request.writes:
         return Finding("OUTSIDE", "RENDER")
     empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
-    return await _metered(house, caller, _Rerun(backend, request, caller.project_id))
+    return await _metered(house, caller, _Rerun(backend, request, steering, caller.project_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class _Rerun:
 
     backend: Backend
     request: RecordedRequest
+    steering: Steering | None
     project: str
 
 
@@ -108,6 +113,7 @@ async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
         prompts=[request.prompts[sequence.prompt_index] for sequence in request.sequences],
         sampling=_untold(request.sampling),
         candidates=1,
+        is_steered=rerun.steering is not None,
     )
     meter = await reserve(house, caller, work, new_record_id())
     results: list[SequenceResult] = []
@@ -157,6 +163,16 @@ def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...
         return None
 
 
+def _steered(backend: Backend, request: RecordedRequest) -> Steering | None:
+    """The writes, resolved anew from what was sent; None where there are none, or they are refused now."""
+    try:
+        given = Extension.model_validate(request.body.get("transom") or {})
+        # As many sequences as there were then could start.
+        return steer(backend, given.write, request.prompts, request.sampling.max_tokens, candidates=1)
+    except (InvalidRequest, ValidationError):
+        return None
+
+
 async def _run_part(rerun: _Rerun, sequences: Sequence[RecordedSequence]) -> list[SequenceResult]:
     with rerun.backend.admit(rerun.project, len(sequences)) as admission:
         tasks = [asyncio.ensure_future(_run_again(rerun, sequence, admission)) for sequence in sequences]
@@ -168,7 +184,7 @@ async def _run_part(rerun: _Rerun, sequences: Sequence[RecordedSequence]) -> lis
 
 
 async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admission) -> SequenceResult:
-    sampling = rerun.request.sampling
+    sampling, steering = rerun.request.sampling, rerun.steering
     if sequence.finish_reason not in ENDINGS:
         # The client left, or the engine failed: what was generated until then is what can be checked.
         sampling = replace(sampling, max_tokens=len(sequence.token_ids))
@@ -179,6 +195,7 @@ async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admis
         sequence_id=new_record_id(),
         prompt_token_ids=rerun.request.prompts[sequence.prompt_index],
         sampling=sampling,
+        changes=None if steering is None else steering.by_prompt[sequence.prompt_index],
         choice=sequence.choice,
         project=rerun.project,
     )
@@ -186,6 +203,6 @@ async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admis
         async for delta in deltas:
             result.add(delta)
     admission.leave()
-    if result.error is not None:
+    if result.error is not None and result.param is None:
         raise GenerationFailed(result.error)
     return result

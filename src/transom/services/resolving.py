@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, UnsupportedParameter
+from transom.schema.changes import SiteSpec, TensorData, WriteSpec
 from transom.schema.generation import SamplingParams
 from transom.schema.plan import Plan
 from transom.schema.plans.refs import Artifact, Derived, OtherRun, RunOutput, target_of
@@ -13,16 +14,7 @@ from transom.schema.plans.runs import Conversation, Generate, Input, Prompt, Run
 from transom.schema.plans.sites import LogitLens, Project, Read
 from transom.schema.plans.tensors import Inline
 from transom.schema.plans.writes import Write
-from transom.schema.program import (
-    DeriveSpec,
-    ReadSpec,
-    RunSpec,
-    SiteSpec,
-    TensorData,
-    Unembed,
-    WriteOp,
-    WriteSpec,
-)
+from transom.schema.program import DeriveSpec, ReadSpec, RunSpec, Unembed
 from transom.services.ask import check_prompt, render
 from transom.services.deriving import derived
 from transom.services.grading import Around, grad_of
@@ -216,22 +208,12 @@ class Resolver:
         return Unembed(topk=min(kept.topk or 0, vocabulary), targets=tuple(kept.targets or ()))
 
     def _write(self, write: Write, line: Line, cell: Cell, param: str) -> WriteSpec:
-        (site,) = self._sites.resolve(write, line, cell, param)
-        if not self._sites.shape(site.point, site.layer).writable:
-            raise InvalidRequest(
-                f"{site.point} can be read and not written in this model; write to attn_out_post.",
-                param=f"{param}.at",
-            )
-        # What another run has, or what is left of it on average, is set like any other value.
-        op: WriteOp = "set" if write.op == "mean" or write.op == "swap" else write.op  # noqa: PLR1714
-        spec = WriteSpec(site=site, op=op, scale=1.0 if write.scale is None else write.scale)
+        spec = self._sites.write(write, line, cell, param)
         match write.value:
             case OtherRun():
-                return replace(spec, value=self._borrow(write.value.run, site, param))
-            case None:
+                return replace(spec, value=self._borrow(write.value.run, spec.site, param))
+            case None | float():
                 return spec
-            case float():
-                return replace(spec, number=write.value)
             case value:
                 return replace(spec, value=self._value(value))
 
@@ -265,9 +247,7 @@ class Resolver:
                 return f"derive.{name}" + (f".{part}" if part else "")
             case Inline() as tensor:
                 name = f"inline{len(self._found.tensors)}"
-                array = tensor.array()
-                data = TensorData(shape=array.shape, data=array.astype("<f4").tobytes())
-                self._found.tensors[name] = data
+                self._found.tensors[name] = TensorData.of(tensor.array())
                 return name
             case Artifact() | _:
                 raise UnsupportedParameter("Artifacts are not offered yet.")

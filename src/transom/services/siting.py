@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest
+from transom.schema.changes import GLOBAL, SiteSpec, WriteOp, WriteSpec
 from transom.schema.plans.sites import Match, Pos, Site
-from transom.schema.program import GLOBAL, ModelPoint, SiteSpec
+from transom.schema.plans.writes import Write
+from transom.schema.program import ModelPoint
 from transom.services.positions import Line, resolve
 
 MAX_PLACES = 1 << 20
@@ -32,9 +34,11 @@ class Sites:
 
     Args:
         backend: of the model.
+        copies: sequences that have each of the places.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, copies: int = 1) -> None:
+        self._copies = copies
         self.tokenizer = backend.tokenizer
         self._points: defaultdict[str, list[ModelPoint]] = defaultdict(list)
         for point in backend.points:
@@ -80,17 +84,35 @@ class Sites:
             for layer in wanted
         )
 
+    def write(self, write: Write, line: Line, cell: Cell, param: str) -> WriteSpec:
+        """A write in a run, but for a value that it takes from elsewhere.
+
+        Raises:
+            InvalidRequest: its site is not there, or cannot be written; names the field.
+        """
+        (site,) = self.resolve(write, line, cell, param)
+        if not self.shape(site.point, site.layer).writable:
+            raise InvalidRequest(
+                f"{site.point} can be read and not written in this model; write to attn_out_post.",
+                param=f"{param}.at",
+            )
+        # What another run has, or what is left of it on average, is set like any other value.
+        op: WriteOp = "set" if write.op == "mean" or write.op == "swap" else write.op  # noqa: PLR1714
+        number = write.value if isinstance(write.value, float) else 0.0
+        scale = 1.0 if write.scale is None else write.scale
+        return WriteSpec(site=site, op=op, number=number, scale=scale)
+
     def count(self, places: int, param: str) -> None:
         """Pass so many more places.
 
         Raises:
             InvalidRequest: they are too many.
         """
-        self._places += places
+        self._places += self._copies * places
         if self._places > MAX_PLACES:
             raise InvalidRequest(
-                f"The sites of this plan name more than {MAX_PLACES} positions, heads and units in all; send "
-                "several plans.",
+                f"More than {MAX_PLACES} positions, heads and units are named in all; name fewer, generate "
+                "fewer tokens, or ask for less at once.",
                 param=param,
                 code="plan_too_large",
             )

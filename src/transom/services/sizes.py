@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transom.errors import InvalidRequest
-from transom.schema.program import DIRECTED, ModelPoint, ReadSpec, RunSpec, WriteSpec, parts_of
-from transom.services.forms import Form, Shape, derived_forms, fitted
+from transom.schema.program import ModelPoint, ReadSpec, RunSpec, parts_of
+from transom.services.fitting import check_value, site_form
+from transom.services.forms import Form, derived_forms, fitted
 from transom.services.positions import Line
 from transom.services.resolving import Resolved
 
@@ -98,16 +99,11 @@ def _check_taken(run: RunSpec, line: Line, points: Sequence[ModelPoint], forms: 
         InvalidRequest: one does not; names the field.
     """
     for index, write in enumerate(run.writes):
-        site = _whole(ReadSpec(name="", sites=(write.site,)), line, points)
-        if write.value and not _fits(write, forms[write.value].shape, site.shape):
-            positions, *own = site.shape
-            raise InvalidRequest(
-                f"The value has shape {list(forms[write.value].shape)}; the site has {positions} positions "
-                f"of {' times '.join(map(str, own))} numbers.",
-                param=f"runs.{run.origin}.write.{index}.value",
-            )
+        if write.value:
+            param = f"runs.{run.origin}.write.{index}.value"
+            check_value(write, forms[write.value].shape, line, points, param)
     for read in run.reads:
-        rows = _whole(read, line, points).shape
+        rows = site_form(read, line, points).shape
         if read.reduce == "project" and fitted(rows, forms[read.direction].shape) != rows:
             raise InvalidRequest(
                 f"The direction has shape {list(forms[read.direction].shape)}; what is read has shape "
@@ -116,22 +112,12 @@ def _check_taken(run: RunSpec, line: Line, points: Sequence[ModelPoint], forms: 
             )
 
 
-def _fits(write: WriteSpec, value: Shape, site: Shape) -> bool:
-    positions, *own = site
-    if write.is_borrowed:
-        return value == site
-    fits = {math.prod(own), own[-1]}
-    if write.op not in DIRECTED:
-        fits |= {positions * size for size in tuple(fits)} | {1}
-    return math.prod(value) in fits
-
-
 def _captured(resolved: Resolved, points: Sequence[ModelPoint]) -> int:
     """Bytes of what is reduced or put together, before it is, and of what says which columns are meant."""
     total = 0
     for run in resolved.runs:
         for read in run.reads:
-            whole = _whole(read, resolved.lines[run.name], points)
+            whole = site_form(read, resolved.lines[run.name], points)
             total += 4 * whole.numbers * (read.reduce != "none" or read.layered)
             if read.sites[0].heads or read.sites[0].units:
                 total += 8 * len(read.sites) * math.prod(whole.shape[1 + read.layered :])
@@ -146,27 +132,13 @@ def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) ->
             steps = Form((most,), ("step",))
             forms |= {f"{run.name}.tokens": steps, f"{run.name}.logprobs": steps}
         for read in run.reads:
-            form = _reduced(read, _whole(read, resolved.lines[run.name], points), vocabulary)
+            form = _reduced(read, site_form(read, resolved.lines[run.name], points), vocabulary)
             parts = (".ids", ".logprobs") if read.reduce == "unembed" and read.unembed.topk else ("",)
             forms |= {f"{run.name}.{read.name}{part}": form for part in parts}
         for wrt in run.grad.wrt if run.grad is not None else ():
             site = ReadSpec(name=wrt.name, sites=wrt.sites, layered=wrt.layered)
-            forms[f"{run.name}.{wrt.name}"] = _whole(site, resolved.lines[run.name], points)
+            forms[f"{run.name}.{wrt.name}"] = site_form(site, resolved.lines[run.name], points)
     return forms
-
-
-def _whole(read: ReadSpec, line: Line, points: Sequence[ModelPoint]) -> Form:
-    """[layers] positions [heads] width."""
-    site = read.sites[0]
-    point = next(each for each in points if each.name == site.point and site.layer in each.layers)
-    has_heads = point.heads > 1 or bool(site.heads)
-    return Form(
-        (len(read.sites),) * read.layered
-        + (len(site.positions),)
-        + (len(site.heads) or point.heads,) * has_heads
-        + (len(site.units) or point.width or line.prompt + line.most,),
-        ("layer",) * read.layered + ("pos",) + ("head",) * has_heads + ("unit",),
-    )
 
 
 def _reduced(read: ReadSpec, whole: Form, vocabulary: int) -> Form:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
+from transom.schema.changes import GLOBAL, SiteSpec
 from transom.schema.matrices import at_first, place
-from transom.schema.program import GLOBAL, GradSpec, ModelPoint, RunSpec, SiteSpec, parts_of
+from transom.schema.program import GradSpec, ModelPoint, RunSpec, parts_of
 from transom.services.forms import Form
 from transom.services.resolving import Resolved
 

@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from transom.access.weights.exposure import Exposure, Telling
 from transom.errors import PolicyRefused
+from transom.schema.changes import GLOBAL
 from transom.schema.matrices import Matrices, place
-from transom.schema.program import GLOBAL, ModelPoint
+from transom.schema.program import ModelPoint
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 from transom.storage.tables import matrix_exposures

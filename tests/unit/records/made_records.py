@@ -12,6 +12,17 @@ from transom.schema.measures import Measured, Measures
 from transom.schema.program import TensorInfo
 from transom.schema.record import Answer, Failure
 
+WRITES = (
+    {
+        "at": "resid_post.10",
+        "pos": "all",
+        "op": "add",
+        "scale": 4.0,
+        "value": {"shape": [2], "sha256": "sha256:0"},
+    },
+    {"at": "z.3", "pos": {"phase": "generated"}, "head": [1], "op": "zero"},
+)
+
 RECEIVED = datetime(2026, 1, 31, 9, 5, 0, 1, tzinfo=UTC)
 
 TENSORS = (
@@ -72,6 +83,7 @@ def answer(**changes):
         "sequences": [(0, 0, generated()), (1, 0, generated(" green"))],
         "error": Failure(code="generation_failed", message="the reason, at length"),
         "tensors": TENSORS,
+        "writes": WRITES,
     }
     return Answer(**(fields | changes))
 

@@ -15,6 +15,7 @@ DIGESTS = {
     1: "sha256:f652a809ce5f188edc91e8b3b328360b6ccc3f168319574c640166c7a0cac06e",
     2: "sha256:c1eb38debf1eb304a0dd9bdba4b246cd672eb555bda5f6c9a7c6c78708cc44c4",
     3: "sha256:dbae33bdb9d175ad7b56eeed1826185153103f5b0b5d9a8405c4bcbce6865335",
+    4: "sha256:ae4d4ce5614571c8187db2d014247028a988e203435711e2cc42cb13a785de51",
 }
 """Of the statement of each version in `fixtures`, as it was made."""
 
@@ -42,19 +43,28 @@ def test_every_single_value_in_its_openings_is_bound(version):
 
 
 @pytest.mark.parametrize("version", DIGESTS)
-def test_nothing_was_read_inside(version):
-    assert read_request(*earlier(version)).tensors is None
+def test_nothing_was_read_or_written_inside(version):
+    request = read_request(*earlier(version))
+    assert request.tensors is request.writes is None
 
 
 @pytest.mark.parametrize("version", DIGESTS)
+def test_writes_that_nothing_binds_are_not_read(version):
+    statement, openings = earlier(version)
+    slipped = openings | {"writes": {"salt": "00" * 32, "json": '[{"at":"z.0","op":"zero"}]'}}
+    assert read_request(statement, slipped).writes is None
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_tensors_that_nothing_binds_are_not_read(version):
     statement, openings = earlier(version)
     slipped = openings | {"tensors": {"salt": "00" * 32, "json": "[]"}}
     assert read_request(statement, slipped).tensors is None
 
 
-def test_version_3_has_measures_and_distributions():
-    request = read_request(*earlier(3))
+@pytest.mark.parametrize("version", [3, 4])
+def test_since_version_3_there_are_measures_and_distributions(version):
+    request = read_request(*earlier(version))
     assert request.sampling.measures == Measures(entropy=True, rank=True, top_k_mass=10)
     assert request.sampling.distributions == (0,)
     evidence = request.sequences[0].evidence

@@ -52,6 +52,8 @@ def test_every_single_value_in_the_openings_is_bound():
         (("stop", "salt"), "request.sampling.stop"),
         (("stop_token_ids", "token_ids", 0), "request.sampling.stop_token_ids"),
         (("logit_bias", "json"), "request.sampling.logit_bias"),
+        (("writes", "json"), "request.writes"),
+        (("writes", "salt"), "request.writes"),
     ],
 )
 def test_a_tampered_opening_is_named(path, name):
@@ -71,6 +73,7 @@ def test_a_tampered_opening_is_named(path, name):
         "stop_token_ids",
         "logit_bias",
         "tensors",
+        "writes",
     ],
 )
 @pytest.mark.parametrize("junk", [None, [], {}, "x", 7, [None, None], [{}, {}], {"salt": "00", "text": "x"}])
@@ -175,7 +178,7 @@ def test_nothing_private_is_in_the_statement():
 def test_the_same_answer_twice_shares_no_salt_and_no_commitment_but_its_evidence():
     (one, opened), (two, opened_too) = record(), record()
     salts = [value for both in (opened, opened_too) for value in found_salts(both)]
-    assert len(salts) == len(set(salts)) == 26
+    assert len(salts) == len(set(salts)) == 28
     assert one["predicate"]["request"]["prompts"] != two["predicate"]["request"]["prompts"]
     assert one["predicate"]["evidence"] == two["predicate"]["evidence"]
 
@@ -196,7 +199,7 @@ def test_the_statement_is_in_toto_and_canonical():
     decoded = json.loads(statement)
     assert rfc8785.dumps(decoded) == statement
     assert decoded["_type"] == "https://in-toto.io/Statement/v1"
-    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v4"
+    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v5"
     assert decoded["subject"][0]["name"] == "rec_" + "0" * 26
     predicate = decoded["predicate"]
     assert predicate["project"] == {"id": "local", "sequence": 3}

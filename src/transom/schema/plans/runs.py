@@ -14,11 +14,10 @@ from transom.schema.plans.grads import Dot, Grad
 from transom.schema.plans.refs import Use
 from transom.schema.plans.sites import Read, Site
 from transom.schema.plans.values import Loc, Name, by_key, form, located, one_of, problem
-from transom.schema.plans.writes import Write
+from transom.schema.plans.writes import MAX_WRITES, Write
 from transom.schema.wire import Body, TokenId
 
 MAX_READS = 64
-MAX_WRITES = 64
 MAX_INPUT_TOKENS = 1 << 20
 MAX_INPUT_CHARACTERS = 1 << 23
 

@@ -20,6 +20,9 @@ from transom.schema.plans.sites import Site, instead_of
 from transom.schema.plans.tensors import Inline
 from transom.schema.plans.values import Number, form, located, one_of, problem
 
+MAX_WRITES = 64
+"""Most writes of one run."""
+
 Takes = Literal["nothing", "a reference", "a reference or a number", "a run"]
 
 
