@@ -209,10 +209,9 @@ class TestRecordFormat:
         )
         assert not program["verify"](statement, openings | {"tensors": None})
 
-    def test_the_pages_program_verifies_writes_and_finds_them_changed(self, program):
-        made = draft(replace(answer(), writes=[{"at": "z.0", "pos": "all", "op": "zero"}]))
+    def test_the_pages_program_finds_other_writes(self, program):
+        made = draft(answer())
         statement, openings = json.loads(made.statement(9)), json.loads(made.openings)
-        assert program["verify"](statement, openings)
         changed = openings["writes"]["json"].replace("z.0", "z.1")
         assert not program["verify"](statement, openings | {"writes": openings["writes"] | {"json": changed}})
         assert not program["verify"](statement, openings | {"writes": None})
@@ -288,6 +287,7 @@ def answer(*, failed: bool = False) -> Answer:
         seed_source="server",
         n=1,
         sequences=[(0, 0, SequenceResult(tokens=tokens, text="Dört\n", finish_reason="length"))],
+        writes=[{"at": "z.0", "pos": "all", "op": "zero"}],
     )
     if not failed:
         return made
@@ -303,6 +303,7 @@ def answer(*, failed: bool = False) -> Answer:
     )
     return replace(
         made,
+        writes=None,
         status="failed",
         sampling=sampling,
         sequences=[(0, 0, broken)],

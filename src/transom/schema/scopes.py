@@ -63,8 +63,8 @@ SCOPES: dict[str, Scope] = {
         ),
         Scope(
             "internals:write",
-            "`write` in plans, completions and chat: set, add to, ablate, steer or take over activations while "
-            "the model runs.",
+            "`write` in plans, completions and chat: set, add to, ablate, steer or take over activations "
+            "while the model runs.",
             "With reads, chosen inputs to any part of the model.",
             "extended",
         ),
