@@ -119,7 +119,8 @@ async def test_stop_strings_are_cut_out(door):
 
 
 async def test_explicit_nulls_equal_absent_fields(door):
-    from transom.schema.chat import ChatRequest, Message
+    from transom.schema.chat import ChatRequest
+    from transom.schema.messages import Message
 
     names = set(ChatRequest.model_fields) | set(ChatRequest.refused)
     nulls = dict.fromkeys(names - {"model", "messages", "seed", "max_tokens"})

@@ -7,6 +7,7 @@ makes of it, and solves for the matrix.
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import dataclass
 
 import httpx2
@@ -34,7 +35,10 @@ TIER = """
 [tiers.{name}]
 title = "{name}"
 review = false
-scopes = ["model:sample", "model:logprobs", "internals:read", "internals:write", "internals:grad"]
+scopes = [
+  "model:sample", "model:logprobs", "model:score", "model:distributions",
+  "internals:read", "internals:write", "internals:grad",
+]
 duration_days = 90
 matrix_percent = {percent}
 [tiers.{name}.quotas]
@@ -104,6 +108,17 @@ class Thief:
             self.refusal = reply.json()["error"]
             return None
         return load(reply.content)
+
+    async def score(self, body):
+        """Distributions of a prompt [tokens, vocabulary]; None once the policy says no."""
+        headers = {"authorization": f"Bearer {self.holder.key}"}
+        reply = await self.holder.door.client.post("/v1/completions", json=body, headers=headers)
+        if reply.status_code != 200:
+            assert reply.status_code == 403, reply.text
+            self.refusal = reply.json()["error"]
+            return None
+        vectors = reply.json()["choices"][0]["prompt_distributions"]
+        return np.stack([np.frombuffer(base64.b64decode(each["b64"]), "<f4") for each in vectors])
 
 
 @pytest.fixture
@@ -355,6 +370,58 @@ async def test_with_the_policy_on_it_is_not(thief, weights, attack):
     true = ATTACKS[attack](weights)
     # Three quarters of what there is to know are missing.
     assert np.linalg.norm(found - true) > 0.7 * np.linalg.norm(true)
+
+
+async def columns_by_scores(thief, weights, at_once=16):
+    """Columns of the last down_proj, from the scores of a prompt that is written to; row 0 stays unknown.
+
+    Each position is given one neuron and nothing else of the stream but a number that gives the scale away.
+    Whoever knows the output matrix works back from what the model predicts there.
+    """
+    output = weights.get("lm_head.weight", weights["model.embed_tokens.weight"]).astype(np.float64)
+    known = np.hstack([output * weights["model.norm.weight"], np.ones((VOCABULARY, 1))])
+    found = []
+    for first in range(0, NEURONS, at_once):
+        place = {"pos": {"from": 0, "to": at_once}}
+        neurons = {"inline": (5.0 * np.eye(NEURONS)[first : first + at_once]).tolist()}
+        write = [
+            {"at": "mlp_act.2", "op": "set", "value": neurons, **place},
+            {"at": "resid_mid.2", "op": "zero", **place},
+            {"at": "resid_post.2", "op": "set", "value": 1.0, "unit": [0], **place},
+        ]
+        body = {"model": MODEL, "prompt": [7] * (at_once + 1), "max_tokens": 0, "transom": {"write": write}}
+        told = await thief.score(body | {"prompt_distributions": list(range(1, at_once + 1))})
+        if told is None:
+            break
+        normed = np.linalg.lstsq(known, told.T.astype(np.float64), rcond=None)[0][:WIDTH].T
+        found.append(normed / normed[:, :1] / 5.0)
+    return np.concatenate(found) if found else np.zeros((0, WIDTH))
+
+
+@pytest.mark.parametrize("thief", ["bare"], indirect=True)
+async def test_with_the_policy_off_scores_under_writes_tell_a_matrix(thief, weights):
+    found = (await columns_by_scores(thief, weights))[:, 1:]
+    true = weights["model.layers.2.mlp.down_proj.weight"].T[:, 1:]
+    assert np.abs(found - true).max() < 2e-3 * np.abs(true).max()
+
+
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_with_the_policy_on_scores_under_writes_are_stopped(thief, weights):
+    found = await columns_by_scores(thief, weights)
+    assert (thief.refusal["code"], thief.refusal["layer"]) == ("policy_refused", "policy")
+    assert 0 < len(found) <= NEURONS * PERCENT / 100
+
+
+@pytest.mark.parametrize("thief", ["usual"], indirect=True)
+async def test_a_steered_conversation_is_told_without_end(thief):
+    """A direction that is added to the stream is what people come for, with logprobs and all."""
+    write = {"at": "resid_post.1", "op": "add", "value": unit(3, WIDTH), "scale": 2.0}
+    body = {"model": MODEL, "prompt": [5, 6, 7], "max_tokens": 24, "logprobs": 5, "ignore_eos": True}
+    headers = {"authorization": f"Bearer {thief.holder.key}"}
+    for number in range(40):
+        asked = body | {"seed": number, "transom": {"write": [write]}}
+        reply = await thief.holder.door.client.post("/v1/completions", json=asked, headers=headers)
+        assert reply.status_code == 200, reply.text
 
 
 @pytest.mark.parametrize("thief", ["usual"], indirect=True)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from transom.schema.chat import Message
+from transom.schema.messages import Message
 from transom.schema.wire import Body, TokenId
 
 

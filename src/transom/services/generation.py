@@ -7,21 +7,24 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import structlog
 
 from transom.access.keys.callers import Caller
+from transom.access.weights.exposure import Telling
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, PlanFailed, TransomError
 from transom.records.identifiers import new_record_id
 from transom.records.store import StoredRecord
 from transom.schema.generation import Delta, Priority, SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
+from transom.services.exposing import count_told, take_back
 from transom.services.house import House
 from transom.services.metering import Meter, Work, reserve
-from transom.services.steering import Steering
+from transom.services.steering import Steering, told_under_writes
 
 log = structlog.get_logger()
 
@@ -53,6 +56,7 @@ async def begin(house: House, caller: Caller, order: Order) -> Generation:
 
     Raises:
         AccessDenied, QuotaExceeded, QuotaUnavailable: as `metering.reserve`; nothing is held.
+        PolicyRefused: under its writes it would tell too much of a weight matrix; nothing is held.
         EngineBusy: there is no room for all the sequences; nothing is held, and there is no record.
         EngineUnavailable: nothing can be taken now.
     """
@@ -65,10 +69,15 @@ async def begin(house: House, caller: Caller, order: Order) -> Generation:
         is_steered=order.steering is not None,
     )
     meter = await reserve(house, caller, work, record_id)
+    telling: Telling | None = None
     try:
+        if order.steering is not None:
+            told = partial(told_under_writes, work, order.steering.by_prompt)
+            telling = await count_told(house, caller, order.backend, told)
         return Generation(house, caller, order, work, meter, record_id)
     except BaseException:
         await meter.release()
+        await take_back(house, telling)
         raise
 
 

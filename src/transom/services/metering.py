@@ -87,6 +87,13 @@ class Work:
             ),
         )
 
+    def numbers_told(self, prompt: Sequence[int]) -> int:
+        """How many logits or logprobs are told of one sequence of a prompt, at most."""
+        params, vocabulary = self.sampling, self.backend.tokenizer.vocab_size
+        whole = len(params.distributions) + len(params.prompt_distributions)
+        of_prompt = len(prompt) * _numbers(params.prompt_logprobs, params.prompt_measures)
+        return vocabulary * whole + of_prompt + params.max_tokens * _numbers(params.logprobs, params.measures)
+
     def used(self, results: Sequence[SequenceResult], seconds: float) -> Amounts:
         """What it used, as the serving tokenizer counts, however it ended."""
         generated = sum(len(result.tokens) for result in results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, UnsupportedParameter
@@ -19,23 +19,9 @@ from transom.services.ask import check_prompt, render
 from transom.services.deriving import derived
 from transom.services.grading import Around, grad_of
 from transom.services.positions import Line
+from transom.services.resolved import Resolved
 from transom.services.siting import NO_CELL, Cell, Sites
 from transom.services.sweeping import Grid, grid_of
-
-
-@dataclass
-class Resolved:
-    """A plan, resolved."""
-
-    runs: list[RunSpec] = field(default_factory=list)
-    derive: list[DeriveSpec] = field(default_factory=list)
-    """In an order in which each finds what it needs; some may have to wait for runs, and runs for them."""
-    returns: tuple[str, ...] = ()
-    tensors: dict[str, TensorData] = field(default_factory=dict)
-    lines: dict[str, Line] = field(default_factory=dict)
-    """By run, as `runs` names them."""
-    echoes: dict[str, str] = field(default_factory=dict)
-    """Of each read, the canonical name of what it reads."""
 
 
 class Resolver:

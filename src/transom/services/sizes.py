@@ -11,7 +11,7 @@ from transom.schema.program import ModelPoint, ReadSpec, RunSpec, parts_of
 from transom.services.fitting import check_value, site_form
 from transom.services.forms import Form, derived_forms, fitted
 from transom.services.positions import Line
-from transom.services.resolving import Resolved
+from transom.services.resolved import Resolved
 
 MAX_BYTES = 1 << 30
 """Most bytes of all values of one plan together; they are in memory at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -9,12 +10,18 @@ from typing import Any
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, UnsupportedParameter
-from transom.schema.changes import Changes, TensorData, WriteSpec
+from transom.schema.changes import GLOBAL, Changes, SiteSpec, TensorData, WriteSpec
 from transom.schema.plans.tensors import Inline
 from transom.schema.plans.writes import Write
+from transom.schema.program import ModelPoint, ReadSpec, RunSpec
+from transom.services.exposing import matrices_of
 from transom.services.fitting import check_value
+from transom.services.forms import Form
+from transom.services.metering import Work
 from transom.services.positions import Line
+from transom.services.resolved import Resolved
 from transom.services.siting import NO_CELL, Sites
+from transom.services.telling import numbers_told
 
 FIELD = "transom.write"
 
@@ -89,6 +96,38 @@ class _Steered:
         spec = replace(spec, value=name)
         check_value(spec, self._tensors[name].shape, line, self._backend.points, f"{param}.value")
         return spec
+
+
+def told_under_writes(work: Work, by_prompt: Sequence[Changes]) -> dict[str, int]:
+    """How many numbers a request tells of each place inside the model, at most.
+
+    Logprobs of a model that is written to tell of what lies behind the writes, like the same numbers of the
+    stream read in a plan: whoever knows rows of the output matrix works back from them.
+    """
+    backend, found = work.backend, Counter[str]()
+    points, layers = backend.points, matrices_of(backend).layers
+    end = _end_of_stream(points, layers)
+    if end is None:
+        return {}
+    for prompt, changes in zip(work.prompts, by_prompt, strict=True):
+        line = Line(tuple(prompt), work.sampling.max_tokens)
+        read = ReadSpec(name="logits", sites=(replace(end, positions=tuple(range(line.end))),))
+        run = RunSpec(
+            name="run", token_ids=line.token_ids, sampling=work.sampling, reads=(read,), writes=changes.writes
+        )
+        forms = {"run.logits": Form((work.numbers_told(prompt),), ("",))}
+        resolved = Resolved(runs=[run], returns=("run.logits",))
+        for place, count in numbers_told(resolved, forms, points, layers).items():
+            found[place] += work.candidates * count
+    return dict(found)
+
+
+def _end_of_stream(points: Sequence[ModelPoint], layers: int) -> SiteSpec | None:
+    """What the output matrix is given, as near as there is a point."""
+    for name, layer in (("final_norm", GLOBAL), ("resid_post", layers - 1)):
+        if any(point.name == name and layer in point.layers for point in points):
+            return SiteSpec(point=name, layer=layer, positions=())
+    return None
 
 
 def _name(index: int) -> str:

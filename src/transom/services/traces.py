@@ -19,9 +19,11 @@ from transom.schema.matrices import Matrices
 from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
+from transom.services.exposing import count_told, matrices_of, take_back
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
-from transom.services.resolving import Resolved, Resolver
+from transom.services.resolved import Resolved
+from transom.services.resolving import Resolver
 from transom.services.sizes import Sizes, sizes_of
 from transom.services.telling import numbers_told
 
@@ -95,8 +97,7 @@ class Task:
     @property
     def matrices(self) -> Matrices:
         """Those of the model."""
-        backend = self.backend
-        return Matrices.of(tuple(backend.points), backend.tokenizer.vocab_size, backend.hidden_size)
+        return matrices_of(self.backend)
 
     @property
     def told(self) -> dict[str, int]:
@@ -228,45 +229,15 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     meter = await reserve(house, caller, task, record_id)
     telling: Telling | None = None
     try:
-        telling = await _count_told(house, caller, task)
+        telling = await count_told(house, caller, task.backend, lambda: task.told)
         admission = task.backend.admit(caller.project_id, task.sequences_at_once)
     except BaseException:
         await meter.release()
-        await _take_back(house, telling)
+        await take_back(house, telling)
         raise
     errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed, telling)
     with house.occupied(), admission:
         return await errand.run()
-
-
-async def _count_told(house: House, caller: Caller, task: Task) -> Telling | None:
-    """Count what is about to be told of the weights; None where nobody counts.
-
-    Raises:
-        PolicyRefused: it would be too much.
-    """
-    if caller.is_operators:
-        return None
-    numbers = await asyncio.to_thread(lambda: task.told)
-    if not numbers:
-        return None
-    accounts = [f"project:{caller.project_id}"]
-    if caller.person_id is not None:
-        accounts.append(f"person:{caller.person_id}")
-    telling = Telling(
-        accounts=tuple(accounts),
-        root=task.backend.served.deployment.model.digest,
-        matrices=task.matrices,
-        numbers=numbers,
-        percent=(await house.entitlements.of(caller)).matrix_percent,
-    )
-    await house.exposure.count(telling)
-    return telling
-
-
-async def _take_back(house: House, telling: Telling | None) -> None:
-    if telling is not None:
-        await house.exposure.take_back(telling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +267,7 @@ class _Errand:
             if traced is None:
                 status, failure = _ending(error)
                 await self._keep(status, failure, None)
-                await _take_back(self.house, self.telling)
+                await take_back(self.house, self.telling)
             raise
         return Trace(self.record_id, self.task.backend, self.meter, self.task, traced, file)
 

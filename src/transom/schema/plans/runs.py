@@ -8,8 +8,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, TypeAdapter, model_validator
 from pydantic_core import InitErrorDetails
 
-from transom.schema.chat import Message
 from transom.schema.generation import MAX_TOP_LOGPROBS
+from transom.schema.messages import Message
 from transom.schema.plans.grads import Dot, Grad
 from transom.schema.plans.refs import Use
 from transom.schema.plans.sites import Read, Site
