@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 import transom.client
+from benchmarks.equality.page import experiments
 from benchmarks.load.page import performance
 from scripts.markdown import NOTE, first_paragraph, table
 from scripts.plans import plans
@@ -327,6 +328,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
     "client.md": client,
     "errors.md": errors,
+    "experiments.md": experiments,
     "modules.md": modules,
     "performance.md": performance,
     "plans.md": plans,

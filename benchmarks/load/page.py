@@ -49,7 +49,8 @@ def performance() -> Iterator[str]:
 
 
 def page(rows: Sequence[Row]) -> Iterator[str]:
-    """The page for some rows, the oldest first."""
+    """The page for some rows, the oldest first; those of scenarios with a page of their own are left out."""
+    rows = [row for row in rows if row.scenario in SHOWN]
     yield from ("# Performance", "", NOTE, "", _INTRODUCTION)
     if not rows:
         yield from ("No results are kept yet.", "")
