@@ -8,7 +8,7 @@ from scripts.markdown import NOTE, first_paragraph, table
 from transom.schema import plan, points
 from transom.schema.plans import derive, grads, refs, runs, sites, sweeps, tensors, writes
 from transom.schema.wire import MAX_POSITIONS, Body
-from transom.services import grading, siting, sizes, traces
+from transom.services import siting, sizes, traces
 
 GROUPS: dict[str, tuple[type[Body], ...]] = {
     "The whole": (plan.Plan, runs.Run, sweeps.Sweep),
@@ -49,7 +49,6 @@ _LIMITS = (
     ("writes of a run", runs.MAX_WRITES),
     ("gradients of a run", grads.MAX_GRADIENTS),
     ("steps of an integrated gradient", grads.MAX_STEPS),
-    ("tokens of a run that gradients are taken of", grading.MAX_TOKENS),
     ("cells of a sweep", sweeps.MAX_CELLS),
     ("positions in one list", MAX_POSITIONS),
     ("operands of a derived value", derive.MAX_OPERANDS),

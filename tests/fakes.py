@@ -20,6 +20,7 @@ from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import EngineUnavailable, PlanFailed
 from transom.schema.changes import GLOBAL, Changes, WriteSpec
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
+from transom.schema.dimensions import Dimensions
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
 from transom.schema.measures import Measured, Measures
 from transom.schema.program import ModelPoint, Program, ReadSpec, TensorInfo, Traced
@@ -32,6 +33,18 @@ POINTS = (
     ModelPoint(name="resid_post", layers=(0, 1), heads=1, width=HIDDEN_SIZE),
     ModelPoint(name="z", layers=(0, 1), heads=4, width=16),
     ModelPoint(name="resid_mid", layers=(), heads=0, width=0, reason="the fake has nothing in its middle"),
+)
+DIMENSIONS = Dimensions(
+    layers=2,
+    width=HIDDEN_SIZE,
+    vocabulary=384,
+    weights=1000,
+    attention=128,
+    cached=64,
+    enters=True,
+    parameters=10_000,
+    graph=None,
+    gradient_bytes=1 << 30,
 )
 
 
@@ -140,6 +153,7 @@ class FakeBackend:
         self.tokenizer = tokenizer
         self.hidden_size = HIDDEN_SIZE
         self.points = POINTS
+        self.dimensions = DIMENSIONS
         self.ready = False
         self.knobs = Knobs()
         self.room = WaitingRoom(name, running=64, waiting=1024)

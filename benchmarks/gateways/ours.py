@@ -22,6 +22,7 @@ from transom.backends.tokenizer import LocalTokenizer
 from transom.cli.server import Server, configure_logs
 from transom.config import Settings
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
+from transom.schema.dimensions import Dimensions
 from transom.schema.generation import Delta, SequenceRequest, TokenLogprob
 from transom.schema.program import ModelPoint, Program, Traced
 
@@ -62,6 +63,11 @@ class InstantBackend:
     def admit(self, project: str, sequences: int) -> Admission:
         """As a real backend does."""
         return self._room.admit(project, sequences)
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """There is no model to have any."""
+        raise NotImplementedError
 
     @property
     def points(self) -> Sequence[ModelPoint]:

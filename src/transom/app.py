@@ -258,6 +258,7 @@ def _options(settings: Settings, root: Path) -> EngineOptions:
         max_num_batched_tokens=settings.max_num_batched_tokens,
         prefix_caching=settings.prefix_caching,
         max_model_len=settings.max_model_len,
+        gradient_bytes=settings.gradient_mib << 20,
     )
 
 

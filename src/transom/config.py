@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=0, ge=0, description="Threads of an engine; 0 for one each core")
     cache_mib: int = Field(default=2048, ge=16, description="Memory for keys and values, MiB, each model")
+    gradient_mib: int = Field(
+        default=4096, ge=16, description="Most memory that one gradient may take, MiB, beside the model"
+    )
     max_num_seqs: int = Field(default=64, ge=1, description="Sequences that run at once")
     max_queue: int = Field(
         default=1024,

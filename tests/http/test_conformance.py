@@ -98,7 +98,7 @@ BEYOND_REACH = {
 
 NUMBERS = count()
 STREAMS = {"/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"}
-OF_MODELS = {*STREAMS, "/v1/traces"}
+OF_MODELS = {*STREAMS, "/v1/traces", "/v1/traces/explain"}
 OF_PEOPLE = {"Projects", "Keys", "Terms", "Rights"}
 
 

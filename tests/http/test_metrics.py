@@ -96,8 +96,8 @@ async def test_every_metric_is_on_the_page_about_them(door):
 async def test_what_a_backend_does_is_shown_under_its_name(own_door):
     own_door.backend.shown = Activity(
         waiting=3, running=2, pages=100, pages_used=40, pages_cached=7, steps=9, step_seconds=1.5,
-        batch_sequences=18, batch_tokens=90, prompt_tokens=70, generated_tokens=18, scored_tokens=5,
-        prefix_queries=80, prefix_hits=10, preemptions=4, restarts=1,
+        batch_sequences=18, batch_tokens=90, layer_rows=180, prompt_tokens=70, generated_tokens=18,
+        scored_tokens=5, prefix_queries=80, prefix_hits=10, preemptions=4, restarts=1,
     )  # fmt: skip
     shown = await scrape(own_door)
     assert {
@@ -113,6 +113,7 @@ async def test_what_a_backend_does_is_shown_under_its_name(own_door):
         "step_seconds_total": 1.5,
         "batch_sequences_total": 18,
         "batch_tokens_total": 90,
+        "layer_rows_total": 180,
         "prefix_cache_queried_tokens_total": 80,
         "prefix_cache_hit_tokens_total": 10,
         "preemptions_total": 4,

@@ -228,6 +228,7 @@ def test_the_description_names_every_path_once(description):
         "GET /v1/models/{model}",
         "GET /v1/points",
         "POST /v1/traces",
+        "POST /v1/traces/explain",
         "GET /v1/records",
         "GET /v1/records/{id}",
         "POST /v1/records/{id}/replay",

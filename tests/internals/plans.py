@@ -20,6 +20,7 @@ from transom.engine.places import model_points
 from transom.engine.tracing import TracingEngine
 from transom.errors import PlanFailed
 from transom.schema.deployment import Policy
+from transom.schema.dimensions import Dimensions
 from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.services.traces import Task, prepare
@@ -30,11 +31,13 @@ MAX_MODEL_LEN = 96
 
 @dataclass
 class _Deployment:
+    digest: str = "sha256:" + "0" * 64
     policy: Policy = field(default_factory=lambda: Policy(max_model_len=MAX_MODEL_LEN, max_top_logprobs=20))
 
 
 @dataclass
 class _Served:
+    name: str = "tiny"
     deployment: _Deployment = field(default_factory=_Deployment)
 
 
@@ -44,6 +47,7 @@ class StandIn:
 
     tokenizer: LocalTokenizer
     points: list[ModelPoint]
+    dimensions: Dimensions
     served: _Served = field(default_factory=_Served)
     max_sequences: int = 64
 
@@ -66,7 +70,7 @@ class Machine:
             restarts=places.is_whole if restarts is None else restarts,
         )
         self.spool = spool
-        self._backend = StandIn(self.tokenizer, model_points(places))
+        self._backend = StandIn(self.tokenizer, model_points(places), self.loaded.dimensions)
         self._count = 0
 
     def backend(self, _model: str | None) -> StandIn:

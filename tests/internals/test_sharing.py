@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from tests.engine.drive import ask, load_tiny
 from transom.engine.messages import Written
 from transom.engine.tracing import TracingEngine
-from transom.internals.sharing import Sharing
+from transom.schema.beginnings import find_beginnings
 from transom.schema.changes import SiteSpec, WriteSpec
 from transom.schema.generation import SamplingParams
 from transom.schema.program import Program, ReadSpec, RunSpec, Unembed
@@ -99,8 +99,7 @@ def test_a_sweep_gives_the_bits_of_whole_runs(family, dtype, tiny_root, tmp_path
 
 
 def begins(run, *others):
-    shared = Sharing.of((run, *others))
-    found = shared._beginnings.get(run.name)
+    found = find_beginnings((run, *others), width=64, cached=192).of.get(run.name)
     return found and (found.base, found.layer, found.position)
 
 

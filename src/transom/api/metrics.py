@@ -31,6 +31,7 @@ _COUNTERS = (
     ("transom_step_seconds", "Time spent in steps", "step_seconds"),
     ("transom_batch_sequences", "Sum over steps of the sequences in the batch", "batch_sequences"),
     ("transom_batch_tokens", "Sum over steps of the rows in the batch", "batch_tokens"),
+    ("transom_layer_rows", "Sum over steps of the layers that each row went through", "layer_rows"),
     ("transom_prefix_cache_queried_tokens", "Prompt tokens looked up in the prefix cache", "prefix_queries"),
     ("transom_prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache", "prefix_hits"),
     ("transom_preemptions", "Sequences that gave their pages back and started over", "preemptions"),

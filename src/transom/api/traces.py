@@ -18,9 +18,10 @@ from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for
 from transom.api.errors import documented
 from transom.api.rate_limits import headers_of
 from transom.api.reply import while_present
+from transom.schema.explanations import Explanation
 from transom.schema.plan import Plan
 from transom.schema.point_views import PointPage, views
-from transom.services import traces
+from transom.services import explaining, traces
 
 MEDIA_TYPE = "application/vnd.safetensors"
 
@@ -93,6 +94,27 @@ async def create_trace(
     finally:
         found.file.unlink(missing_ok=True)
     return Response(content, headers=headers, media_type="application/json")
+
+
+@asking.post(
+    "/traces/explain",
+    response_model=Explanation,
+    responses=documented(400, 401, 403, 404, 413, 415, 429, 503),
+)
+async def explain_trace(
+    request: Request,  # noqa: ARG001  # every route of this kind is given the same
+    house: TheHouse,
+    caller: TheCaller,
+    name: PathName,
+    body: Plan,
+    raw: RawBody,  # noqa: ARG001
+) -> Response:
+    """What a plan would take and give, by the same body. Nothing runs; only a request is charged.
+
+    It needs no scope: the answer names those that the plan needs, and which of them the caller lacks.
+    """
+    found, standings = await explaining.explain(house, caller, for_model(body, name))
+    return Response(found.model_dump_json(), headers=headers_of(standings), media_type="application/json")
 
 
 def _as_json(found: traces.Trace) -> bytes:

@@ -66,6 +66,8 @@ class Activity:
     """Sum over steps of the sequences in the batch."""
     batch_tokens: int = 0
     """Sum over steps of the rows in the batch."""
+    layer_rows: int = 0
+    """Sum over steps of the layers that each row went through."""
     prompt_tokens: int = 0
     """Prompt tokens that were computed; those found in the cache are not among them."""
     generated_tokens: int = 0

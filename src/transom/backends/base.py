@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from transom.backends.activity import Activity
 from transom.backends.admission import Admission
 from transom.schema.deployment import ServedModel
+from transom.schema.dimensions import Dimensions
 from transom.schema.generation import Delta, SequenceRequest
 from transom.schema.program import ModelPoint, Program, Traced
 
@@ -88,6 +89,11 @@ class Backend(Protocol):
     @property
     def points(self) -> Sequence[ModelPoint]:
         """What can be read and written inside, in the order in which a forward comes by."""
+        ...
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """How large the model is; known once `served` is."""
         ...
 
     @property

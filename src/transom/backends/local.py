@@ -40,6 +40,7 @@ from transom.engine.messages import (
 )
 from transom.errors import EngineUnavailable, GenerationFailed, ModelRefused
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
+from transom.schema.dimensions import Dimensions
 from transom.schema.generation import MAX_TOP_LOGPROBS, Delta, SequenceRequest
 from transom.schema.program import ModelPoint, Program, Traced
 
@@ -109,6 +110,7 @@ class LocalBackend:
         self._launch: _Launch | None = None
         self._served: ServedModel | None = None
         self._points: Sequence[ModelPoint] = ()
+        self._dimensions: Dimensions | None = None
         self._up = False
         self._stopping = False
         self._broken: str | None = None
@@ -135,6 +137,13 @@ class LocalBackend:
     def points(self) -> Sequence[ModelPoint]:
         """The points of this model, in the order in which a forward comes by."""
         return self._points
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """How large the model is; known once the engine was up."""
+        if self._dimensions is None:
+            raise EngineUnavailable(f"{self._name} is still loading")
+        return self._dimensions
 
     @property
     def ready(self) -> bool:
@@ -341,6 +350,7 @@ class LocalBackend:
         if self._served is not None and self._served.deployment.digest != deployment.digest:
             raise ModelRefused(f"{self._name} came back as another deployment")
         self._points = ready.points
+        self._dimensions = ready.dimensions
         self._served = ServedModel(name=self._name, deployment=deployment, created=self._created)
 
 

@@ -1,4 +1,4 @@
-"""Commands that look inside: `points`, `trace`."""
+"""Commands that look inside: `points`, `explain`, `trace`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from transom.cli import output
+from transom.cli import explained, output
 from transom.cli.output import exit_on_error
 from transom.cli.researcher import ApiKey, AsJson, BaseUrl
 from transom.client import Client, Tensor
@@ -24,6 +24,7 @@ from transom.schema.point_views import PointView
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command()(points)
+    app.command()(explain)
     app.command()(trace)
 
 
@@ -42,6 +43,25 @@ def points(
         return
     rows = [(point.name, _layers(point), _shape(point), _uses(point)) for point in page.data]
     output.write_rows(("point", "layers", "numbers of a position", "use"), rows)
+
+
+@exit_on_error
+def explain(
+    plan: Annotated[str, typer.Argument(help="A file with a plan in JSON; - reads standard input.")],
+    as_json: AsJson = False,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Tell what a plan would take and give, before anything runs: what is shared, the cost, and the bytes."""
+    with Client(base_url, api_key) as client:
+        found = client.explain(_read(plan))
+    if as_json:
+        typer.echo(found.model_dump_json())
+        return
+    output.write_rows(("what", "how much"), list(explained.account(found)))
+    output.write_rows(("value", "type", "shape", "axes", "bytes"), explained.values(found))
+    if found.missing_scopes:
+        output.note(f"This key lacks {', '.join(found.missing_scopes)}; the plan would be refused.")
 
 
 @exit_on_error

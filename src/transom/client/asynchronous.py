@@ -15,6 +15,7 @@ from transom.client.inside import Traced
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.explanations import Explanation
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
@@ -116,6 +117,10 @@ class AsyncClient:
     async def trace(self, plan: Mapping[str, Any]) -> Traced:
         """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
         return await self.send(operations.trace(await self.model(plan.get("model")), plan))
+
+    async def explain(self, plan: Mapping[str, Any]) -> Explanation:
+        """What a plan would take and give; nothing runs, and a request is all that is charged."""
+        return await self.send(operations.explain(await self.model(plan.get("model")), plan))
 
     async def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
         """A page of the project's records, newest first."""

@@ -17,6 +17,7 @@ from transom.client.inside import Traced
 from transom.client.options import Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
 from transom.errors import InvalidRequest
+from transom.schema.explanations import Explanation
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordView, ReplayReport
 
@@ -136,6 +137,12 @@ def trace(model: str, plan: Mapping[str, Any]) -> Operation[Traced]:
     """`POST /v1/traces`."""
     body = {**plan, "model": model, "format": "safetensors"}
     return Operation("POST", "/v1/traces", Traced.parse, body, heed=Traced.said_by)
+
+
+def explain(model: str, plan: Mapping[str, Any]) -> Operation[Explanation]:
+    """`POST /v1/traces/explain`."""
+    body = {**plan, "model": model, "format": "safetensors"}
+    return Operation("POST", "/v1/traces/explain", Explanation.model_validate_json, body)
 
 
 def only_model(served: Sequence[Model]) -> str:

@@ -14,6 +14,7 @@ from transom.client.inside import Traced
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.explanations import Explanation
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
@@ -122,6 +123,10 @@ class Client:
     def trace(self, plan: Mapping[str, Any]) -> Traced:
         """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
         return self.send(operations.trace(self.model(plan.get("model")), plan))
+
+    def explain(self, plan: Mapping[str, Any]) -> Explanation:
+        """What a plan would take and give; nothing runs, and a request is all that is charged."""
+        return self.send(operations.explain(self.model(plan.get("model")), plan))
 
     def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
         """A page of the project's records, newest first."""

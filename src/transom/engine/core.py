@@ -25,6 +25,7 @@ class _Work:
     step_seconds: float = 0.0
     batch_sequences: int = 0
     batch_tokens: int = 0
+    layer_rows: int = 0
     prefill_tokens: int = 0
     decode_tokens: int = 0
     scored_tokens: int = 0
@@ -122,6 +123,7 @@ class Engine:
         work.batch_sequences += len(chunks)
         for chunk in chunks:
             work.batch_tokens += chunk.length
+            work.layer_rows += chunk.length * self._runner.layers_of(chunk)
             prompt = max(0, min(chunk.end, chunk.sequence.prompt_length) - chunk.start)
             work.prefill_tokens += prompt
             work.decode_tokens += chunk.length - prompt

@@ -133,18 +133,30 @@ class Differentiator:
     def _integrated(self, run: RunSpec, spec: GradSpec, wrt: WrtSpec, values: Mapping[str, Value]) -> Value:
         """The mean gradient on the way from the baseline, times the way (Sundararajan and others 2017)."""
         (site,) = self._sites(wrt)
-        before = self._forward(run, spec.metric, {site.where})
-        own = _chosen(site, before.tensors[site.where].detach())
+        own = self._own(run, spec, site)
         baseline = _fitting(values[wrt.others[0]], own) if wrt.others else np.zeros_like(own)
         total = np.zeros(own.shape, np.float64)
         for step in range(spec.steps):
             # The middle of each step: the error falls with the square of their number.
             there = baseline + np.float32((step + 0.5) / spec.steps) * (own - baseline)
-            seen = self._forward(run, spec.metric, {site.where}, (site, there))
-            self._metric(spec.metric, seen, values).backward()  # type: ignore[no-untyped-call]
-            gradient = seen.tensors[site.where].grad
-            total += 0 if gradient is None else _chosen(site, gradient)
+            total += self._slope(run, spec, values, site, there)
         return self._value(wrt, [((own - baseline) * (total / spec.steps)).astype(np.float32)])
+
+    # Apart, so that no graph outlives the forward and backward that it belongs to.
+
+    def _own(self, run: RunSpec, spec: GradSpec, site: Site) -> Floats:
+        """What a run has at a site."""
+        seen = self._forward(run, spec.metric, {site.where})
+        return _chosen(site, seen.tensors[site.where].detach()).copy()
+
+    def _slope(
+        self, run: RunSpec, spec: GradSpec, values: Mapping[str, Value], site: Site, there: Floats
+    ) -> Floats:
+        """The gradient at a site where something else is there."""
+        seen = self._forward(run, spec.metric, {site.where}, (site, there))
+        self._metric(spec.metric, seen, values).backward()  # type: ignore[no-untyped-call]
+        gradient = seen.tensors[site.where].grad
+        return np.zeros_like(there) if gradient is None else _chosen(site, gradient).copy()
 
     def _value(self, wrt: WrtSpec, parts: Sequence[Floats]) -> Value:
         if not all(np.isfinite(part).all() for part in parts):

@@ -20,6 +20,7 @@ from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.attention_torch import TorchAttention
 from transom.engine.body import SplitModel
 from transom.engine.core import Engine
+from transom.engine.dimensions import dimensions_of, measure
 from transom.engine.fusion import fuse
 from transom.engine.kernels.amx import HAS_AMX
 from transom.engine.kernels.cache import PAGE
@@ -33,6 +34,7 @@ from transom.engine.scheduler import Scheduler
 from transom.errors import ModelRefused
 from transom.internals.board import Board
 from transom.schema.canonical import sha256
+from transom.schema.dimensions import Dimensions
 
 _BATCHED_TOKENS = {True: 256, False: 2048}
 """Tokens of a step where the operator names no number: by our kernels, which lose little by small steps, and
@@ -53,6 +55,7 @@ class LoadedEngine:
     lens: Lens
     profile: dict[str, str]
     max_model_len: int
+    dimensions: Dimensions
 
 
 def load(options: EngineOptions) -> LoadedEngine:
@@ -66,7 +69,7 @@ def load(options: EngineOptions) -> LoadedEngine:
     model = _load_model(Path(options.root), dtype, device)
     longest = _longest(model.config.get_text_config())
     expected = reference(model, longest)
-    boundaries = find_boundaries(model)
+    boundaries, plain = find_boundaries(model), measure(model)
     ours = _has_kernels(device)
     attention = PagedAttention() if ours else TorchAttention(device)
     attention.attach(model)
@@ -89,7 +92,9 @@ def load(options: EngineOptions) -> LoadedEngine:
     engine = Engine(runner, scheduler, frozenset(options.eos_token_ids))
     operators = _our_operators(dtype, fused) if ours else _TORCH_OPERATORS
     lens = Lens(places.final_norm, runner.logits)
-    return LoadedEngine(engine, places, lens, _profile(options.dtype, device) | operators, limit)
+    dimensions = dimensions_of(plain, attention, places, gradient_bytes=options.gradient_bytes)
+    profile = _profile(options.dtype, device) | operators
+    return LoadedEngine(engine, places, lens, profile, limit, dimensions)
 
 
 def _device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from transom.schema.dimensions import Dimensions
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
 from transom.schema.program import ModelPoint, Program, Traced
 
@@ -31,6 +32,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     prefix_caching: bool = True
     max_model_len: int = 0
     """0 for what the model declares."""
+    gradient_bytes: int = 4 << 30
+    """Most memory that a gradient may take, the model itself not counted."""
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
@@ -74,6 +77,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
     profile: dict[str, str]
     max_model_len: int
+    dimensions: Dimensions
     points: list[ModelPoint] = []
 
 
@@ -131,6 +135,8 @@ class Stats(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Sum over steps of the sequences in the batch."""
     batch_tokens: int = 0
     """Sum over steps of the rows in the batch."""
+    layer_rows: int = 0
+    """Sum over steps of the layers that each row went through; one that came in at a layer has fewer."""
     prefill_tokens: int = 0
     decode_tokens: int = 0
     scored_tokens: int = 0

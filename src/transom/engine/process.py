@@ -55,7 +55,8 @@ def main() -> None:
     except ModelRefused as refusal:
         connection.send_bytes(encode(Refused(refusal.message)))
         return
-    connection.send_bytes(encode(Ready(loaded.profile, loaded.max_model_len, model_points(loaded.places))))
+    ready = Ready(loaded.profile, loaded.max_model_len, loaded.dimensions, model_points(loaded.places))
+    connection.send_bytes(encode(ready))
     engine = TracingEngine(
         loaded.engine,
         loaded.lens,

@@ -159,7 +159,7 @@ class TracingEngine:
         trace = _Trace(program, values, list(program.runs), list(program.derive))
         trace.ungraded = [run for run in program.runs if run.grad is not None]
         if self._restarts:
-            trace.shared = Sharing.of(program.runs)
+            trace.shared = Sharing.of(program.runs, self._shapes)
         self._traces[program.trace_id] = trace
         self._attempt(trace, lambda: self._go_on(trace))
 

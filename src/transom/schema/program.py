@@ -132,6 +132,18 @@ class RunSpec:
             for wrt in self.grad.wrt:
                 yield from wrt.others
 
+    @property
+    def graded(self) -> int:
+        """Rows of forwards that its gradients take; a backward is as much as two.
+
+        An integrated gradient takes a forward to begin with, and both for each step.
+        """
+        if self.grad is None:
+            return 0
+        if self.grad.mode != "integrated":
+            return 3 * len(self.token_ids)
+        return len(self.grad.wrt) * (1 + 3 * self.grad.steps) * len(self.token_ids)
+
 
 def parts_of(name: str) -> tuple[str, ...]:
     """What a value may be called, and its tensors where they are two."""

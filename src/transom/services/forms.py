@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +21,8 @@ class Form:
 
     shape: Shape
     axes: tuple[str, ...]
+    is_integer: bool = False
+    """Whether its numbers are int32, which only name something, and not float32."""
 
     @property
     def numbers(self) -> int:
@@ -64,7 +66,9 @@ def derived_forms(spec: DeriveSpec, forms: Mapping[str, Form]) -> dict[str, Form
             f"{spec.op} of values of shape {shapes} cannot be taken: {str(error).strip(' .')}.",
             param="sweep" if spec.grid else spec.name,
         ) from error
-    return {f"{spec.name}{part}": form for part in ((".ids", ".values") if spec.op == "topk" else ("",))}
+    if spec.op == "topk":
+        return {f"{spec.name}.ids": replace(form, is_integer=True), f"{spec.name}.values": form}
+    return {spec.name: form}
 
 
 def _combined(spec: DeriveSpec, of: Sequence[Form]) -> Form:
@@ -83,7 +87,7 @@ def _combined(spec: DeriveSpec, of: Sequence[Form]) -> Form:
             lengths = tuple(length for _, length in spec.grid) or (len(of),)
             names = tuple(f"sweep_{name}" for name, _ in spec.grid) or ("stack",)
             alike = _alike(of)
-            return Form((*lengths, *alike.shape), (*names, *alike.axes))
+            return Form((*lengths, *alike.shape), (*names, *alike.axes), alike.is_integer)
         case "mean":
             return _alike(of) if spec.among else first.without(spec.axis) if spec.axis else Form((), ())
         case "dot":

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transom.errors import InvalidRequest, UnsupportedParameter
 from transom.schema.changes import SiteSpec
+from transom.schema.dimensions import Dimensions
 from transom.schema.plans.grads import Divergence, Dot, Grad, GradDelta, Integrated, LogitDiff, Logprob
 from transom.schema.plans.runs import Run
 from transom.schema.plans.sites import Site
 from transom.schema.plans.tensors import Inline
-from transom.schema.program import GradSpec, MetricSpec, Unembed, WrtSpec
+from transom.schema.program import GradSpec, MetricSpec, ModelPoint, RunSpec, Unembed, WrtSpec
 from transom.services.positions import Line, resolve
 from transom.services.siting import Cell, Sites
-
-MAX_TOKENS = 2048
-"""Longest prompt that gradients are taken of: the graph of a forward holds all that it computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,6 @@ def grad_of(run: Run, line: Line, cell: Cell, around: Around, param: str) -> Gra
         return None
     if run.write:
         raise UnsupportedParameter("Gradients of a run that writes are not offered yet.", param=param)
-    if line.prompt > MAX_TOKENS:
-        raise InvalidRequest(
-            f"The prompt has {line.prompt} tokens; gradients are taken of {MAX_TOKENS} at most.", param=param
-        )
     others = _other_run(grad)
     mode = grad.mode if isinstance(grad.mode, str) else "grad_x_delta"
     return GradSpec(
@@ -58,6 +53,55 @@ def grad_of(run: Run, line: Line, cell: Cell, around: Around, param: str) -> Gra
         mode="integrated" if isinstance(grad.mode, Integrated) else mode,
         steps=grad.mode.integrated if isinstance(grad.mode, Integrated) else 1,
     )
+
+
+Widths = Mapping[tuple[str, int], int]
+"""Numbers of a position, by point and layer."""
+
+
+def widths_of(points: Sequence[ModelPoint]) -> Widths:
+    """Of every place that a model has; 0 where that is the length of the sequence."""
+    return {(point.name, layer): point.heads * point.width for point in points for layer in point.layers}
+
+
+def check_memory(runs: Sequence[RunSpec], dimensions: Dimensions, widths: Widths) -> None:
+    """Pass runs each of whose gradients fits into the memory that one may take; each waits for the last.
+
+    Raises:
+        UnsupportedParameter: the model's forward cannot be differentiated.
+        InvalidRequest: one does not fit; names the field, and how long a prompt would.
+    """
+    for run in runs:
+        if run.grad is not None:
+            _check_memory(run, dimensions, widths)
+
+
+def _check_memory(run: RunSpec, dimensions: Dimensions, widths: Widths) -> None:
+    def needed(tokens: int) -> int:
+        return gradient_bytes(run, tokens, dimensions, widths)
+
+    param, tokens, most = f"runs.{run.origin}.grad", len(run.token_ids), dimensions.gradient_bytes
+    if dimensions.graph is None:
+        raise UnsupportedParameter("A forward of this model cannot be differentiated.", param=param)
+    if needed(tokens) <= most:
+        return
+    fits = bisect_right(range(tokens), most, key=needed) - 1
+    raise InvalidRequest(
+        f"Gradients of a prompt of {tokens} tokens take up to {needed(tokens) >> 20} MiB of memory, and "
+        f"{most >> 20} MiB are allowed: enough for {max(0, fits)} tokens.",
+        param=param,
+        code="plan_too_large",
+    )
+
+
+def gradient_bytes(run: RunSpec, tokens: int, dimensions: Dimensions, widths: Widths) -> int:
+    """Bytes that the gradients of a run take at most while they are computed, had it so many tokens."""
+    if run.grad is None:
+        return 0
+    sites = [site for wrt in run.grad.wrt for site in wrt.sites]
+    sites += [run.grad.metric.site] if run.grad.metric.site is not None else []
+    seen = sum(widths[place] for place in {(site.point, site.layer) for site in sites})
+    return dimensions.gradient(tokens, tokens * seen)
 
 
 def _other_run(grad: Grad) -> str | None:

@@ -21,4 +21,4 @@ class Resolved:
     lines: dict[str, Line] = field(default_factory=dict)
     """By run, as `runs` names them."""
     echoes: dict[str, str] = field(default_factory=dict)
-    """Of each read, the canonical name of what it reads."""
+    """Of each read, write (`run.write.0`) and gradient, the canonical name of its point."""

@@ -116,6 +116,8 @@ class Resolver:
     def _run(self, own: str, name: str, line: Line, cell: Cell) -> RunSpec:
         """A run of the plan, or a cell of it, which has a name of its own."""
         run, where = self._plan.runs[name], f"runs.{name}"
+        if run.grad is not None:
+            self._found.echoes |= {f"{name}.{key}": site.name.canonical for key, site in run.grad.wrt.items()}
         return RunSpec(
             name=own,
             token_ids=line.token_ids,
@@ -194,6 +196,7 @@ class Resolver:
         return Unembed(topk=min(kept.topk or 0, vocabulary), targets=tuple(kept.targets or ()))
 
     def _write(self, write: Write, line: Line, cell: Cell, param: str) -> WriteSpec:
+        self._found.echoes[param.removeprefix("runs.")] = write.name.canonical
         spec = self._sites.write(write, line, cell, param)
         match write.value:
             case OtherRun():

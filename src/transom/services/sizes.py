@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transom.errors import InvalidRequest
 from transom.schema.program import ModelPoint, ReadSpec, RunSpec, parts_of
@@ -31,6 +31,12 @@ class Sizes:
     """Bytes of all values."""
     vectors: int
     """Numbers of logprobs over the vocabulary that are told."""
+    captured: int
+    """Bytes of what is reduced or put together, before it is; `kept` counts them too."""
+    looked: int
+    """Rows that go through the output matrix."""
+    told: Mapping[str, Form] = field(repr=False)
+    """What is returned, by name."""
     forms: Mapping[str, Form] = field(repr=False)
     """Of all values, by name."""
 
@@ -44,7 +50,8 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     forms = forms_of(resolved, points, vocabulary)
     for run in resolved.runs:
         _check_taken(run, resolved.lines[run.name], points, forms)
-    kept = 4 * sum(form.numbers for form in forms.values()) + _captured(resolved, points)
+    captured = _captured(resolved, points)
+    kept = 4 * sum(form.numbers for form in forms.values()) + captured
     if kept > MAX_BYTES:
         raise InvalidRequest(
             f"The values of this plan take up to {kept} bytes; {MAX_BYTES} are kept at once. Read fewer "
@@ -52,13 +59,16 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
             param="runs",
             code="plan_too_large",
         )
-    told = {name for ref in resolved.returns for name in parts_of(ref) if name in forms}
+    told = {name: forms[name] for ref in resolved.returns for name in parts_of(ref) if name in forms}
     return Sizes(
         tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
-        rows=sum(resolved.lines[run.name].end + _graded(run) for run in resolved.runs),
-        returned=4 * sum(forms[name].numbers for name in told),
+        rows=sum(resolved.lines[run.name].end + run.graded for run in resolved.runs),
+        returned=4 * sum(form.numbers for form in told.values()),
         kept=kept,
         vectors=sum(_told(run, forms) for run in resolved.runs),
+        captured=captured,
+        looked=sum(_looked(run, resolved.lines[run.name], points) for run in resolved.runs),
+        told=told,
         forms=forms,
     )
 
@@ -75,14 +85,6 @@ def forms_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     return forms
 
 
-def _graded(run: RunSpec) -> int:
-    """Rows of forwards that the gradients of a run take; a backward is as much as two."""
-    if run.grad is None:
-        return 0
-    times = 1 + run.grad.steps * len(run.grad.wrt) if run.grad.mode == "integrated" else 1
-    return 3 * times * len(run.token_ids)
-
-
 def _told(run: RunSpec, forms: Mapping[str, Form]) -> int:
     """How many logits or logprobs a run tells."""
     lenses = [read for read in run.reads if read.reduce == "unembed" and not read.name.startswith("_")]
@@ -90,6 +92,12 @@ def _told(run: RunSpec, forms: Mapping[str, Form]) -> int:
     logprobs = run.sampling.logprobs
     of_generated = 0 if logprobs is None else run.sampling.max_tokens * (1 + logprobs)
     return of_generated + sum(forms[part].numbers for part in parts)
+
+
+def _looked(run: RunSpec, line: Line, points: Sequence[ModelPoint]) -> int:
+    """Rows of a run that go through the output matrix: of the tokens that it draws, and of its lenses."""
+    lenses = [site_form(read, line, points) for read in run.reads if read.reduce == "unembed"]
+    return run.sampling.max_tokens + sum(math.prod(whole.shape[:-1]) for whole in lenses)
 
 
 def _check_taken(run: RunSpec, line: Line, points: Sequence[ModelPoint], forms: Mapping[str, Form]) -> None:
@@ -129,12 +137,15 @@ def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) ->
     for run in resolved.runs:
         most = run.sampling.max_tokens
         if most:
-            steps = Form((most,), ("step",))
-            forms |= {f"{run.name}.tokens": steps, f"{run.name}.logprobs": steps}
+            forms[f"{run.name}.tokens"] = Form((most,), ("step",), is_integer=True)
+            forms[f"{run.name}.logprobs"] = Form((most,), ("step",))
         for read in run.reads:
             form = _reduced(read, site_form(read, resolved.lines[run.name], points), vocabulary)
-            parts = (".ids", ".logprobs") if read.reduce == "unembed" and read.unembed.topk else ("",)
-            forms |= {f"{run.name}.{read.name}{part}": form for part in parts}
+            name = f"{run.name}.{read.name}"
+            if read.reduce == "unembed" and read.unembed.topk:
+                forms |= {f"{name}.ids": replace(form, is_integer=True), f"{name}.logprobs": form}
+            else:
+                forms[name] = form
         for wrt in run.grad.wrt if run.grad is not None else ():
             site = ReadSpec(name=wrt.name, sites=wrt.sites, layered=wrt.layered)
             forms[f"{run.name}.{wrt.name}"] = site_form(site, resolved.lines[run.name], points)

@@ -20,6 +20,7 @@ from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
 from transom.services.exposing import count_told, matrices_of, take_back
+from transom.services.grading import check_memory, widths_of
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
 from transom.services.resolved import Resolved
@@ -201,6 +202,7 @@ def prepare(house: House, plan: Plan) -> Task:
     """
     backend = house.backend(plan.model)
     resolved = Resolver(backend, plan).resolve()
+    check_memory(resolved.runs, backend.dimensions, widths_of(backend.points))
     sizes = sizes_of(resolved, backend.points, backend.tokenizer.vocab_size)
     if plan.format == "json" and sizes.returned // 4 * _JSON_NUMBER > MAX_JSON_BYTES:
         raise InvalidRequest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.fakes import make_deployment
+from tests.fakes import DIMENSIONS, make_deployment
 from transom.engine.messages import Abort, Output, Outputs, Ready, Stats, Submit
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 
@@ -21,7 +21,9 @@ class World:
         """Who was with each engine when it died."""
         self.silent = False
         self.heartbeat = False
-        self.on_start = lambda engine: engine.say(Ready(make_deployment().profile.model_dump(), 256))
+        self.on_start = lambda engine: engine.say(
+            Ready(make_deployment().profile.model_dump(), 256, DIMENSIONS)
+        )
 
     def start(self, options, on_message, on_exit):
         self.engines.append(Engine(self, on_message, on_exit))

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from engine_standin import World, ask, expected
 
-from tests.fakes import make_deployment, make_root
+from tests.fakes import DIMENSIONS, make_deployment, make_root
 from transom.backends import local
 from transom.backends.local import Limits, LocalBackend
 from transom.engine.messages import EngineOptions, Output, Outputs, Ready, Refused, Stats
@@ -111,13 +111,13 @@ class TestDeaths:
         task = asyncio.create_task(answer(backend, ask("a")))
         await until(lambda: len(world.engines) == 2 and backend.activity.waiting == 1)
         assert not backend.ready
-        world.engine.say(Ready(make_deployment().profile.model_dump(), 256))
+        world.engine.say(Ready(make_deployment().profile.model_dump(), 256, DIMENSIONS))
         assert await task == expected(ask("a"))
         assert backend.ready
 
     async def test_an_engine_that_dies_as_soon_as_it_is_loaded_is_no_engine(self, make, world):
         def start(engine):
-            engine.say(Ready(make_deployment().profile.model_dump(), 256))
+            engine.say(Ready(make_deployment().profile.model_dump(), 256, DIMENSIONS))
             engine.die(3)
 
         world.on_start = start
@@ -155,7 +155,7 @@ class TestDeaths:
     async def test_an_engine_of_another_version_ends_the_waiting_and_not_the_server(self, backend, world):
         (task,) = asking(backend, [ask("a", tokens=500)])
         await until(lambda: world.engine.here)
-        world.on_start = lambda engine: engine.say(Ready({"unheard_of": "1"}, 256))
+        world.on_start = lambda engine: engine.say(Ready({"unheard_of": "1"}, 256, DIMENSIONS))
         world.engine.die()
         assert isinstance(await task, EngineUnavailable)
         assert all(engine.ended is not None for engine in world.engines)
@@ -195,7 +195,7 @@ class TestChangedModels:
 
     async def test_an_engine_with_another_profile_is_not_believed(self, backend, world):
         changed = make_deployment("made-up/2").profile.model_dump()
-        world.on_start = lambda engine: engine.say(Ready(changed, 256))
+        world.on_start = lambda engine: engine.say(Ready(changed, 256, DIMENSIONS))
         (task,) = asking(backend, [ask("a", tokens=500)])
         await until(lambda: "a" in world.engine.here)
         world.engine.die()

@@ -1,4 +1,4 @@
-"""`transom trace` and `transom points`: what is printed where, what is kept, and what is refused."""
+"""`transom trace`, `explain` and `points`: what is printed where, what is kept, and what is refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
+from tests.unit.client.test_inside import EXPLANATION
 from transom.cli import inside, output
 from transom.cli.main import app
 from transom.client import Client
@@ -165,3 +166,38 @@ def test_points_say_where_how_wide_what_for_and_why_not(server, page):
 def test_points_as_json_are_what_the_server_said(server, page):
     result = transom("points", "smol", "--json")
     assert [point["name"] for point in json.loads(result.stdout)["data"]] == [p["name"] for p in POINTS]
+
+
+def test_an_account_says_what_is_shared_what_it_costs_and_what_comes_back(server, plan):
+    server.content = json.dumps(EXPLANATION).encode()
+    result = transom("explain", plan)
+    assert result.exit_code == 0, result.stderr
+    told = dict(line.split("\t", 1) for line in result.stdout.splitlines())
+    assert told["runs"] == "2, one of them in 6 cells: 7 sequences"
+    assert told["rows x layers"] == "90 of 210: 43% of what the runs take alone"
+    assert told["shared"] == (
+        "6 begin in a, at layers 1 to 2, from position 0 on: 120 rows x layers saved, 4 KiB kept for them"
+    )
+    assert told["operations"] == "1.5 KFLOP"
+    assert told["memory"] == "4.09 KiB: 96 B values, 4 KiB kept for other runs"
+    assert told["charged at most"] == (
+        "1 request, 70 tokens, 3.5 engine seconds, 96 bytes of internals, rank 0.25"
+    )
+    assert told["scopes"] == "internals:read, internals:write"
+    assert told["point"] == "a.x is resid_post.1"
+    assert told["a.x"] == "float32\t6 x 4\tsweep_layer, unit\t96 B"
+    assert "lacks internals:write" in result.stderr
+    assert server.requests[0].url.path == "/v1/traces/explain"
+
+
+def test_an_account_as_json_is_what_the_server_said(server, plan):
+    server.content = json.dumps(EXPLANATION).encode()
+    result = transom("explain", plan, "--json")
+    assert json.loads(result.stdout) == EXPLANATION
+
+
+def test_a_plan_that_would_be_refused_is_refused_by_the_same_words(server, plan):
+    server.status, server.content = 400, json.dumps({"error": REFUSED}).encode()
+    result = transom("explain", plan)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No such layer." in result.stderr

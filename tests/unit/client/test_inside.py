@@ -113,3 +113,37 @@ async def test_points_are_those_of_the_model_that_is_named(kind):
     assert seen[0].url.params["model"] == "m"
     assert found.data[0].layers == (0,)
     assert isinstance(client, Client | AsyncClient)
+
+
+EXPLANATION = {
+    "model": "m", "deployment": "sha256:1", "runs": 2, "cells": 6, "sequences": 7, "layers": 3,
+    "tokens": {"prompt": 70, "generated": 0},
+    "rows": {"alone": 210, "computed": 90, "gradients": 0, "output": 7},
+    "shared": [
+        {"run": "a", "begin": 6, "layers": [1, 2], "position": 0, "saved": 120, "bytes": 4096}
+    ],
+    "operations": {"forward": 1000, "gradients": 0, "output": 500, "total": 1500},
+    "memory": {
+        "values": 96, "captured": 0, "shared": 4096, "gradients": 0, "copy_of_model": 0, "total": 4192
+    },
+    "returned_bytes": 96,
+    "charged": {
+        "requests": 1, "tokens": 70, "engine_seconds": 3.5, "internals_bytes": 96, "released_rank": 0.25
+    },
+    "scopes": ["internals:read", "internals:write"], "missing_scopes": ["internals:write"],
+    "points": {"a.x": "resid_post.1"},
+    "values": [
+        {"name": "a.x", "dtype": "float32", "shape": [6, 4], "axes": ["sweep_layer", "unit"], "bytes": 96}
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.anyio
+async def test_what_a_plan_takes_is_told_by_the_same_body(kind):
+    seen = []
+    client = kind("http://server", "", transport=serving(json.dumps(EXPLANATION).encode(), seen))
+    found = await call(client, "explain", PLAN)
+    assert (seen[0].method, seen[0].url.path) == ("POST", "/v1/traces/explain")
+    assert json.loads(seen[0].content) == PLAN | {"format": "safetensors"}
+    assert found.rows.alone - found.rows.computed == found.shared[0].saved
+    assert found.values[0].axes == ("sweep_layer", "unit")
