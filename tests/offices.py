@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,6 +18,8 @@ from transom.access.keys.callers import KeyStore
 from transom.access.people.persons import PersonCaller, at_the_machine
 from transom.access.projects import members
 from transom.access.projects.roles import Role
+from transom.artifacts.arrival import Arrivals, Limits
+from transom.artifacts.store import ArtifactStore
 from transom.errors import ConfigurationError
 from transom.records.identifiers import new_record_id
 from transom.records.store import RecordStore, StoredRecord
@@ -26,6 +30,7 @@ from transom.schema.record import Answer
 from transom.schema.scopes import ALL_SCOPES
 from transom.services import keys, projects
 from transom.services.office import Office
+from transom.storage.blobs import Blobs
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 
@@ -128,9 +133,12 @@ def office_over(
     letters: Letters,
     grant_scopes: Callable[[Connection, str, datetime], frozenset[str]] = lambda *_: ALL_SCOPES,
 ) -> Office:
+    vault = make_vault()
+    arrivals = Arrivals(Path(gettempdir()), Limits(each=1 << 20, total=4 << 20))
     return Office(
         database=database,
-        records=RecordStore(database, make_vault()),
+        records=RecordStore(database, vault),
+        artifacts=ArtifactStore(database, vault, Blobs("memory:///"), arrivals, lambda: time.now),
         keys=_key_store(database, peppers, time),
         peppers=peppers,
         mailer=letters,

@@ -28,6 +28,9 @@ from transom.access.sign_in import providers
 from transom.access.sign_in.entrance import Entrance
 from transom.access.weights.exposure import Exposure
 from transom.api import routes
+from transom.artifacts.arrival import Arrivals
+from transom.artifacts.arrival import Limits as ArtifactLimits
+from transom.artifacts.store import ArtifactStore
 from transom.backends.base import Backend
 from transom.backends.library import ModelLibrary
 from transom.backends.local import Limits, LocalBackend
@@ -37,6 +40,7 @@ from transom.errors import ConfigurationError, ModelRefused, StorageError
 from transom.records.store import RecordStore
 from transom.services.house import House, utc_now
 from transom.services.office import Office
+from transom.storage.blobs import Blobs
 from transom.storage.database import Database
 from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
 from transom.storage.migrate import migrate
@@ -46,6 +50,9 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 5
 """How often the programme's clock strikes."""
+
+SWEEP_SECONDS = 3600
+"""How often blobs without a row are looked for."""
 
 
 def create_app(
@@ -86,11 +93,13 @@ def create_app(
             Entitlements(database, rules, clock=clock),
             Quotas(database, clock=clock),
             Exposure(database),
-            _spool(settings.home),
+            _emptied(spool_of(settings.home)),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
-        working = [asyncio.create_task(house.quotas.run()), asyncio.create_task(_keep_time(house))]
+        working = [
+            asyncio.create_task(work) for work in (house.quotas.run(), _keep_time(house), _sweep(house))
+        ]
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -119,13 +128,30 @@ def create_app(
     return app
 
 
-def _spool(home: Path) -> Path:
-    """A folder for results, empty: what is left there was on its way when a server ended."""
+def spool_of(home: Path) -> Path:
+    """The folder of what is on its way, in or out."""
     folder = home / "spool"
     folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder without what was on its way when a server ended."""
     for left in folder.iterdir():
         left.unlink()
     return folder
+
+
+async def _sweep(house: House) -> None:
+    """Delete what uploads that were cut off have left, now and every hour."""
+    while True:
+        try:
+            swept = await asyncio.to_thread(house.office.artifacts.sweep)
+            if swept:
+                log.info("artifacts without a row deleted", count=swept)
+        except Exception as error:  # the next hour may bring it back
+            log.error("artifacts could not be swept", exc_info=error)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def _keep_time(house: House) -> None:
@@ -181,10 +207,14 @@ def open_office(
     settings: Settings, database: Database, mailer: Mailer, clock: Callable[[], datetime] = utc_now
 ) -> Office:
     """What the use cases around people and projects work with."""
-    peppers = PepperFile(settings.peppers)
+    peppers, vault = PepperFile(settings.peppers), open_vault(settings, database)
+    limits = ArtifactLimits(settings.artifact_mib << 20, settings.artifacts_mib << 20)
     return Office(
         database=database,
-        records=RecordStore(database, open_vault(settings, database)),
+        records=RecordStore(database, vault),
+        artifacts=ArtifactStore(
+            database, vault, Blobs(settings.artifacts), Arrivals(spool_of(settings.home), limits), clock
+        ),
         keys=key_store(settings, database, peppers),
         peppers=peppers,
         mailer=Letters(mailer),

@@ -47,6 +47,13 @@ class Settings(BaseSettings):
         default=None,
         description="Master key, 64 hexadecimal digits, instead of the file; or `2:…,1:…`, current first",
     )
+    artifacts_url: str | None = Field(
+        default=None,
+        description="Where artifacts are kept, as s3://bucket/prefix, gs://…, az://… or file:///…; left out, "
+        "a folder in the home folder",
+    )
+    artifact_mib: int = Field(default=256, ge=1, description="Largest artifact, MiB")
+    artifacts_mib: int = Field(default=2048, ge=1, description="All artifacts of a project together, MiB")
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )
@@ -92,6 +99,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """URL of the database."""
         return self.database_url or f"sqlite:///{self.home / 'transom.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        """Folder or URL of the artifacts."""
+        return self.artifacts_url or str(self.home / "artifacts")
 
     @property
     def vault(self) -> Path:

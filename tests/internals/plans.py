@@ -22,7 +22,7 @@ from transom.errors import PlanFailed
 from transom.schema.deployment import Policy
 from transom.schema.dimensions import Dimensions
 from transom.schema.plan import Plan
-from transom.schema.program import ModelPoint, Program, Traced
+from transom.schema.program import ModelPoint, Program, TensorData, Traced
 from transom.services.traces import Task, prepare
 
 MOST_STEPS = 20_000
@@ -72,6 +72,8 @@ class Machine:
         self.spool = spool
         self._backend = StandIn(self.tokenizer, model_points(places), self.loaded.dimensions)
         self._count = 0
+        self.artifacts: dict[str, dict[str, np.ndarray]] = {}
+        """By digest, their tensors by name."""
 
     def backend(self, _model: str | None) -> StandIn:
         return self._backend
@@ -82,11 +84,26 @@ class Machine:
             plan = Plan.model_validate(content)
         except ValidationError as error:
             raise from_validation(error.errors()) from None
-        return prepare(self, plan)
+        known = {
+            digest: {name: tensor.shape for name, tensor in tensors.items()}
+            for digest, tensors in self.artifacts.items()
+        }
+        return prepare(self, plan, known)
 
     def program(self, content: Any, project: str = "mine") -> Program:
         self._count += 1
-        return self.prepare(content).program(f"rec_{self._count}", project, self.spool)
+        task, name = self.prepare(content), f"rec_{self._count}"
+        return task.program(name, project, self.spool, self._brought(task, self.spool / f"{name}.tensors"))
+
+    def _brought(self, task: Task, file: Path) -> dict[str, TensorData]:
+        """The artifacts that a plan takes, as the server lays them out."""
+        found = {}
+        for value, needed in task.resolved.artifacts.items():
+            start = file.stat().st_size if file.exists() else 0
+            with file.open("ab") as into:
+                into.write(self.artifacts[needed.sha256][needed.tensor].astype("<f4").tobytes())
+            found[value] = TensorData(shape=needed.shape, file=str(file), start=start)
+        return found
 
     def finish(self, *programs: Program) -> dict[str, Traced]:
         """Step until all of these have come to an end."""
@@ -122,6 +139,7 @@ class Machine:
             found = load_file(file)
         finally:
             file.unlink(missing_ok=True)
+            file.with_suffix(".tensors").unlink(missing_ok=True)
         assert {tensor.name: tensor.shape for tensor in traced.tensors} == {
             name: array.shape for name, array in found.items()
         }

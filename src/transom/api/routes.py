@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from transom.api import (
     account,
     applications,
+    artifacts,
     chat,
     completions,
     errors,
@@ -63,7 +64,7 @@ def _surface() -> APIRouter:
     surface.include_router(tokens.router)
     for router in (completions.router, chat.router, models.router, records.router, usage.router):
         surface.include_router(router, prefix="/v1")
-    for router in (traces.router, traces.asking):
+    for router in (traces.router, traces.asking, artifacts.router):
         surface.include_router(router, prefix="/v1")
     return surface
 

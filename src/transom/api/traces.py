@@ -18,12 +18,11 @@ from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for
 from transom.api.errors import documented
 from transom.api.rate_limits import headers_of
 from transom.api.reply import while_present
+from transom.schema.artifacts import MEDIA_TYPE
 from transom.schema.explanations import Explanation
 from transom.schema.plan import Plan
 from transom.schema.point_views import PointPage, views
 from transom.services import explaining, traces
-
-MEDIA_TYPE = "application/vnd.safetensors"
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {

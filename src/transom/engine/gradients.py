@@ -220,7 +220,7 @@ class Differentiator:
             case "logprob":
                 return torch.log_softmax(seen.logits, -1)[spec.tokens[0]]
             case "kl":
-                other = torch.from_numpy(np.ascontiguousarray(values[spec.value].array)).reshape(-1)
+                other = torch.from_numpy(np.array(values[spec.value].array)).reshape(-1)
                 fixed = torch.log_softmax(other, -1)
                 return (fixed.exp() * (fixed - torch.log_softmax(seen.logits, -1))).sum()
             case "dot":
@@ -233,7 +233,7 @@ class Differentiator:
         chosen = rows if site.columns.index is None else rows[:, torch.from_numpy(site.columns.index)]
         own = chosen.reshape(len(site.positions), site.columns.groups, -1)
         other = _fitting(values[spec.value], floats(own.detach()))
-        return (own * torch.from_numpy(np.ascontiguousarray(other))).sum()
+        return (own * torch.from_numpy(np.array(other))).sum()
 
 
 class _Keep:

@@ -21,7 +21,9 @@ from transom.engine.lens import Lens, Look
 from transom.engine.messages import Differentiated, Inbound, Output, Stats, Written
 from transom.engine.steering import Steering
 from transom.errors import PlanFailed
-from transom.internals.compile import Shapes, Tapped, compile_run, value_in, value_of
+from transom.internals.compile import Shapes, Tapped, compile_run, value_of
+from transom.internals.projection import Projection
+from transom.internals.reductions import projection_of, reduced
 from transom.internals.results import Writer
 from transom.internals.sharing import Sharing
 from transom.internals.values import Value, derive
@@ -127,6 +129,7 @@ class TracingEngine:
         self._by_sequence: dict[str, tuple[_Trace, RunSpec]] = {}
         self._tasks: deque[tuple[_Trace, Callable[[], None]]] = deque()
         """What is left to do between steps, a bounded piece each."""
+        self._is_lens_next = True
         self._ends: list[Traced] = []
         self._writing: dict[str, tuple[Path, bool]] = {}
         """Results that are being written, by program, and whether anybody still waits for them."""
@@ -155,13 +158,17 @@ class TracingEngine:
 
     def submit_program(self, program: Program) -> None:
         """Begin a program; one `Traced` tells of its end."""
-        values = {name: value_in(tensor) for name, tensor in program.tensors.items()}
-        trace = _Trace(program, values, list(program.runs), list(program.derive))
+        trace = _Trace(program, {}, list(program.runs), list(program.derive))
         trace.ungraded = [run for run in program.runs if run.grad is not None]
         if self._restarts:
             trace.shared = Sharing.of(program.runs, self._shapes)
         self._traces[program.trace_id] = trace
-        self._attempt(trace, lambda: self._go_on(trace))
+        self._attempt(trace, lambda: self._begin(trace))
+
+    def _begin(self, trace: _Trace) -> None:
+        # Whoever left before it began took the file of its tensors along.
+        trace.values |= {name: Value.of(tensor) for name, tensor in trace.program.tensors.items()}
+        self._go_on(trace)
 
     def abort(self, name: str) -> None:
         """Forget a sequence or a program; an unknown one is no error."""
@@ -183,7 +190,9 @@ class TracingEngine:
                 others.append(self._steering.checked(output))
             else:
                 self._hear(*found, output)
-        if self._tasks:
+        # In turns, where there is both: either can be long.
+        self._is_lens_next = self._lens.busy and not self._is_lens_next
+        if self._tasks and not self._is_lens_next:
             trace, task = self._tasks.popleft()
             if trace.trace_id in self._traces:
                 self._attempt(trace, task)
@@ -295,8 +304,10 @@ class TracingEngine:
             value = value_of(spec, tapped.reads[spec.name], computed)
             if spec.reduce == "unembed":
                 self._through_lens(trace, run, spec, value)
+            elif spec.is_matrix:
+                self._project(trace, f"{run.name}.{spec.name}", projection_of(run, spec, value, trace.values))
             else:
-                trace.values[f"{run.name}.{spec.name}"] = _reduced(run, spec, value, trace.values)
+                trace.values[f"{run.name}.{spec.name}"] = reduced(run, spec, value, trace.values)
         self._soon(trace)
 
     def _through_lens(self, trace: _Trace, run: RunSpec, spec: ReadSpec, value: Value) -> None:
@@ -307,6 +318,14 @@ class TracingEngine:
 
         look = self._lens.look(spec, value, f"{run.name}.{spec.name}", done)
         trace.looks.append(look)
+
+    def _project(self, trace: _Trace, name: str, projection: Projection) -> None:
+        """Go on with a projection: a piece of it in each turn."""
+        if projection.work():
+            trace.values[name] = projection.value
+            self._soon(trace)
+        else:
+            self._tasks.append((trace, lambda: self._project(trace, name, projection)))
 
     def _end(self, trace: _Trace) -> None:
         """Hand the result to the writer."""
@@ -322,31 +341,6 @@ class TracingEngine:
         file = Path(trace.program.file)
         self._writing[trace.trace_id] = file, True
         self._writer.write(file, returned, Traced(trace_id=trace.trace_id, generated=generated))
-
-
-def _reduced(run: RunSpec, spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:
-    """What a reduction makes of a value.
-
-    Raises:
-        PlanFailed: there is nothing to reduce, or a direction does not fit.
-    """
-    try:
-        return _reduction(spec, value, values)
-    except ValueError as error:
-        param = f"runs.{run.origin}.read.{spec.name}"
-        raise PlanFailed(f"{param}: {error}.", param=param) from error
-
-
-def _reduction(spec: ReadSpec, value: Value, values: Mapping[str, Value]) -> Value:
-    match spec.reduce:
-        case "mean":
-            return value.mean("pos")
-        case "norm":
-            return value.norm()
-        case "project":
-            return value.project(values[spec.direction])
-        case _:
-            return value
 
 
 def _of_generated(run: RunSpec, tokens: list[TokenLogprob]) -> dict[str, Value]:

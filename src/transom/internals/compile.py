@@ -15,7 +15,7 @@ from transom.internals.board import Floats, Where
 from transom.internals.edits import Edit
 from transom.internals.taps import Columns, Read, Site, Taps, Write
 from transom.internals.values import Value
-from transom.schema.changes import DIRECTED, Changes, SiteSpec, TensorData, WriteSpec
+from transom.schema.changes import DIRECTED, Changes, SiteSpec, WriteSpec
 from transom.schema.program import ReadSpec, RunSpec
 
 
@@ -85,14 +85,9 @@ def compile_changes(changes: Changes, shapes: Shapes, owner: str, key: str) -> T
         PlanFailed: a value does not fit the site that it is written to.
     """
     shapes = _with_patterns(shapes, changes.longest)
-    values = {name: value_in(tensor) for name, tensor in changes.tensors.items()}
+    values = {name: Value.of(tensor) for name, tensor in changes.tensors.items()}
     source = Source(owner, key, values)
     return Taps([], [_write(spec, index, source, shapes) for index, spec in enumerate(changes.writes)])
-
-
-def value_in(tensor: TensorData) -> Value:
-    """A tensor that came with what was asked, as a value whose axes have no names."""
-    return Value(np.frombuffer(tensor.data, "<f4").reshape(tensor.shape), ("",) * len(tensor.shape))
 
 
 def _with_patterns(shapes: Shapes, longest: int) -> Shapes:

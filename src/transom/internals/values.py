@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transom.errors import PlanFailed
+from transom.schema.changes import TensorData
 from transom.schema.program import DeriveSpec
 
 Array = NDArray[Any]
@@ -24,6 +26,21 @@ class Value:
 
     array: Array
     axes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tensor: TensorData) -> Value:
+        """Numbers that came with a plan. Those in a file are not read before they are used.
+
+        Raises:
+            OSError, ValueError: the file is not there any more.
+        """
+        count = math.prod(tensor.shape)
+        if tensor.file:
+            whole = np.memmap(tensor.file, "<f4", mode="r", offset=tensor.start, shape=(count,))
+            numbers: Array = np.asarray(whole)
+        else:
+            numbers = np.frombuffer(tensor.data, "<f4")
+        return cls(numbers.reshape(tensor.shape), ("",) * len(tensor.shape))
 
     def mean(self, axis: str) -> Value:
         """Along one axis, or along all where none is named.

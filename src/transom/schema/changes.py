@@ -22,8 +22,12 @@ class TensorData:
     """Numbers that came with what was asked."""
 
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes = b""
     """Little-endian float32, the last axis fastest."""
+    file: str = ""
+    """Where they lie instead, where they are too many for a message."""
+    start: int = 0
+    """Of the file: the byte at which they begin."""
 
     @classmethod
     def of(cls, array: NDArray[np.float32]) -> Self:

@@ -61,6 +61,8 @@ class ReadSpec:
     reduce: Reduction = "none"
     direction: str = ""
     """Of `project`: the name of a value."""
+    is_matrix: bool = False
+    """Whether that is [directions, width], each of them a direction."""
     unembed: Unembed = field(default_factory=Unembed)
 
 

@@ -184,3 +184,4 @@ class Deleted(View):
 
     id: str
     openings: int = Field(description="Records whose prompts and answers are gone; their statements stay")
+    artifacts: int = Field(default=0, description="Artifacts that are gone")

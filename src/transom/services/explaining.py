@@ -25,6 +25,7 @@ from transom.schema.explanations import (
 )
 from transom.schema.plan import Plan
 from transom.schema.program import RunSpec
+from transom.services import artifacts
 from transom.services.forms import Form
 from transom.services.grading import gradient_bytes, widths_of
 from transom.services.house import House
@@ -56,7 +57,8 @@ async def explain(house: House, caller: Caller, plan: Plan) -> tuple[Explanation
         InvalidRequest, NotFound: as for the plan itself.
         AccessDenied, QuotaExceeded, QuotaUnavailable: see `metering.reserve`; scopes are not asked for.
     """
-    task = await asyncio.to_thread(prepare, house, plan)
+    known = await artifacts.known(house, caller, plan)
+    task = await asyncio.to_thread(prepare, house, plan, known)
     question = _Question(task.backend)
     meter = await reserve(house, caller, question, new_record_id())
     try:

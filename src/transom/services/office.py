@@ -11,6 +11,7 @@ from transom.access.keys.callers import KeyStore
 from transom.access.keys.issuing import GrantScopes
 from transom.access.people.outbox import Mailer
 from transom.access.projects.invitations import EmailOf
+from transom.artifacts.store import ArtifactStore
 from transom.records.store import RecordStore
 from transom.storage.database import Database
 
@@ -25,6 +26,7 @@ class Office:
 
     database: Database
     records: RecordStore
+    artifacts: ArtifactStore
     keys: KeyStore
     peppers: PepperSource
     mailer: Mailer

@@ -9,6 +9,17 @@ from transom.schema.program import DeriveSpec, RunSpec
 from transom.services.positions import Line
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A tensor of an artifact that a plan takes."""
+
+    sha256: str
+    tensor: str
+    shape: tuple[int, ...]
+    param: str
+    """The field that takes it first."""
+
+
 @dataclass
 class Resolved:
     """A plan, resolved."""
@@ -18,6 +29,8 @@ class Resolved:
     """In an order in which each finds what it needs; some may have to wait for runs, and runs for them."""
     returns: tuple[str, ...] = ()
     tensors: dict[str, TensorData] = field(default_factory=dict)
+    artifacts: dict[str, Needed] = field(default_factory=dict)
+    """By the names of their values, as those of `tensors`."""
     lines: dict[str, Line] = field(default_factory=dict)
     """By run, as `runs` names them."""
     echoes: dict[str, str] = field(default_factory=dict)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, UnsupportedParameter
 from transom.schema.changes import SiteSpec, TensorData, WriteSpec
 from transom.schema.generation import SamplingParams
 from transom.schema.plan import Plan
-from transom.schema.plans.refs import Artifact, Derived, OtherRun, RunOutput, target_of
+from transom.schema.plans.refs import Artifact, Derived, OtherRun, RunOutput, WholeRun, target_of
 from transom.schema.plans.runs import Conversation, Generate, Input, Prompt, Run, Tokens
 from transom.schema.plans.sites import LogitLens, Project, Read
 from transom.schema.plans.tensors import Inline
+from transom.schema.plans.values import listed
 from transom.schema.plans.writes import Write
 from transom.schema.program import DeriveSpec, ReadSpec, RunSpec, Unembed
 from transom.services.ask import check_prompt, render
 from transom.services.deriving import derived
 from transom.services.grading import Around, grad_of
 from transom.services.positions import Line
-from transom.services.resolved import Resolved
+from transom.services.resolved import Needed, Resolved
 from transom.services.siting import NO_CELL, Cell, Sites
 from transom.services.sweeping import Grid, grid_of
+
+Known: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""Of artifacts, by digest: the shapes of their tensors, by name."""
 
 
 class Resolver:
@@ -30,11 +36,15 @@ class Resolver:
     Args:
         backend: of the model.
         plan: checked as far as no model is needed.
+        known: the artifacts that there are for it.
     """
 
-    def __init__(self, backend: Backend, plan: Plan) -> None:
+    def __init__(self, backend: Backend, plan: Plan, known: Known) -> None:
         self._backend = backend
         self._plan = plan
+        self._known = known
+        self._named: dict[Artifact | int, str] = {}
+        """Names of the values that were given, by artifact, or by identity of what stands in the plan."""
         self._sites = Sites(backend)
         self._found = Resolved()
         self._around = Around(self._sites, self._value, self._borrow, self._check_tokens)
@@ -45,10 +55,10 @@ class Resolver:
         """Resolve it.
 
         Raises:
-            InvalidRequest: the model has not what is asked for; names the field.
+            InvalidRequest: the model, or the project, has not what is asked for; names the field.
         """
         plan, found = self._plan, self._found
-        self._refuse_what_is_not_offered()
+        self._find_artifacts()
         lines = {name: self._line(name, run) for name, run in plan.runs.items()}
         for name in plan.steps():
             if name.startswith("derive."):
@@ -65,10 +75,14 @@ class Resolver:
         found.returns = tuple(plan.returns)
         return found
 
-    def _refuse_what_is_not_offered(self) -> None:
-        for loc, _ in self._plan.artifacts():
-            where = ".".join(map(str, loc))
-            raise UnsupportedParameter("Artifacts are not offered yet; send the tensor inline.", param=where)
+    def _find_artifacts(self) -> None:
+        for loc, ref in self._plan.artifacts():
+            if ref in self._named:
+                continue
+            param = ".".join(map(str, loc))
+            tensor = _tensor_of(ref, self._known.get(ref.sha256), param)
+            name = self._named[ref] = f"artifact{len(self._named)}"
+            self._found.artifacts[name] = Needed(ref.sha256, tensor, self._known[ref.sha256][tensor], param)
 
     def _add(self, name: str, spec: RunSpec, line: Line) -> None:
         self._specs[name] = spec
@@ -169,7 +183,8 @@ class Resolver:
         )
         match read.reduce:
             case Project():
-                return replace(spec, reduce="project", direction=self._value(read.reduce.project))
+                direction, is_matrix = self._value(read.reduce.project), read.reduce.matrix
+                return replace(spec, reduce="project", direction=direction, is_matrix=is_matrix)
             case LogitLens():
                 return replace(spec, reduce="unembed", unembed=self._lens(read.reduce, param))
             case word:
@@ -235,11 +250,39 @@ class Resolver:
             case Derived(name=name, part=part):
                 return f"derive.{name}" + (f".{part}" if part else "")
             case Inline() as tensor:
-                name = f"inline{len(self._found.tensors)}"
-                self._found.tensors[name] = TensorData.of(tensor.array())
+                # The cells of a sweep share it.
+                name = self._named.setdefault(id(tensor), f"inline{len(self._named)}")
+                if name not in self._found.tensors:
+                    self._found.tensors[name] = TensorData.of(tensor.array())
                 return name
-            case Artifact() | _:
-                raise UnsupportedParameter("Artifacts are not offered yet.")
+            case Artifact() as artifact:
+                return self._named[artifact]
+            case WholeRun():
+                raise AssertionError("a run is no value")
+
+
+def _tensor_of(ref: Artifact, tensors: Mapping[str, tuple[int, ...]] | None, param: str) -> str:
+    """The tensor that a reference means.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    if tensors is None:
+        raise InvalidRequest(
+            f"The project has no artifact {ref.sha256}; upload it with POST /v1/artifacts.",
+            param=param,
+            code="unknown_artifact",
+        )
+    if ref.tensor is None and len(tensors) == 1:
+        return next(iter(tensors))
+    if ref.tensor is None or ref.tensor not in tensors:
+        missing = "is several tensors" if ref.tensor is None else f"has no tensor {ref.tensor}"
+        raise InvalidRequest(
+            f"The artifact {missing}; write # and one of {listed(tensors)} behind its digest.",
+            param=param,
+            code="unknown_artifact",
+        )
+    return ref.tensor
 
 
 def _tensors(name: str, read: Read) -> list[str]:

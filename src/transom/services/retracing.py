@@ -14,10 +14,11 @@ from transom.records.reading import RecordedRequest
 from transom.records.statement import manifest
 from transom.schema.plan import Plan
 from transom.schema.program import Traced
-from transom.services import traces
+from transom.services import artifacts, traces
 from transom.services.findings import Finding, compare
 from transom.services.house import House
 from transom.services.metering import reserve
+from transom.services.resolving import Known
 
 
 async def retrace(house: House, caller: Caller, backend: Backend, request: RecordedRequest) -> Finding:
@@ -30,19 +31,35 @@ async def retrace(house: House, caller: Caller, backend: Backend, request: Recor
     """
     if request.tensors is None:
         return Finding("UNREPLAYABLE", "EMPTY")
-    task = _rendered(house, backend, request)
+    plan = _plan(backend, request)
+    known = {} if plan is None else await artifacts.known(house, caller, plan)
+    if plan is not None and any(ref.sha256 not in known for _, ref in plan.artifacts()):
+        return Finding("UNREPLAYABLE", "ARTIFACT")
+    task = None if plan is None else _resolved(house, plan, known)
     if task is None or [run.token_ids for run in task.resolved.runs] != request.prompts:
         return Finding("OUTSIDE", "RENDER")
-    traced = await _again(house, caller, task)
+    try:
+        traced = await _again(house, caller, task)
+    except InvalidRequest as error:
+        if error.reason != "unknown_artifact":
+            raise
+        return Finding("UNREPLAYABLE", "ARTIFACT")
     return _compare(task, traced, request, request.tensors)
 
 
-def _rendered(house: House, backend: Backend, request: RecordedRequest) -> traces.Task | None:
-    """The plan, resolved anew from what was sent; None where that is refused now."""
+def _plan(backend: Backend, request: RecordedRequest) -> Plan | None:
+    """The plan as it was sent; None where that is refused now."""
     try:
-        plan = Plan.model_validate(request.body | {"model": backend.served.name})
-        return traces.prepare(house, plan)
-    except (InvalidRequest, ValidationError):
+        return Plan.model_validate(request.body | {"model": backend.served.name})
+    except ValidationError:
+        return None
+
+
+def _resolved(house: House, plan: Plan, known: Known) -> traces.Task | None:
+    """The plan, resolved anew; None where that is refused now."""
+    try:
+        return traces.prepare(house, plan, known)
+    except InvalidRequest:
         return None
 
 
@@ -50,10 +67,9 @@ async def _again(house: House, caller: Caller, task: traces.Task) -> Traced:
     name = new_record_id()
     meter = await reserve(house, caller, traces.Untold(task), name)
     traced: Traced | None = None
-    program = task.program(name, caller.project_id, house.spool)
     try:
         with task.backend.admit(caller.project_id, task.sequences_at_once):
-            traced = await task.backend.trace(program)
+            traced = await traces.carry_out(house, caller.project_id, task, name)
             return traced
     finally:
         traces.file_of(house.spool, name).unlink(missing_ok=True)

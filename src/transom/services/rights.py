@@ -59,7 +59,7 @@ async def export_project(office: Office, caller: PersonCaller, project_id: str) 
 
 
 async def delete_project(office: Office, caller: PersonCaller, project_id: str, confirm: str) -> Deleted:
-    """Delete a project: its keys are refused, and prompts, answers, texts and members are gone.
+    """Delete a project: its keys are refused, and prompts, answers, artifacts, texts and members are gone.
 
     What it applies for is withdrawn, and what its people wrote to apply is gone too. The statements of its
     records stay, without prompts and answers, and so does what the trail says: the record of what was done
@@ -79,10 +79,12 @@ async def delete_project(office: Office, caller: PersonCaller, project_id: str, 
 
     await office.database.write(begin)
     office.keys.forget()
-    # All words are emptied before this, since it scrubs them out of the files.
+    # Everything else is gone from the database before the openings: their shredding scrubs it out of the
+    # files, and destroys the keys of the artifacts too.
+    artifacts = await office.artifacts.shred(project_id)
     openings = await office.records.shred(project_id)
     await office.database.write(lambda connection: deletion.finish(connection, project_id))
-    return Deleted(id=project_id, openings=openings)
+    return Deleted(id=project_id, openings=openings, artifacts=artifacts)
 
 
 async def read_record(office: Office, caller: PersonCaller, record_id: str, reason: str) -> RecordView:
@@ -126,6 +128,14 @@ async def _lines(office: Office, project_id: str, first: list[dict[str, Any]]) -
         for record in batch:
             yield orjson.dumps({"kind": "record", **record.view().model_dump(mode="json")}) + b"\n"
         last = batch[-1].sequence
+    after: str | None = None
+    while True:
+        page = await office.artifacts.page(project_id, after)
+        for artifact in page.data:
+            yield orjson.dumps({"kind": "artifact", **artifact.model_dump(mode="json")}) + b"\n"
+        after = page.after
+        if after is None:
+            return
 
 
 def _entry(noted: Noted) -> TrailEntry:

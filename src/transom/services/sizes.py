@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from transom.errors import InvalidRequest
-from transom.schema.program import ModelPoint, ReadSpec, RunSpec, parts_of
+from transom.schema.program import DeriveSpec, ModelPoint, ReadSpec, RunSpec, parts_of
 from transom.services.fitting import check_value, site_form
 from transom.services.forms import Form, derived_forms, fitted
 from transom.services.positions import Line
@@ -47,7 +47,7 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     Raises:
         InvalidRequest: values do not fit each other, or all of them are too large.
     """
-    forms = forms_of(resolved, points, vocabulary)
+    forms = _forms(resolved, points, vocabulary)
     for run in resolved.runs:
         _check_taken(run, resolved.lines[run.name], points, forms)
     captured = _captured(resolved, points)
@@ -71,18 +71,6 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
         told=told,
         forms=forms,
     )
-
-
-def forms_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Form]:
-    """The forms of all values of a plan, by name.
-
-    Raises:
-        InvalidRequest: values do not fit each other.
-    """
-    forms = _forms(resolved, points, vocabulary)
-    for spec in resolved.derive:
-        forms |= derived_forms(spec, forms)
-    return forms
 
 
 def _told(run: RunSpec, forms: Mapping[str, Form]) -> int:
@@ -112,7 +100,11 @@ def _check_taken(run: RunSpec, line: Line, points: Sequence[ModelPoint], forms: 
             check_value(write, forms[write.value].shape, line, points, param)
     for read in run.reads:
         rows = site_form(read, line, points).shape
-        if read.reduce == "project" and fitted(rows, forms[read.direction].shape) != rows:
+        if (
+            read.reduce == "project"
+            and not read.is_matrix
+            and fitted(rows, forms[read.direction].shape) != rows
+        ):
             raise InvalidRequest(
                 f"The direction has shape {list(forms[read.direction].shape)}; what is read has shape "
                 f"{list(rows)}, and the direction has to fit its last axis.",
@@ -133,13 +125,24 @@ def _captured(resolved: Resolved, points: Sequence[ModelPoint]) -> int:
 
 
 def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Form]:
-    forms = {name: Form(tensor.shape, ("",) * len(tensor.shape)) for name, tensor in resolved.tensors.items()}
+    """The forms of all values, by name.
+
+    Raises:
+        InvalidRequest: there is no such derived value, or no such projection.
+    """
+    given = {name: tensor.shape for name, tensor in resolved.tensors.items()}
+    given |= {name: needed.shape for name, needed in resolved.artifacts.items()}
+    forms = {name: Form(shape, ("",) * len(shape)) for name, shape in given.items()}
+    matrices: list[tuple[RunSpec, ReadSpec]] = []
     for run in resolved.runs:
         most = run.sampling.max_tokens
         if most:
             forms[f"{run.name}.tokens"] = Form((most,), ("step",), is_integer=True)
             forms[f"{run.name}.logprobs"] = Form((most,), ("step",))
         for read in run.reads:
+            if read.is_matrix:
+                matrices.append((run, read))
+                continue
             form = _reduced(read, site_form(read, resolved.lines[run.name], points), vocabulary)
             name = f"{run.name}.{read.name}"
             if read.reduce == "unembed" and read.unembed.topk:
@@ -149,7 +152,52 @@ def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) ->
         for wrt in run.grad.wrt if run.grad is not None else ():
             site = ReadSpec(name=wrt.name, sites=wrt.sites, layered=wrt.layered)
             forms[f"{run.name}.{wrt.name}"] = site_form(site, resolved.lines[run.name], points)
+    _add_made(forms, resolved, points, matrices)
     return forms
+
+
+def _add_made(
+    forms: dict[str, Form],
+    resolved: Resolved,
+    points: Sequence[ModelPoint],
+    matrices: Sequence[tuple[RunSpec, ReadSpec]],
+) -> None:
+    """Add what is derived, which may be a matrix, and what matrices give, which may be derived from.
+
+    Raises:
+        InvalidRequest: see `_forms`.
+    """
+    derive: Sequence[DeriveSpec] = resolved.derive
+    while derive or matrices:  # each round leaves fewer, for a plan closes no cycle
+        later = []
+        for spec in derive:
+            if all(name in forms for name in spec.of):
+                forms |= derived_forms(spec, forms)
+            else:
+                later.append(spec)
+        derive, left = later, []
+        for run, read in matrices:
+            if read.direction in forms:
+                whole = site_form(read, resolved.lines[run.name], points)
+                forms[f"{run.name}.{read.name}"] = _through(run, read, whole, forms[read.direction])
+            else:
+                left.append((run, read))
+        matrices = left
+
+
+def _through(run: RunSpec, read: ReadSpec, rows: Form, matrix: Form) -> Form:
+    """The form of rows behind a matrix.
+
+    Raises:
+        InvalidRequest: they do not fit each other.
+    """
+    if len(matrix.shape) != 2 or matrix.shape[1] != rows.shape[-1]:
+        raise InvalidRequest(
+            f"The matrix has shape {list(matrix.shape)}; it has to be [directions, {rows.shape[-1]}], as "
+            "wide as what is read. Transpose it where it is the other way round.",
+            param=f"runs.{run.origin}.read.{read.name}.reduce.project",
+        )
+    return Form((*rows.shape[:-1], matrix.shape[0]), (*rows.axes[:-1], "direction"))
 
 
 def _reduced(read: ReadSpec, whole: Form, vocabulary: int) -> Form:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transom.access.keys.callers import Caller
@@ -14,17 +16,19 @@ from transom.access.weights.exposure import Telling
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, TransomError
 from transom.records.identifiers import new_record_id
+from transom.schema.changes import TensorData
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.matrices import Matrices
 from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
+from transom.services import artifacts
 from transom.services.exposing import count_told, matrices_of, take_back
 from transom.services.grading import check_memory, widths_of
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
 from transom.services.resolved import Resolved
-from transom.services.resolving import Resolver
+from transom.services.resolving import Known, Resolver
 from transom.services.sizes import Sizes, sizes_of
 from transom.services.telling import numbers_told
 
@@ -106,15 +110,17 @@ class Task:
         layers = self.matrices.layers
         return numbers_told(self.resolved, self.sizes.forms, self.backend.points, layers)
 
-    def program(self, name: str, project: str, spool: Path) -> Program:
-        """What the engine is given."""
+    def program(
+        self, name: str, project: str, spool: Path, brought: Mapping[str, TensorData] = MappingProxyType({})
+    ) -> Program:
+        """What the engine is given, with the tensors of artifacts that were brought for it."""
         return Program(
             trace_id=name,
             project=project,
             runs=tuple(self.resolved.runs),
             derive=tuple(self.resolved.derive),
             returns=self.resolved.returns,
-            tensors=self.resolved.tensors,
+            tensors=self.resolved.tensors | dict(brought),
             file=str(file_of(spool, name)),
         )
 
@@ -168,6 +174,11 @@ def file_of(spool: Path, name: str) -> Path:
     return spool / f"{name}.safetensors"
 
 
+def brought_file_of(spool: Path, name: str) -> Path:
+    """Where the tensors of artifacts are put that a plan takes."""
+    return spool / f"{name}.tensors"
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What came of a plan."""
@@ -193,15 +204,21 @@ def points(house: House, model: str | None) -> tuple[Backend, list[ModelPoint]]:
     return backend, list(backend.points)
 
 
-def prepare(house: House, plan: Plan) -> Task:
+def prepare(house: House, plan: Plan, known: Known = MappingProxyType({})) -> Task:
     """A plan against the model that it names: what it will take, before anything runs.
 
+    Args:
+        house: that serves the model.
+        plan: the plan.
+        known: the artifacts that there are for it.
+
     Raises:
-        InvalidRequest: the model has not what is asked for, or it would be too large; names the field.
+        InvalidRequest: the model or the project has not what is asked for, or it would be too large; names
+            the field.
         NotFound: the model is not served here.
     """
     backend = house.backend(plan.model)
-    resolved = Resolver(backend, plan).resolve()
+    resolved = Resolver(backend, plan, known).resolve()
     check_memory(resolved.runs, backend.dimensions, widths_of(backend.points))
     sizes = sizes_of(resolved, backend.points, backend.tokenizer.vocab_size)
     if plan.format == "json" and sizes.returned // 4 * _JSON_NUMBER > MAX_JSON_BYTES:
@@ -226,7 +243,8 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
         StorageError: there is no record, and so no answer.
     """
     received = house.now()
-    task = await asyncio.to_thread(prepare, house, plan)
+    known = await artifacts.known(house, caller, plan)
+    task = await asyncio.to_thread(prepare, house, plan, known)
     record_id = new_record_id()
     meter = await reserve(house, caller, task, record_id)
     telling: Telling | None = None
@@ -240,6 +258,23 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed, telling)
     with house.occupied(), admission:
         return await errand.run()
+
+
+async def carry_out(house: House, project_id: str, task: Task, name: str) -> Traced:
+    """Have the engine carry a task out, with the artifacts that it takes.
+
+    Raises:
+        EngineUnavailable: it could not be finished.
+        InvalidRequest: an artifact was deleted a moment ago.
+        PlanFailed: its values do not fit each other.
+        StorageError: an artifact cannot be read.
+    """
+    file = brought_file_of(house.spool, name)
+    try:
+        brought = await artifacts.bring(house, project_id, task.resolved.artifacts, file)
+        return await task.backend.trace(task.program(name, project_id, house.spool, brought))
+    finally:
+        file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +294,9 @@ class _Errand:
     async def run(self) -> Trace:
         """Carry it out, and make its record, however it ends."""
         file = file_of(self.house.spool, self.record_id)
-        program = self.task.program(self.record_id, self.caller.project_id, self.house.spool)
         traced: Traced | None = None
         try:
-            traced = await self.task.backend.trace(program)
+            traced = await carry_out(self.house, self.caller.project_id, self.task, self.record_id)
             await self._keep("complete", None, traced)
         except BaseException as error:
             file.unlink(missing_ok=True)

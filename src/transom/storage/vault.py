@@ -23,6 +23,7 @@ keys only, and comes nowhere near.
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,6 +82,21 @@ class DataKey:
     wrapped: bytes = field(repr=False)
     """As it lies in the database: what tells it from any other key."""
     _cipher: AESGCM = field(repr=False)
+    _naming: bytes = field(repr=False)
+    """Key of `name`; from it nobody learns the data key."""
+
+    @classmethod
+    def of(cls, project_id: str, version: int, wrapped: bytes, secret: bytes) -> DataKey:
+        """The key whose bytes are `secret`."""
+        naming = hmac.digest(secret, b"transom-names-v1", "sha256")
+        return cls(project_id, version, wrapped, AESGCM(secret), naming)
+
+    def name(self, column: str, value: bytes) -> bytes:
+        """A name by which a private value is found: 32 bytes, the same for the same value.
+
+        Without the key nobody can tell which value it is, or whether another project has it too.
+        """
+        return hmac.digest(self._naming, _parts(self.project_id, column) + value, "sha256")
 
     def seal(self, place: Place, data: bytes) -> bytes:
         """`data` as it may be stored at `place`, and nowhere else."""
@@ -184,6 +200,16 @@ class Vault:
         except (InvalidTag, ValueError) as error:
             raise _does_not_open(place) from error
 
+    def names(self, connection: Connection, project_id: str, column: str, value: bytes) -> list[bytes]:
+        """Every name that a private value of the project can have: one for each data key that it has.
+
+        Raises:
+            ConfigurationError: the master keys do not open a data key.
+        """
+        kept = (data_keys.c.project_id == project_id) & data_keys.c.wrapped.is_not(None)
+        rows = connection.execute(select(data_keys).where(kept)).all()
+        return [self._unwrap(row).name(column, value) for row in rows]
+
     def destroy(self, connection: Connection, project_id: str) -> int:
         """Destroy the project's data keys: what they sealed cannot be read any more, by anybody.
 
@@ -225,7 +251,7 @@ class Vault:
             "wrapped": wrapped,
         }
         connection.execute(insert(data_keys).values(row))
-        return DataKey(project_id, version, wrapped, AESGCM(secret))
+        return DataKey.of(project_id, version, wrapped, secret)
 
     def _charged(self, connection: Connection, key: DataKey, seals: int) -> bool:
         """Whether the key is in the database, and could take as many."""
@@ -242,7 +268,7 @@ class Vault:
         key = self._unwrapped.get(row.wrapped)
         if key is None:
             secret = unwrap(self._master_for(row.master_version), row)
-            key = DataKey(row.project_id, row.version, row.wrapped, AESGCM(secret))
+            key = DataKey.of(row.project_id, row.version, row.wrapped, secret)
             if len(self._unwrapped) >= _REMEMBERED:
                 self._unwrapped.clear()
             self._unwrapped[row.wrapped] = key

@@ -73,6 +73,11 @@ _ARTIFACT = re.compile(r"artifact:(?P<sha256>[0-9a-f]{64})(?:#(?P<tensor>.+))?",
 _TENSOR = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*", re.ASCII)
 
 
+def is_tensor_name(text: str) -> bool:
+    """Whether a reference can name a tensor of an artifact so."""
+    return _TENSOR.fullmatch(text) is not None
+
+
 @lru_cache(maxsize=4096)
 def parse_ref(text: str) -> RunOutput | Derived | Artifact:
     """What a reference in text form names.
@@ -101,7 +106,7 @@ def _artifact(text: str) -> Artifact:
             "one tensor of several, # and the tensor's name",
         )
     tensor = found["tensor"]
-    if tensor is not None and not _TENSOR.fullmatch(tensor):
+    if tensor is not None and not is_tensor_name(tensor):
         raise PydanticCustomError(
             "reference",
             "names no tensor after #; write letters, digits and underscores, joined by single dots or "

@@ -214,9 +214,14 @@ class Unembed(Body):
 
 
 class Project(Body):
-    """The dot product with a direction of the same width."""
+    """The dot product with a direction of the same width, or with each of a matrix of them."""
 
     project: Ref
+    matrix: bool = Field(
+        default=False,
+        description="Whether `project` is a matrix, [directions, width]: the last axis is then that of its "
+        "rows, `direction`. So is the encoder of a sparse autoencoder read.",
+    )
 
 
 class LogitLens(Body):
@@ -245,7 +250,8 @@ class Read(Site):
     reduce: Reduce = Field(
         default="none",
         description="`mean`: over positions. `norm`: Euclidean, over the last axis. `project`: the dot "
-        "product with a direction. `unembed`: the logit lens, at points as wide as the residual stream.",
+        "product with a direction, or with each row of a matrix. `unembed`: the logit lens, at points as "
+        "wide as the residual stream.",
     )
 
     @model_validator(mode="after")

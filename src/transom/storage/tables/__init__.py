@@ -1,5 +1,6 @@
 """The tables, as the code sees them. `migrations/` brings a database there; a test compares the two."""
 
+from transom.storage.tables.artifacts import artifacts
 from transom.storage.tables.base import UtcTime, metadata, microseconds
 from transom.storage.tables.core import keys, projects, records
 from transom.storage.tables.people import (
@@ -31,6 +32,7 @@ __all__ = [
     "acceptances",
     "application_events",
     "applications",
+    "artifacts",
     "data_keys",
     "embargoes",
     "grant_changes",

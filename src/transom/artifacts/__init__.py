@@ -1,0 +1,1 @@
+"""What researchers bring: vectors, directions and weights, content-addressed and private to a project."""
