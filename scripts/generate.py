@@ -45,6 +45,12 @@ REASONS = {
         "a session in a cookie, and no proof that a page of this server sent the request",
     ),
     "insufficient_quota": (429, "a total is used up, or a request is larger than a limit: do not wait"),
+    "artifact_too_large": (413, "an artifact is larger than the server keeps"),
+    "invalid_artifact": (
+        400,
+        "what was uploaded is no safetensors file of finite numbers that plans can take",
+    ),
+    "unknown_artifact": (400, "a plan takes an artifact, or a tensor of one, that the project has not"),
     "invalid_json": (400, "the body is empty, or not JSON in UTF-8"),
     "invalid_link": (401, "a sign-in link or its code is wrong, used or too old"),
     "invalid_passkey": (401, "a passkey is unknown, or its answer is not good"),
@@ -58,7 +64,10 @@ REASONS = {
     "sign_in_failed": (401, "a provider refused, or what it said does not hold"),
     "stale_challenge": (401, "an answer to something that was not asked, or was answered, or asked long ago"),
     "unknown_parameter": (400, "a field that this endpoint does not know"),
-    "unsupported_media_type": (415, "the content type is not `application/json`"),
+    "unsupported_media_type": (
+        415,
+        "the content type is another than the endpoint takes, mostly `application/json`",
+    ),
 }
 """Codes that say more than the code of their class."""
 
@@ -240,7 +249,8 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
         ]  # fmt: skip
         yield from table(("parameter", "in", "type", "default", "meaning"), rows)
     if body := operation.get("requestBody"):
-        yield f"Body: {_type(body['content']['application/json']['schema'])}."
+        ((kind, content),) = body["content"].items()
+        yield f"Body: {_type(content['schema']) if kind == 'application/json' else f'`{kind}`'}."
         yield ""
     yield from table(("status", "meaning", "body"), map(_status_row, operation["responses"].items()))
 

@@ -99,6 +99,8 @@ def _references() -> Iterator[str]:
         ("`run.logprobs`", "their logprobs, where `generate` has `logprobs`"),
         ("`run.name.ids`, `run.name.logprobs`", "one tensor of a logit lens with `topk`"),
         ("`derive.name`", "a derived value; of `topk`, `derive.name.ids` or `derive.name.values`"),
+        ("`artifact:SHA256`", "the only tensor of an artifact of the project; not in `return`"),
+        ("`artifact:SHA256#tensor`", "one tensor of an artifact"),
         ('`{"inline": …}`', "a tensor that stands in the plan; not in `return`"),
     ]
     yield from table(("spelling", "what it names"), rows)
@@ -125,6 +127,7 @@ def _values() -> Iterator[str]:
         ("`pos`", "positions; gone after the reduction `mean`"),
         ("`head`", "at points that have heads"),
         ("`unit`", "the numbers of a position, or of each head; gone after `norm` and `project`"),
+        ("`direction`", "in the place of `unit` after `project` with `matrix`: the rows of the matrix"),
         ("`token`, `rank`", "in the place of `unit` after the logit lens: tokens, or the likeliest in order"),
         ("`stack`", "of the derived value `stack`"),
         ("`step`", "generated tokens, of `run.tokens` and `run.logprobs`"),
@@ -181,7 +184,8 @@ def _refusals() -> Iterator[str]:
         ("`unknown_parameter`", "400", "a field that there is not"),
         ("`missing_parameter`", "400", "a field that is needed is absent or null"),
         ("`invalid_value`", "400", "a value that is malformed, does not fit, or is not there in this model"),
-        ("`unsupported_parameter`", "400", "what is not offered yet, such as artifacts"),
+        ("`unsupported_parameter`", "400", "what is not offered yet, such as gradients of a run that writes"),
+        ("`unknown_artifact`", "400", "an artifact that the project has not, or a tensor that it has not"),
         ("`unknown_point`", "400", "a point that exists, and that this model has nowhere"),
         ("`context_length_exceeded`", "400", "a run's input and `max_tokens` are longer than the context"),
         ("`plan_too_large`", "400", "its values, its sites, or its answer as JSON are above a limit"),

@@ -236,7 +236,7 @@ def test_the_program_of_the_page_works_as_it_stands(server, key, monkeypatch, ca
         ("invalid_value", {"runs": {"a": {"input": PARIS, "read": {"x": {"at": "resid_post.99"}}}}}),
         ("invalid_value", {"runs": {"a": {"input": PARIS, "read": {"x": {"at": "resid_pots.3"}}}}}),
         (
-            "unsupported_parameter",
+            "unknown_artifact",
             {"derive": {"d": {"add": ["a.x", "artifact:" + "0" * 64]}}, "return": ["derive.d"]},
         ),
         (

@@ -165,6 +165,7 @@ async def test_equal_content_of_two_projects_has_nothing_in_common_on_disk(own_d
         "%2e%2e",
         "a" * 63 + "%00",
         "a" * 64 + "%0a",
+        "a" * 5000,
     ],
 )
 async def test_what_is_no_id_is_not_found(door, name):

@@ -49,6 +49,7 @@ def everywhere() -> dict[str, Any]:
         "mean": {"at": "mlp_out.1", "reduce": "mean"},
         "norm": {"at": "resid_mid.*", "reduce": "norm"},
         "along": {"at": "resid_post.1", "reduce": {"project": packed(64)}},
+        "rows": {"at": "resid_post.*", "pos": "last", "reduce": {"project": packed(5, 64), "matrix": True}},
         "lens": lens("resid_post.*", topk=3),
         "targets": lens("resid_mid.1", "all", targets=[5, 6]),
         "whole": lens("embeddings", vocabulary=True),

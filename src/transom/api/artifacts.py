@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from transom.api.dependencies import TheCaller, TheHouse
 from transom.api.errors import documented
-from transom.schema.artifacts import MEDIA_TYPE, PREFIX, ArtifactPage, ArtifactView
+from transom.schema.artifacts import MEDIA_TYPE, ArtifactPage, ArtifactView
 from transom.services import artifacts
 
 router = APIRouter(prefix="/artifacts", tags=["Internals"])
@@ -18,7 +18,6 @@ ArtifactId = Annotated[
     str,
     Path(
         alias="id",
-        max_length=len(PREFIX) + 64,
         description="The SHA-256 of its bytes in hexadecimal, with or without `artifact:` in front",
     ),
 ]

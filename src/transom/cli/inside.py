@@ -76,7 +76,7 @@ def trace(
     """Carry out a plan: read and write inside a model."""
     given = _read(plan)
     # The file is opened first: a result that cannot be kept would have been charged all the same.
-    with Client(base_url, api_key) as client, _replacing(out) as file:
+    with Client(base_url, api_key) as client, replacing(out) as file:
         found = client.trace(given)
         deployment = (found.deployment or "")[:19]
         output.note(f"{found.record} · {deployment} · again: transom replay {found.record}")
@@ -104,7 +104,7 @@ def _read(plan: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _replacing(path: Path | None) -> Iterator[BinaryIO | None]:
+def replacing(path: Path | None) -> Iterator[BinaryIO | None]:
     """A file that takes the place of `path` once it is whole; without a path, none.
 
     Raises:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import account, applicant, inside, keys, projects, researcher, rights, top, usage
+from transom.cli import account, applicant, artifacts, inside, keys, projects, researcher, rights, top, usage
 
 app = typer.Typer(
     name="transom",
@@ -19,6 +19,7 @@ app = typer.Typer(
 researcher.register(app)
 inside.register(app)
 account.register(app)
+app.add_typer(artifacts.app, name="artifact")
 app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)

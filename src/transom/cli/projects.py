@@ -115,7 +115,10 @@ def delete_project(
     """Delete a project with its keys, prompts and answers; the statements of its records stay."""
     with signed_in(base_url) as client:
         gone = client.send(administration.delete_project(project, confirm))
-    out.print(f"Project {gone.id} is deleted, with the prompts and answers of {gone.openings} records.")
+    out.print(
+        f"Project {gone.id} is deleted, with the prompts and answers of {gone.openings} records and "
+        f"{gone.artifacts} artifacts."
+    )
 
 
 @app.command("invite")

@@ -9,12 +9,14 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from transom.client import failures, operations
+from transom.client import artifacts, failures, operations
+from transom.client.artifacts import Tensors
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
 from transom.client.inside import Traced
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.artifacts import ArtifactPage, ArtifactView
 from transom.schema.explanations import Explanation
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
@@ -122,6 +124,29 @@ class AsyncClient:
         """What a plan would take and give; nothing runs, and a request is all that is charged."""
         return await self.send(operations.explain(await self.model(plan.get("model")), plan))
 
+    async def upload_artifact(self, tensors: Tensors) -> ArtifactView:
+        """Keep tensors for plans: arrays by name, or a safetensors file. Its `id` is what plans call them.
+
+        They are float32, float16, bfloat16, or integers of 8 or 16 bits, and all finite.
+        """
+        return await self.send(artifacts.upload(tensors))
+
+    async def artifacts(self, after: str | None = None, limit: int = 20) -> ArtifactPage:
+        """A page of the project's artifacts, newest first."""
+        return await self.send(artifacts.artifacts(after, limit))
+
+    async def artifact(self, artifact_id: str) -> ArtifactView:
+        """What an artifact holds."""
+        return await self.send(artifacts.artifact(artifact_id))
+
+    async def download_artifact(self, artifact_id: str) -> bytes:
+        """The safetensors file that was uploaded."""
+        return await self.send(artifacts.content(artifact_id))
+
+    async def delete_artifact(self, artifact_id: str) -> None:
+        """Delete an artifact; plans that took it cannot be replayed any more."""
+        return await self.send(artifacts.delete(artifact_id))
+
     async def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
         """A page of the project's records, newest first."""
         return await self.send(operations.records(after, limit))
@@ -147,9 +172,15 @@ class AsyncClient:
 
     async def send(self, operation: Operation[T]) -> T:
         """Carry out one operation; the methods above are shorthands for this."""
+        body = operation.content
         with failures.reaching(self.base_url):
             response = await self._http.request(
-                operation.method, operation.path, json=operation.json, params=operation.params
+                operation.method,
+                operation.path,
+                json=operation.json,
+                params=operation.params,
+                content=None if body is None else body.awaited(),
+                headers=None if body is None else body.headers,
             )
         return operation.read(response)
 

@@ -5,7 +5,8 @@ Nothing here touches the network. `Client` and `AsyncClient` carry these out, ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -27,6 +28,27 @@ DONE = "[DONE]"
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent that is no JSON; it is not in memory as a whole, unless it was before."""
+
+    media_type: str
+    size: int
+    pieces: Callable[[], Iterator[bytes]]
+    """Reads it from its beginning."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What its request says of it."""
+        return {"content-type": self.media_type, "content-length": str(self.size)}
+
+    async def awaited(self) -> AsyncIterator[bytes]:
+        """Its pieces, read beside the event loop."""
+        pieces = self.pieces()
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
+
+
+@dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
     """One request, and how to read its reply."""
 
@@ -38,6 +60,7 @@ class Operation(Generic[T]):
     params: Mapping[str, str | int] | None = None
     heed: Callable[[T, Mapping[str, str]], T] | None = None
     """Adds to a reply what only its headers say."""
+    content: Body | None = None
 
     def with_text(self) -> Operation[tuple[str, T]]:
         """The same request, with the reply also as the text that arrived."""

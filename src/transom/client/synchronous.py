@@ -8,12 +8,14 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from transom.client import failures, operations
+from transom.client import artifacts, failures, operations
+from transom.client.artifacts import Tensors
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
 from transom.client.inside import Traced
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.schema.artifacts import ArtifactPage, ArtifactView
 from transom.schema.explanations import Explanation
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
@@ -128,6 +130,29 @@ class Client:
         """What a plan would take and give; nothing runs, and a request is all that is charged."""
         return self.send(operations.explain(self.model(plan.get("model")), plan))
 
+    def upload_artifact(self, tensors: Tensors) -> ArtifactView:
+        """Keep tensors for plans: arrays by name, or a safetensors file. Its `id` is what plans call them.
+
+        They are float32, float16, bfloat16, or integers of 8 or 16 bits, and all finite.
+        """
+        return self.send(artifacts.upload(tensors))
+
+    def artifacts(self, after: str | None = None, limit: int = 20) -> ArtifactPage:
+        """A page of the project's artifacts, newest first."""
+        return self.send(artifacts.artifacts(after, limit))
+
+    def artifact(self, artifact_id: str) -> ArtifactView:
+        """What an artifact holds."""
+        return self.send(artifacts.artifact(artifact_id))
+
+    def download_artifact(self, artifact_id: str) -> bytes:
+        """The safetensors file that was uploaded."""
+        return self.send(artifacts.content(artifact_id))
+
+    def delete_artifact(self, artifact_id: str) -> None:
+        """Delete an artifact; plans that took it cannot be replayed any more."""
+        return self.send(artifacts.delete(artifact_id))
+
     def records(self, after: str | None = None, limit: int = 20) -> RecordPage:
         """A page of the project's records, newest first."""
         return self.send(operations.records(after, limit))
@@ -152,9 +177,15 @@ class Client:
 
     def send(self, operation: Operation[T]) -> T:
         """Carry out one operation; the methods above are shorthands for this."""
+        body = operation.content
         with failures.reaching(self.base_url):
             response = self._http.request(
-                operation.method, operation.path, json=operation.json, params=operation.params
+                operation.method,
+                operation.path,
+                json=operation.json,
+                params=operation.params,
+                content=None if body is None else body.pieces(),
+                headers=None if body is None else body.headers,
             )
         return operation.read(response)
 

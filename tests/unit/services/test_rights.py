@@ -3,7 +3,9 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 from sqlalchemy import select
 
 from tests.offices import ADA, BOB, EVE, OPERATOR, record
@@ -35,6 +37,17 @@ async def key(desk, project):
 async def lines(desk, person, project_id):
     stream = await rights.export_project(desk.office, person, project_id)
     return [json.loads(line) async for line in stream]
+
+
+VECTOR = save({"canary_name": np.arange(3, dtype=np.float32)})
+
+
+async def upload(desk, project_id, content=VECTOR):
+    async def stream():
+        yield content
+
+    artifact, _ = await desk.office.artifacts.put(project_id, stream())
+    return artifact
 
 
 class TestOperatorsLook:
@@ -144,6 +157,15 @@ class TestExport:
         assert f"{CANARY}, 119" in exported[-1]["openings"]["request"]["json"]
         assert "somebody else" not in json.dumps(found)
 
+    async def test_it_says_what_each_artifact_holds(self, desk, project):
+        names = [
+            (await upload(desk, project, save({"v": np.full(1, number, np.float32)}))).view().id
+            for number in range(23)
+        ]
+        found = [line for line in await lines(desk, ADA, project) if line["kind"] == "artifact"]
+        assert [line["id"] for line in found] == names[::-1]
+        assert found[0]["tensors"] == {"v": {"dtype": "float32", "shape": [1]}}
+
     async def test_it_holds_no_secret_and_no_hash(self, desk, project, key):
         text = json.dumps(await lines(desk, ADA, project))
         assert key.key.split("_")[2] not in text
@@ -218,6 +240,23 @@ class TestDeletion:
             return row.name, row.description, left, set(openings), set(names)
 
         assert desk.database.read_sync(everything) == ("", "", [], {b""}, {""})
+
+    async def test_artifacts_are_gone_and_nobody_elses_are(self, desk, project):
+        other = (await desk.project(BOB, name="Other")).id
+        await upload(desk, project)
+        theirs = await upload(desk, other)
+        deleted = await rights.delete_project(desk.office, ADA, project, "Lenses")
+        assert deleted.artifacts == 1
+        assert (await desk.office.artifacts.page(project)).data == ()
+        assert (await desk.office.artifacts.page(other)).data == (theirs.view(),)
+        assert b"".join(theirs.content.read(0, len(VECTOR))) == VECTOR
+
+    async def test_an_artifact_that_arrives_while_its_project_is_deleted_is_not_kept(self, desk, project):
+        await upload(desk, project, save({"before": np.zeros(1, np.float32)}))
+        await rights.delete_project(desk.office, ADA, project, "Lenses")
+        with pytest.raises(NotFound):
+            await upload(desk, project)
+        assert (await desk.office.artifacts.page(project)).data == ()
 
     async def test_its_keys_are_refused_and_its_numbering_keeps_no_gap(self, desk, project, key):
         await record(desk, project, key.id, CANARY)
