@@ -26,7 +26,8 @@ from transom.api.errors import status_of
 from transom.app import create_app
 from transom.cli.main import app as command_line
 from transom.cli.output import exit_code
-from transom.client import AsyncClient, Client
+from transom.client import Activations, AsyncClient, Client, LanguageModel, Tensor, Trace, Value
+from transom.client.interp.subject import Subject
 from transom.config import Settings
 from transom.errors import OperatorError, TransomError
 from transom.schema.chat import ChatRequest
@@ -322,13 +323,45 @@ def client() -> Iterator[str]:
     yield "`**options` are the fields of [CompletionRequest](api.md#completionrequest) and"
     yield "[ChatRequest](api.md#chatrequest) of the same names. Every method raises"
     yield "[errors](errors.md) as exceptions."
+    yield from _inside()
 
 
-def _signature(method: Callable[..., object]) -> str:
+_STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+def _inside() -> Iterator[str]:
+    yield from ("", "## LanguageModel", "", "What `client.model()` gives; how to begin is in")
+    yield from (
+        "[Look inside from Python](../tutorial/inside.md). An `AsyncClient` has the same, awaited.",
+        "",
+    )
+    yield from table(("method", "arguments", "what it does"), _methods(Subject, LanguageModel))
+    yield from ("## Trace", "", "What `model.trace()` gives. `**site` are `pos`, `head` and `unit`.", "")
+    yield from table(("method", "arguments", "what it does"), _methods(Trace))
+    for kind in (Value, Tensor, Activations):
+        yield from (f"## {kind.__name__}", "")
+        yield from table(("method", "arguments", "what it does"), _methods(kind))
+
+
+def _methods(*kinds: type) -> list[tuple[str, str, str]]:
+    """Public methods of classes, the first's first; what a later one says of the same name holds."""
+    found = {
+        name: (getattr(method, "__func__", method), not isinstance(method, staticmethod))
+        for kind in kinds
+        for name, method in vars(kind).items()
+        if not name.startswith("_") and callable(getattr(method, "__func__", method))
+    }
+    return [
+        (f"`{name}`", _signature(method, own=own), first_paragraph(method.__doc__))
+        for name, (method, own) in found.items()
+    ]
+
+
+def _signature(method: Callable[..., object], *, own: bool = True) -> str:
     names = [
-        f"{'**' if each.kind is each.VAR_KEYWORD else ''}{each.name}"
+        f"{_STARS.get(each.kind, '')}{each.name}"
         + ("" if each.default in (each.empty, None) else f"={each.default}")
-        for each in list(inspect.signature(method).parameters.values())[1:]
+        for each in list(inspect.signature(method).parameters.values())[own:]
     ]
     return f"`{', '.join(names)}`" if names else ""
 

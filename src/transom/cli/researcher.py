@@ -80,11 +80,11 @@ def ask(  # noqa: PLR0913, PLR0917  # one for each option
         if raw:
             if system is not None:
                 raise InvalidRequest("--raw continues text, which has no place for --system.", param="system")
-            prompt = (client.model(model), question, options)
+            prompt = (client.model(model).name, question, options)
             whole: Operation[Any] = operations.complete(*prompt)
             streamed: Operation[Any] = operations.stream_complete(*prompt)
         else:
-            conversation = (client.model(model), _messages(question, system), options)
+            conversation = (client.model(model).name, _messages(question, system), options)
             whole, streamed = operations.chat(*conversation), operations.stream_chat(*conversation)
         if as_json:
             output.write_json(client.send(whole.with_text())[0])

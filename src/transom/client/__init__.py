@@ -12,6 +12,13 @@ from __future__ import annotations
 from transom.client.asynchronous import AsyncClient
 from transom.client.failures import RateLimited, ServerUnreachable, UnexpectedReply
 from transom.client.inside import Tensor, Traced
+from transom.client.interp.datasets import Activations
+from transom.client.interp.models import AsyncLanguageModel, LanguageModel
+from transom.client.interp.patching import Patching
+from transom.client.interp.reading import Lens
+from transom.client.interp.steering import Steered
+from transom.client.interp.traces import Metric, Trace, kl, logit_diff, logprob
+from transom.client.interp.values import Value
 from transom.client.synchronous import Client
 from transom.client.types import (
     Chat,
@@ -28,22 +35,34 @@ from transom.client.types import (
 from transom.client.verify import verify_record
 
 __all__ = [
+    "Activations",
     "AsyncClient",
+    "AsyncLanguageModel",
     "Chat",
     "ChatChunk",
     "Client",
     "Completion",
     "CompletionChunk",
     "Distribution",
+    "LanguageModel",
+    "Lens",
     "MeasuredToken",
+    "Metric",
     "Model",
+    "Patching",
     "RateLimited",
     "Scored",
     "ServerUnreachable",
+    "Steered",
     "Tensor",
     "Tokens",
+    "Trace",
     "Traced",
     "UnexpectedReply",
     "Usage",
+    "Value",
+    "kl",
+    "logit_diff",
+    "logprob",
     "verify_record",
 ]

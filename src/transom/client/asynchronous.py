@@ -13,6 +13,7 @@ from transom.client import artifacts, failures, operations
 from transom.client.artifacts import Tensors
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
 from transom.client.inside import Traced
+from transom.client.interp.models import AsyncLanguageModel
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
@@ -55,7 +56,7 @@ class AsyncClient:
         self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
     ) -> Completion:
         """Continue a prompt, or several; token ids are taken as they are."""
-        return await self.send(operations.complete(await self.model(model), prompt, options))
+        return await self.send(operations.complete(await self._named(model), prompt, options))
 
     async def stream_complete(
         self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
@@ -64,7 +65,7 @@ class AsyncClient:
 
         Closing the generator before its end aborts the answer.
         """
-        operation = operations.stream_complete(await self.model(model), prompt, options)
+        operation = operations.stream_complete(await self._named(model), prompt, options)
         async with aclosing(self.stream(operation)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -73,13 +74,13 @@ class AsyncClient:
         self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
     ) -> Chat:
         """Continue a conversation by the assistant's turn."""
-        return await self.send(operations.chat(await self.model(model), messages, options))
+        return await self.send(operations.chat(await self._named(model), messages, options))
 
     async def stream_chat(
         self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
     ) -> AsyncGenerator[ChatChunk, None]:
         """Continue a conversation, yielding each piece as it arrives; see `stream_complete`."""
-        operation = operations.stream_chat(await self.model(model), messages, options)
+        operation = operations.stream_chat(await self._named(model), messages, options)
         async with aclosing(self.stream(operation)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -89,36 +90,32 @@ class AsyncClient:
     ) -> Tokens:
         """Token ids of a text, or of messages as the chat template spells them."""
         return await self.send(
-            operations.tokenize(await self.model(model), text, add_special_tokens=add_special_tokens)
+            operations.tokenize(await self._named(model), text, add_special_tokens=add_special_tokens)
         )
 
     async def detokenize(self, token_ids: Sequence[int], *, model: str | None = None) -> str:
         """Text of token ids, special tokens included."""
-        return await self.send(operations.detokenize(await self.model(model), token_ids))
+        return await self.send(operations.detokenize(await self._named(model), token_ids))
 
     async def models(self) -> tuple[Model, ...]:
         """Every model served, with the manifest of its deployment."""
         return await self.send(operations.models())
 
-    async def model(self, name: str | None = None) -> str:
-        """The model that is meant by `name`: itself, or the only one that is served.
+    async def model(self, name: str | None = None) -> AsyncLanguageModel:
+        """A model to look into: `name`, or the only one that is served.
 
         Raises:
             InvalidRequest: none is named and there is a choice; the message names them.
         """
-        if name is not None:
-            return name
-        if self._only_model is None:
-            self._only_model = operations.only_model(await self.models())
-        return self._only_model
+        return AsyncLanguageModel(self, await self._named(name))
 
     async def points(self, *, model: str | None = None) -> PointPage:
         """Where a model can be read and written inside."""
-        return await self.send(operations.points(await self.model(model)))
+        return await self.send(operations.points(await self._named(model)))
 
     async def trace(self, plan: Mapping[str, Any]) -> Traced:
         """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
-        return await self.send(operations.trace(await self.model(plan.get("model")), plan))
+        return await self.send(operations.trace(await self._named(plan.get("model")), plan))
 
     async def explain(self, plan: Mapping[str, Any]) -> Explanation:
         """What a plan would take and give; nothing runs, and a request is all that is charged."""
@@ -200,3 +197,10 @@ class AsyncClient:
                         yield operation.read_event(event)
         if not done:
             raise failures.cut_short(self.base_url)
+
+    async def _named(self, name: str | None) -> str:
+        if name is not None:
+            return name
+        if self._only_model is None:
+            self._only_model = operations.only_model(await self.models())
+        return self._only_model

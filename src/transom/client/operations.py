@@ -124,6 +124,12 @@ def tokenize(model: str, text: Conversation, *, add_special_tokens: bool | None)
     return Operation("POST", "/tokenize", Tokens.model_validate_json, body)
 
 
+def spell(model: str, said: Mapping[str, Any]) -> Operation[Tokens]:
+    """`POST /tokenize` of a prompt or messages, with what each token is spelled like."""
+    body = {**said, "model": model, "return_token_strs": True}
+    return Operation("POST", "/tokenize", Tokens.model_validate_json, body)
+
+
 def detokenize(model: str, token_ids: Sequence[int]) -> Operation[str]:
     """`POST /detokenize`."""
     body = _body({}, model=model, tokens=list(token_ids))

@@ -12,6 +12,7 @@ from transom.client import artifacts, failures, operations
 from transom.client.artifacts import Tensors
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
 from transom.client.inside import Traced
+from transom.client.interp.models import LanguageModel
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
@@ -69,7 +70,7 @@ class Client:
         self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
     ) -> Completion:
         """Continue a prompt, or several; token ids are taken as they are."""
-        return self.send(operations.complete(self.model(model), prompt, options))
+        return self.send(operations.complete(self._named(model), prompt, options))
 
     def stream_complete(
         self, prompt: Prompt, *, model: str | None = None, **options: Unpack[CompletionOptions]
@@ -78,53 +79,49 @@ class Client:
 
         Closing the generator before its end aborts the answer.
         """
-        yield from self.stream(operations.stream_complete(self.model(model), prompt, options))
+        yield from self.stream(operations.stream_complete(self._named(model), prompt, options))
 
     def chat(
         self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
     ) -> Chat:
         """Continue a conversation by the assistant's turn."""
-        return self.send(operations.chat(self.model(model), messages, options))
+        return self.send(operations.chat(self._named(model), messages, options))
 
     def stream_chat(
         self, messages: Conversation, *, model: str | None = None, **options: Unpack[ChatOptions]
     ) -> Generator[ChatChunk, None, None]:
         """Continue a conversation, yielding each piece as it arrives; see `stream_complete`."""
-        yield from self.stream(operations.stream_chat(self.model(model), messages, options))
+        yield from self.stream(operations.stream_chat(self._named(model), messages, options))
 
     def tokenize(
         self, text: Conversation, *, model: str | None = None, add_special_tokens: bool | None = None
     ) -> Tokens:
         """Token ids of a text, or of messages as the chat template spells them."""
-        return self.send(operations.tokenize(self.model(model), text, add_special_tokens=add_special_tokens))
+        return self.send(operations.tokenize(self._named(model), text, add_special_tokens=add_special_tokens))
 
     def detokenize(self, token_ids: Sequence[int], *, model: str | None = None) -> str:
         """Text of token ids, special tokens included."""
-        return self.send(operations.detokenize(self.model(model), token_ids))
+        return self.send(operations.detokenize(self._named(model), token_ids))
 
     def models(self) -> tuple[Model, ...]:
         """Every model served, with the manifest of its deployment."""
         return self.send(operations.models())
 
-    def model(self, name: str | None = None) -> str:
-        """The model that is meant by `name`: itself, or the only one that is served.
+    def model(self, name: str | None = None) -> LanguageModel:
+        """A model to look into: `name`, or the only one that is served.
 
         Raises:
             InvalidRequest: none is named and there is a choice; the message names them.
         """
-        if name is not None:
-            return name
-        if self._only_model is None:
-            self._only_model = operations.only_model(self.models())
-        return self._only_model
+        return LanguageModel(self, self._named(name))
 
     def points(self, *, model: str | None = None) -> PointPage:
         """Where a model can be read and written inside."""
-        return self.send(operations.points(self.model(model)))
+        return self.send(operations.points(self._named(model)))
 
     def trace(self, plan: Mapping[str, Any]) -> Traced:
         """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
-        return self.send(operations.trace(self.model(plan.get("model")), plan))
+        return self.send(operations.trace(self._named(plan.get("model")), plan))
 
     def explain(self, plan: Mapping[str, Any]) -> Explanation:
         """What a plan would take and give; nothing runs, and a request is all that is charged."""
@@ -206,3 +203,10 @@ class Client:
                     yield operation.read_event(event)
         if not done:
             raise failures.cut_short(self.base_url)
+
+    def _named(self, name: str | None) -> str:
+        if name is not None:
+            return name
+        if self._only_model is None:
+            self._only_model = operations.only_model(self.models())
+        return self._only_model

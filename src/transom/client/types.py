@@ -305,6 +305,8 @@ class Tokens(Read):
     count: int
     max_model_len: int
     tokens: tuple[int, ...]
+    token_strs: tuple[str, ...] | None = None
+    """What each token is spelled like, where that was asked for."""
 
 
 class Text(Read):

@@ -1,0 +1,1 @@
+"""Looking inside from Python: a builder that reads like the papers and makes plans, and their experiments."""
