@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transom.client.inside import Tensor
-
-if TYPE_CHECKING:
-    from transom.client.interp.traces import Trace
 
 Given: TypeAlias = "Value | Tensor | NDArray[Any] | str"
 """What stands where a plan takes a tensor: a value of the plan, numbers, or the name of an artifact."""
@@ -81,7 +78,8 @@ class Value:
 class Output(Value):
     """What a trace reads, generates or differentiates, by its name there."""
 
-    trace: Trace[Any]
+    trace: Any
+    """The `Trace`, which knows this module and is not known by it."""
     name: str
 
 
