@@ -115,7 +115,7 @@ def _divided(found: Traced, layers: int) -> Tensor:
     total = float(difference(found["logits"]))
     names = ["embed", *(f"{kind}_{layer}" for layer in range(layers) for kind in ("attn", "mlp")), "rest"]
     data = np.append(parts, total - parts.sum()).astype(np.float32)
-    return Tensor(data, ("component",), {"component": names})
+    return Tensor(data, ("component",), {"component": tuple(names)})
 
 
 def _whole(streams: Floats, gradients: Floats) -> Floats:
