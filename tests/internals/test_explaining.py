@@ -12,10 +12,11 @@ from tests.tiny import FAMILIES, make_model
 from transom.engine.dimensions import measure
 from transom.errors import InvalidRequest
 from transom.schema.beginnings import MOST_KEPT, find_beginnings
+from transom.schema.changes import SiteSpec, WriteSpec
 from transom.schema.explanations import Explanation
 from transom.schema.generation import SamplingParams
 from transom.schema.plan import Plan
-from transom.schema.program import RunSpec, SiteSpec, WriteSpec
+from transom.schema.program import RunSpec
 from transom.services.explaining import explanation_of
 
 RUNS_TO_ITS_END = sorted(PLANS.keys() - {"generating"})
