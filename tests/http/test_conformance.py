@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from itertools import count
 
 import httpx2
+import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as budget
+from safetensors.numpy import save
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -77,6 +79,15 @@ STEERED = {
     "derive": {},
     "sweep": None,
 }
+
+
+KIND = "application/vnd.safetensors"
+ARTIFACT = save({"v": np.ones(3, np.float32)})
+
+
+@schemathesis.serializer(KIND)
+def _as_it_is(_context, value):
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 # What only succeeds in the right state, and at most once; tests/http/test_programme.py leads there.
@@ -181,6 +192,8 @@ def steer(case, server, mode):
         case.body["email"] = f"u{next(NUMBERS)}@example.org"
     if positive and "model" in (case.query or {}):
         case.query["model"] = MODEL
+    if positive and case.media_type == KIND:
+        case.body = ARTIFACT
     if positive and case.path_parameters:
         known = {"id": server.made.get(case.path.split("/")[2]), "model": MODEL, "provider": "nobody"}
         case.path_parameters |= {name: known[name] for name in case.path_parameters if known.get(name)}
@@ -195,6 +208,11 @@ def test_an_operation_answers_as_it_is_described(server, api, operation, mode):
     method, path = operation.split()
     described = api[path][method]
     seen, headers = set(), headers_for(server, operation)
+    if "/artifacts/" in path:
+        kept = httpx2.post(
+            f"{server.url}/v1/artifacts", content=ARTIFACT, headers=headers | {"content-type": KIND}
+        )
+        server.made["artifacts"] = kept.json()["id"]
 
     @BRIEF
     @given(case=described.as_strategy(generation_mode=mode))
