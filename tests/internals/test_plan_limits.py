@@ -181,7 +181,7 @@ REFUSED = {
 @pytest.mark.parametrize(("content", "param"), REFUSED.values(), ids=REFUSED)
 def test_it_is_refused_by_name_and_takes_neither_time_nor_room(machine, content, param):
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     try:
         with pytest.raises(InvalidRequest) as refused:
             machine.run(content)
@@ -189,7 +189,7 @@ def test_it_is_refused_by_name_and_takes_neither_time_nor_room(machine, content,
     finally:
         tracemalloc.stop()
     assert refused.value.param == param if param else refused.value.param.startswith("runs.a")
-    assert time.monotonic() - began < MOST_SECONDS
+    assert time.process_time() - began < MOST_SECONDS
     assert peak < 256 << 20
 
 
@@ -309,9 +309,9 @@ def test_the_largest_plan_is_prepared_in_seconds(machine):
     change = [write("resid_pre.1", "swap", pos="last", value={"run": "first"}) for _ in range(64)]
     run = {"input": "a " * 40, "read": read, "write": change}
     runs = {"first": {"input": "a " * 40}} | {f"a{index}": run for index in range(255)}
-    began = time.monotonic()
+    began = time.process_time()
     task = machine.prepare(plan(runs, "a0.r0"))
-    assert time.monotonic() - began < MOST_SECONDS
+    assert time.process_time() - began < MOST_SECONDS
     assert task.sizes.kept < MAX_BYTES
 
 
