@@ -1,23 +1,25 @@
-"""The same work inside a model: over HTTP by Transom, by plain hooks and by nnsight in their own processes.
+"""The same work inside a model: by Transom over HTTP, and by plain hooks and libraries, each in a process.
 
     OPENAI_API_KEY=… python benchmarks/internals.py --base-url http://127.0.0.1:8600/v1 \\
-        --model-root .transom/models/smollm2-135m-instruct --nnsight /tmp/venv-nnsight/bin/python --rounds 3
+        --model-root .transom/models/smollm2-135m-instruct --nnsight VENV/bin/python --rounds 3
 
-Each round does every task once by each, in turn; medians are printed, and with --keep rows are kept.
+Each round does every task once by each, in turn; medians are printed, and with --keep rows are kept. What
+each found is compared by a number of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httpx2
 
@@ -52,9 +54,17 @@ class Worker(Protocol):
     label: str
     tasks: Sequence[str]
 
-    def do(self, task: str) -> float:
-        """Do one; seconds."""
+    def do(self, task: str) -> Done:
+        """Do one."""
         ...
+
+
+class Done(NamedTuple):
+    """A task that was done."""
+
+    seconds: float
+    number: float
+    """One of what was found; 0 where there is none to compare."""
 
 
 class Process:
@@ -82,16 +92,16 @@ class Process:
         if self._line() != "ready":
             raise OSError(f"{label} did not start; try: {python} {path} {root}")
 
-    def do(self, task: str) -> float:
-        """Do one; seconds, as the process measured them."""
+    def do(self, task: str) -> Done:
+        """Do one; seconds as the process measured them."""
         assert self._process.stdin is not None
         print(task, file=self._process.stdin, flush=True)
-        return float(self._line().split()[0])
+        seconds, number = self._line().split()
+        return Done(float(seconds), float(number))
 
     def end(self) -> None:
-        """Let it go."""
-        self._process.kill()
-        self._process.wait()
+        """Let it go: at the end of its input it ends by itself, and what it has started with it."""
+        self._process.communicate()
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -109,12 +119,12 @@ class Ours:
         self._http = httpx2.Client(base_url=base_url, headers=headers, timeout=600)
         self.model = self._http.get("/models").json()["data"][0]["id"]
 
-    def do(self, task: str) -> float:
-        """Do one; seconds, HTTP included."""
-        did: Callable[[], object] = getattr(self, f"_{task}")
+    def do(self, task: str) -> Done:
+        """Do one; seconds with HTTP included."""
+        did: Callable[[], float] = getattr(self, f"_{task}")
         began = perf_counter()
-        did()
-        return perf_counter() - began
+        number = did()
+        return Done(perf_counter() - began, number)
 
     def _trace(self, runs: dict[str, Any], returns: list[str], **more: Any) -> dict[str, Any]:
         body = {"model": self.model, "runs": runs, "return": returns} | more
@@ -130,24 +140,24 @@ class Ours:
         }
         return runs, [f"{name}.x" for name in runs]
 
-    def _capture(self) -> None:
-        self._trace(*self._reads({"at": "resid_post.*"}))
+    def _capture(self) -> float:
+        found = self._trace(*self._reads({"at": "resid_post.*"}))
+        return float(sum(found[f"p{i}.x"][-1, -1, 0] for i in work.COMPARED))
 
-    def _lens(self) -> None:
+    def _lens(self) -> float:
         lens = {"at": "resid_post.*", "pos": "last", "reduce": {"unembed": {"topk": 1}}}
-        self._trace(*self._reads(lens))
+        found = self._trace(*self._reads(lens))
+        return float(sum(found[f"p{i}.x.logprobs"][-1, -1, 0] for i in work.COMPARED))
 
-    def _sweep(self, offset: int = 0) -> dict[str, Any]:
-        clean, changed = (
-            {"input": {"token_ids": [(token + offset) % work.VOCABULARY for token in ids]}}
-            for ids in work.pair()
-        )
+    def _sweep(self) -> float:
+        clean, changed = ({"input": {"token_ids": ids}} for ids in work.pair())
         read = {"out": {"at": "lm_head", "pos": "last", "unit": list(work.TARGETS)}}
         write = [{"at": "resid_post.{layer}", "pos": "{pos}", "op": "swap", "value": {"run": "clean"}}]
         runs = {"clean": clean, "changed": changed, "patched": changed | {"read": read, "write": write}}
-        return self._trace(runs, ["patched.out"], sweep={"layer": "all", "pos": "all"})
+        found = self._trace(runs, ["patched.out"], sweep={"layer": "all", "pos": "all"})
+        return float(found["patched.out"][3, 5].ravel()[0])
 
-    def _steer(self) -> None:
+    def _steer(self) -> float:
         strength = work.STEERING_STRENGTH / 10
         write = [{"at": f"resid_post.{work.STEERING_LAYER}", "op": "add", "value": strength}]
         generate = {"max_tokens": work.NEW_TOKENS, "ignore_eos": True}
@@ -155,7 +165,7 @@ class Ours:
             f"p{i}": {"input": {"token_ids": work.prompt(i, 16)}, "generate": generate, "write": write}
             for i in range(work.STEERED)
         }
-        self._trace(runs, [f"{name}.tokens" for name in runs])
+        return float(self._trace(runs, [f"{name}.tokens" for name in runs])["p0.tokens"][-1])
 
     def _research(self, number: int) -> None:
         """What one of many researchers asks: a short steered generation, and what it was inside."""
@@ -169,26 +179,23 @@ class Ours:
         }
         self._trace({"a": run}, ["a.x", "a.tokens"])
 
-    def _in_turn(self) -> None:
+    def _in_turn(self) -> float:
         for number in range(work.RESEARCHERS):
             self._research(number)
+        return 0.0
 
-    def _at_once(self) -> None:
+    def _at_once(self) -> float:
         with ThreadPoolExecutor(work.RESEARCHERS) as pool:
             list(pool.map(self._research, range(work.RESEARCHERS)))
+        return 0.0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, and keep."""
     options = _parse(arguments)
     ours = Ours(options.base_url, options.key)
-    hooks = Process("plain hooks", sys.executable, "hooks.py", options.model_root, Ours.tasks[:4])
-    workers: list[Worker] = [ours, hooks]
-    peers = [hooks]
-    if options.nnsight:
-        tasks = ("capture", "lens", "sweep", "sweep_batched")
-        peers.append(Process("nnsight", options.nnsight, "by_nnsight.py", options.model_root, tasks))
-        workers.append(peers[-1])
+    peers = list(_peers(options))
+    workers: list[Worker] = [ours, *peers]
     try:
         found = _measured(workers, options.rounds)
     finally:
@@ -202,6 +209,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _peers(options: argparse.Namespace) -> Iterator[Process]:
+    root = options.model_root
+    yield Process("plain hooks", sys.executable, "hooks.py", root, Ours.tasks[:4])
+    libraries = (
+        ("nnsight", options.nnsight, "by_nnsight.py"),
+        ("TransformerLens", options.transformer_lens, "by_tlens.py"),
+    )
+    for label, python, script in libraries:
+        if python:
+            yield Process(label, python, script, root, ("capture", "lens", "sweep", "sweep_batched"))
+    if options.interp_engine:
+        tasks = ("capture", "lens", "steer", "in_turn", "at_once")
+        yield Process("interp-engine's server", options.interp_engine, "by_interp.py", root, tasks)
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/internals.py", description="Work inside a model.")
     add = parser.add_argument
@@ -209,6 +231,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--key", default=os.environ.get("OPENAI_API_KEY"), help="else OPENAI_API_KEY")
     add("--model-root", type=Path, required=True, help="of the model that the server serves, for the peers")
     add("--nnsight", help="Python of an environment with nnsight; left out, it is not measured")
+    add("--transformer-lens", help="the same of one with TransformerLens")
+    add("--interp-engine", help="the same of one with interp-engine and its server, such as Transom's own")
     add("--rounds", type=int, default=3, help="how often each task is done by each (default 3)")
     add("--keep", action="store_true", help="append the rows to benchmarks/results")
     return parser.parse_args(arguments)
@@ -216,16 +240,30 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _measured(workers: Sequence[Worker], rounds: int) -> dict[tuple[str, str], list[float]]:
     """Seconds of each round, by task and worker."""
+    numbers: dict[str, float] = {}
     found: dict[tuple[str, str], list[float]] = {}
     tasks = list(dict.fromkeys(task for worker in workers for task in worker.tasks))
     for number in range(rounds):
         for task in tasks:
             for worker in workers:
                 if task in worker.tasks:
-                    seconds = worker.do(task)
-                    found.setdefault((task, worker.label), []).append(seconds)
-                    print(f"round {number + 1} {task} {worker.label} {seconds:.2f} s", file=sys.stderr)
+                    done = worker.do(task)
+                    found.setdefault((task, worker.label), []).append(done.seconds)
+                    said = f"{done.seconds:.2f} s, found {done.number:.5g}"
+                    print(f"round {number + 1} {task} {worker.label} {said}", file=sys.stderr)
+                    _compare(numbers, task, worker.label, done.number)
     return found
+
+
+def _compare(numbers: dict[str, float], task: str, label: str, number: float) -> None:
+    """Hold what was found against what the first worker found.
+
+    Raises:
+        ValueError: they did not do the same.
+    """
+    first = numbers.setdefault(SAME.get(task, task), number)
+    if not math.isclose(first, number, rel_tol=1e-3, abs_tol=1e-3):
+        raise ValueError(f"{task}: {label} found {number}, and others {first}")
 
 
 def _rows(found: dict[tuple[str, str], list[float]], model: str) -> list[Row]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import socket
 import subprocess
@@ -82,11 +83,10 @@ class InterpEngine:
         points = [f"resid_post.{layer}" for layer in LAYERS]
         bodies = ({"prompt_token_ids": work.prompt(i), "points": points} for i in range(work.PROMPTS))
         found = [
-            np.frombuffer(base64.b64decode(each["data"]), "<f4")
-            for reply in self._server.ask_all("capture", bodies)
-            for each in reply["activations"].values()
+            [np.frombuffer(base64.b64decode(each["data"]), "<f4").reshape(each["shape"]) for each in values]
+            for values in (reply["activations"].values() for reply in self._server.ask_all("capture", bodies))
         ]
-        return float(found[-1][-1])
+        return float(sum(found[i][-1][-1, 0] for i in work.COMPARED))
 
     def lens(self) -> float:
         bodies = (
@@ -100,7 +100,8 @@ class InterpEngine:
             for i in range(work.PROMPTS)
         )
         found = self._server.ask_all("lens", bodies)
-        return float(found[-1]["steps"][-1]["lenses"][0]["top_probs"][-1][0])
+        best = [found[i]["steps"][-1]["lenses"][0]["top_probs"][-1][0] for i in work.COMPARED]
+        return sum(map(math.log, best))
 
     def steer(self) -> float:
         found = self._server.ask_all(

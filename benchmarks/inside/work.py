@@ -9,6 +9,8 @@ STEERED, NEW_TOKENS = 8, 64
 STEERING_LAYER, STEERING_STRENGTH = 15, 4.0
 TARGETS = (5, 6)
 RESEARCHERS = 16
+COMPARED = range(0, PROMPTS, 16)
+"""Prompts of which a number is compared."""
 
 
 def prompt(number: int, length: int = LENGTH) -> list[int]:
