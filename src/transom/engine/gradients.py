@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -22,10 +21,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from transom.engine.attention import floats
-from transom.engine.places import Boundaries, find_boundaries
+from transom.engine.places import Boundaries, find_boundaries, hooked
 from transom.errors import PlanFailed
 from transom.internals.board import Floats, Where
-from transom.internals.compile import Shapes, site_of
+from transom.internals.compile import Shapes, assembled, site_of
 from transom.internals.taps import Site
 from transom.internals.values import Value
 from transom.schema.program import GradSpec, MetricSpec, RunSpec, WrtSpec
@@ -161,11 +160,7 @@ class Differentiator:
     def _value(self, wrt: WrtSpec, parts: Sequence[Floats]) -> Value:
         if not all(np.isfinite(part).all() for part in parts):
             raise PlanFailed(f"the gradient {wrt.name} is no number")
-        array = np.stack(parts) if wrt.layered else parts[0]
-        axes = ("layer",) * wrt.layered + ("pos", "head", "unit")
-        if array.shape[-2] == 1 and not wrt.sites[0].heads:
-            return Value(array[..., 0, :], (*axes[:-2], "unit"))
-        return Value(array, axes)
+        return assembled(parts, wrt)
 
     def _forward(
         self,
@@ -197,10 +192,7 @@ class Differentiator:
             boundary = self._boundaries.found[where]
             module = self._model.get_submodule(boundary.module)
             keep = _Keep(seen, where, replaced)
-            if boundary.is_input:
-                handles.append(module.register_forward_pre_hook(keep.entering, with_kwargs=True))
-            else:
-                handles.append(module.register_forward_hook(keep.leaving))
+            handles.append(hooked(module, keep, is_input=boundary.is_input))
         try:
             yield
         finally:
@@ -237,24 +229,14 @@ class Differentiator:
 
 
 class _Keep:
-    """Hooks that keep what passes a place; perhaps with something else at some positions of it."""
+    """Keeps what passes a place; perhaps with something else at some positions of it."""
 
     def __init__(self, seen: _Seen, where: Where, replaced: tuple[Site, Floats] | None) -> None:
         self._seen = seen
         self._where = where
         self._replaced = replaced if replaced is not None and replaced[0].where == where else None
 
-    def entering(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        if args:
-            return (self._kept(args[0]), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": self._kept(kwargs["hidden_states"])}
-
-    def leaving(self, _module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
-        if isinstance(output, tuple):
-            return self._kept(output[0]), *output[1:]
-        return self._kept(output)
-
-    def _kept(self, tensor: Tensor) -> Tensor:
+    def __call__(self, tensor: Tensor) -> Tensor:
         if self._replaced is not None:
             tensor = _with(tensor, *self._replaced)
         # A leaf of its own: whatever uses the same tensor elsewhere is no part of this place.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -228,28 +229,30 @@ class Hooks:
         for where in self._board.places:
             if where in self._modules:
                 module, is_input = self._modules[where]
-                self._handles.append(self._hook(module, where, is_input=is_input))
+                touch = partial(touched, self._board, where)
+                self._handles.append(hooked(module, touch, is_input=is_input))
 
     def __exit__(self, *_error: object) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, module: nn.Module, where: Where, *, is_input: bool) -> torch.utils.hooks.RemovableHandle:
-        board = self._board
 
-        def entering(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-            if args:
-                return (touched(board, where, args[0]), *args[1:]), kwargs
-            return args, kwargs | {"hidden_states": touched(board, where, kwargs["hidden_states"])}
+def hooked(
+    module: nn.Module, change: Callable[[Tensor], Tensor], *, is_input: bool
+) -> torch.utils.hooks.RemovableHandle:
+    """Have a module's input or output be what `change` makes of it, until the handle is removed."""
 
-        def leaving(_module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
-            if isinstance(output, tuple):
-                return touched(board, where, output[0]), *output[1:]
-            return touched(board, where, output)
+    def entering(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
 
-        if is_input:
-            return module.register_forward_pre_hook(entering, with_kwargs=True)
-        return module.register_forward_hook(leaving)
+    def leaving(_module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    if is_input:
+        return module.register_forward_pre_hook(entering, with_kwargs=True)
+    return module.register_forward_hook(leaving)
 
 
 def touched(board: Board, where: Where, output: Tensor) -> Tensor:

@@ -14,12 +14,11 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from transom.schema.changes import GLOBAL
+
 Floats: TypeAlias = NDArray[np.float32]
 Rows: TypeAlias = slice | NDArray[np.intp]
 """Rows of the batch."""
-
-GLOBAL = -1
-"""The layer of a point that belongs to none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -16,7 +16,7 @@ from transom.internals.edits import Edit
 from transom.internals.taps import Columns, Read, Site, Taps, Write
 from transom.internals.values import Value
 from transom.schema.changes import DIRECTED, Changes, SiteSpec, WriteSpec
-from transom.schema.program import ReadSpec, RunSpec
+from transom.schema.program import ReadSpec, RunSpec, WrtSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,17 @@ def value_of(spec: ReadSpec, reads: list[Read], computed: int) -> Value:
         computed: how many positions the run had; where it ended early, later ones are left out.
     """
     known = sum(position < computed for position in spec.sites[0].positions)
-    arrays = [read.values[:known] for read in reads]
-    array = np.stack(arrays) if spec.layered else arrays[0]
+    return assembled([read.values[:known] for read in reads], spec)
+
+
+def assembled(parts: Sequence[Floats], spec: ReadSpec | WrtSpec) -> Value:
+    """A value made of what there is at each of its sites: [layers] positions [heads] width.
+
+    Args:
+        parts: [positions, groups, width] each.
+        spec: of the value.
+    """
+    array = np.stack(parts) if spec.layered else parts[0]
     axes = ("layer",) * spec.layered + ("pos", "head", "unit")
     if array.shape[-2] == 1 and not spec.sites[0].heads:
         return Value(array[..., 0, :], (*axes[:-2], "unit"))

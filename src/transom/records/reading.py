@@ -47,6 +47,11 @@ class RecordedRequest:
     writes: list[dict[str, Any]] | None
     """What was written inside every sequence, as it is on record; None where nothing was."""
 
+    @property
+    def generated(self) -> int:
+        """Tokens of all sequences together."""
+        return sum(len(sequence.token_ids) for sequence in self.sequences)
+
 
 def read_request(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> RecordedRequest:
     """What was asked and answered, from a statement and its openings (verified before)."""

@@ -269,8 +269,12 @@ class _Recorded:
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        status: RecordStatus = "complete" if error is None else "aborted"
-        failure: Failure | None = None
-        if isinstance(error, TransomError):
-            status, failure = "failed", Failure(code=error.code, message=error.message)
+        status, failure = ending_of(error)
         await self._generation.keep(status, failure)
+
+
+def ending_of(error: BaseException | None) -> tuple[RecordStatus, Failure | None]:
+    """What a record says of how its request ended: with this error, or with none."""
+    if isinstance(error, TransomError):
+        return "failed", Failure(code=error.code, message=error.message)
+    return "complete" if error is None else "aborted", None

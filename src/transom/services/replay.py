@@ -118,7 +118,7 @@ async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
     meter = await reserve(house, caller, work, new_record_id())
     results: list[SequenceResult] = []
     try:
-        return await _run_andcompare(rerun, results)
+        return await _run_and_compare(rerun, results)
     finally:
         await meter.settle(work.used(results, meter.seconds))
 
@@ -139,17 +139,16 @@ def _untold(sampling: SamplingParams) -> SamplingParams:
     )
 
 
-async def _run_andcompare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
+async def _run_and_compare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
     request, most = rerun.request, rerun.backend.max_sequences
     # One part, unless the queue was made smaller since the record was made.
     for start in range(0, len(request.sequences), most):
         results += await _run_part(rerun, request.sequences[start : start + most])
-    tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
     for index, (sequence, again) in enumerate(zip(request.sequences, results, strict=True)):
         finding = compare(index, sequence, again, request.sampling)
         if finding is not None:
-            return replace(finding, tokens=tokens)
-    return Finding("EXACT", tokens=tokens)
+            return replace(finding, tokens=request.generated)
+    return Finding("EXACT", tokens=request.generated)
 
 
 def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]] | None:

@@ -77,7 +77,7 @@ async def _again(house: House, caller: Caller, task: traces.Task) -> Traced:
 
 
 def _compare(task: traces.Task, traced: Traced, request: RecordedRequest, told: list[list[Any]]) -> Finding:
-    tokens = sum(len(sequence.token_ids) for sequence in request.sequences)
+    tokens = request.generated
     results = task.sequences(traced)
     if len(results) != len(request.sequences):
         return Finding("OUTSIDE", "RUNS", tokens=tokens)

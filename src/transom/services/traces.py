@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from transom.access.keys.callers import Caller
 from transom.access.quotas import VECTOR, Amounts
 from transom.access.weights.exposure import Telling
 from transom.backends.base import Backend
-from transom.errors import InvalidRequest, TransomError
+from transom.errors import InvalidRequest
 from transom.records.identifiers import new_record_id
 from transom.schema.changes import TensorData
 from transom.schema.generation import SamplingParams, SequenceResult
@@ -24,6 +25,7 @@ from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
 from transom.services import artifacts
 from transom.services.exposing import count_told, matrices_of, take_back
+from transom.services.generation import ending_of
 from transom.services.grading import check_memory, widths_of
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
@@ -86,7 +88,7 @@ class Task:
         if traced is None:
             return Amounts(tokens=prompts, engine_us=round(1e6 * seconds))
         generated = sum(len(run.tokens) for run in traced.generated)
-        told = sum(4 * _count(tensor.shape) for tensor in traced.tensors)
+        told = sum(4 * math.prod(tensor.shape) for tensor in traced.tensors)
         return Amounts(
             tokens=prompts + generated,
             engine_us=round(1e6 * seconds),
@@ -301,7 +303,7 @@ class _Errand:
         except BaseException as error:
             file.unlink(missing_ok=True)
             if traced is None:
-                status, failure = _ending(error)
+                status, failure = ending_of(error)
                 await self._keep(status, failure, None)
                 await take_back(self.house, self.telling)
             raise
@@ -334,16 +336,3 @@ class _Errand:
             error=failure,
             tensors=None if traced is None else traced.tensors,
         )
-
-
-def _ending(error: BaseException) -> tuple[RecordStatus, Failure | None]:
-    if isinstance(error, TransomError):
-        return "failed", Failure(code=error.code, message=error.message)
-    return "aborted", None
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total
