@@ -39,7 +39,7 @@ REFERENCE = ROOT / "docs" / "reference"
 REASONS = {
     "asked_elsewhere": (401, "a sign-in link was opened where it was not asked for"),
     "unknown_point": (400, "the model has no such point, or it cannot be reached in this architecture"),
-    "plan_too_large": (400, "all values of a plan together would take more memory than one may"),
+    "plan_too_large": (400, "the values of a plan, or its answer, would take more room than one may"),
     "context_length_exceeded": (400, "prompt and `max_tokens` together are longer than the model's context"),
     "cross_site_request": (
         403,
@@ -60,6 +60,7 @@ REASONS = {
     "missing_parameter": (400, "a field that is required is absent or null"),
     "model_not_granted": (403, "the project's grant does not open this model"),
     "model_not_found": (404, "no model of that name is served here"),
+    "range_not_satisfiable": (416, "a byte range that begins beyond the end of a file"),
     "recent_sign_in_needed": (403, "this needs a sign-in of the last ten minutes"),
     "secret_in_url": (400, "a key, a session or a link's token stands in the address"),
     "sign_in_failed": (401, "a provider refused, or what it said does not hold"),

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from scripts.markdown import NOTE, first_paragraph, table
 from transom.schema import plan, points
 from transom.schema.plans import derive, grads, refs, runs, sites, sweeps, tensors, writes
+from transom.schema.program import SPILLED_FROM
 from transom.schema.wire import MAX_POSITIONS, Body
-from transom.services import siting, sizes, traces
+from transom.services import siting, sizes, spool, traces
 
 GROUPS: dict[str, tuple[type[Body], ...]] = {
     "The whole": (plan.Plan, runs.Run, sweeps.Sweep),
@@ -56,7 +57,14 @@ _LIMITS = (
     ("positions, heads and units of all sites of a plan together", siting.MAX_PLACES),
     ("bytes of one inline tensor, decoded", tensors.MAX_INLINE_BYTES),
     ("bytes of all inline tensors of a plan, decoded", tensors.MAX_PLAN_BYTES),
-    ("bytes of all values of a plan, as float32", sizes.MAX_BYTES),
+    ("bytes of one plan's values in memory", sizes.MAX_BYTES),
+    ("bytes of what one plan reads on disk", sizes.MAX_SPILLED),
+    ("bytes of what one plan reads, all of them in memory", sizes.SPILLS_ABOVE),
+    ("bytes of an array in memory, in a plan that reads more", SPILLED_FROM - 1),
+    ("bytes of an answer as safetensors", traces.MAX_ANSWER_BYTES),
+    ("bytes of a part", traces.PART_BYTES),
+    ("bytes of results that are kept for a project", spool.MAX_KEPT_BYTES),
+    ("seconds that a result is kept", int(spool.KEPT_FOR.total_seconds())),
     ("bytes of an answer as JSON", traces.MAX_JSON_BYTES),
 )
 
@@ -175,6 +183,23 @@ def _limits() -> Iterator[str]:
     yield from ("## Limits", "")
     yield from table(("most", "number"), [(what, f"{most:,}") for what, most in _LIMITS])
     yield "Shapes are known before a plan runs, so that one which is too large is refused and not charged."
+    yield "All plans that run may put on the server's disk no more than half of what is free there."
+    yield ""
+    yield from ("## Large results", "")
+    yield "With `format` `parts` the answer is a manifest in JSON. Beside what every JSON answer says, but for"
+    yield "`data`, it has"
+    yield ""
+    yield from table(
+        ("field", "what it is"),
+        [
+            ("`file.url`, `file.bytes`", "where the file is fetched, whole or a byte range of it; its size"),
+            ("`parts`", "`start`, `bytes` and `sha256` of each part of the file, one behind the other"),
+            ("`expires`", "until when it is kept"),
+        ],
+    )
+    yield "The file is safetensors, as in a whole answer. It is for keys of the same project that have the"
+    yield "scopes of the plan; for all others, and after its time, there is none (404). A result is kept for an"
+    yield "hour, and not beyond a restart of the server; the same plan gives the same bytes."
     yield ""
 
 
@@ -188,13 +213,16 @@ def _refusals() -> Iterator[str]:
         ("`unknown_artifact`", "400", "an artifact that the project has not, or a tensor that it has not"),
         ("`unknown_point`", "400", "a point that exists, and that this model has nowhere"),
         ("`context_length_exceeded`", "400", "a run's input and `max_tokens` are longer than the context"),
-        ("`plan_too_large`", "400", "its values, its sites, or its answer as JSON are above a limit"),
+        ("`plan_too_large`", "400", "its values, its sites, or its answer are above a limit"),
         (
             "`policy_refused`",
             "403",
             "with what was told before, it would tell too much of a weight matrix; names the matrix",
         ),
         ("`plan_failed`", "400", "it ran, and its values did not allow what follows; it is on record"),
+        ("`range_not_satisfiable`", "416", "a byte range that begins beyond the end of the file"),
+        ("`rate_limit_exceeded`", "429", "the results that the project keeps are as much as it may keep"),
+        ("`server_overloaded`", "503", "other plans have taken what the disk has room for"),
         ("`insufficient_scope`", "403", "the key lacks a [scope](scopes.md); the message names it"),
     ]
     yield from table(("code", "status", "when"), rows)

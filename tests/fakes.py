@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer, processors
 
 from transom.backends.activity import Activity
@@ -18,12 +17,14 @@ from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.text import StopText
 from transom.backends.tokenizer import LocalTokenizer
 from transom.errors import EngineUnavailable, PlanFailed
+from transom.internals.results import save
+from transom.internals.values import Value
 from transom.schema.changes import GLOBAL, Changes, WriteSpec
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.dimensions import Dimensions
 from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
 from transom.schema.measures import Measured, Measures
-from transom.schema.program import ModelPoint, Program, ReadSpec, TensorInfo, Traced
+from transom.schema.program import ModelPoint, Program, ReadSpec, Traced
 
 MAX_MODEL_LEN = 256
 CREATED = 1_700_000_000
@@ -191,11 +192,9 @@ class FakeBackend:
         reads = {f"{run.name}.{read.name}": read for run in program.runs for read in run.reads}
         if not reads.keys() >= {*program.returns} or any(run.sampling.max_tokens for run in program.runs):
             raise PlanFailed("the fake only reads", param="return")
-        found = {name: np.zeros(_shape(reads[name]), np.float32) for name in program.returns}
-        save_file(
-            found, program.file, {f"axes.{name}": "pos,unit" for name in found} | {"record": program.trace_id}
-        )
-        return Traced(trace_id=program.trace_id, tensors=tuple(map(_info, found, found.values())))
+        found = {name: _zeros(reads[name]) for name in program.returns}
+        tensors, parts = save(Path(program.file), found, program.trace_id, program.part_bytes)
+        return Traced(trace_id=program.trace_id, tensors=tensors, parts=parts)
 
     async def generate(self, request: SequenceRequest) -> AsyncGenerator[Delta, None]:
         if self.knobs.unavailable:
@@ -318,18 +317,14 @@ def _excessive(changes: Changes | None, length: int) -> int | None:
     return next((index for index, write in _met(changes, length) if abs(write.number) > 1e12), None)
 
 
-def _shape(read: ReadSpec) -> tuple[int, ...]:
+def _zeros(read: ReadSpec) -> Value:
     site = read.sites[0]
     point = next(point for point in POINTS if point.name == site.point)
     heads = (len(site.heads) or point.heads,) if point.heads > 1 else ()
     layers = (len(read.sites),) if read.layered else ()
-    return (*layers, len(site.positions), *heads, len(site.units) or point.width)
-
-
-def _info(name: str, array: np.ndarray) -> TensorInfo:
-    axes = ("layer", "pos", "head", "unit")[-array.ndim :]
-    digest = hashlib.sha256(array.tobytes()).hexdigest()
-    return TensorInfo(name=name, dtype="float32", shape=array.shape, axes=axes, sha256=digest)
+    shape = (*layers, len(site.positions), *heads, len(site.units) or point.width)
+    axes = ("layer",) * read.layered + ("pos",) + ("head",) * len(heads) + ("unit",)
+    return Value(np.zeros(shape, np.float32), axes)
 
 
 def _describe(row: np.ndarray, token_id: int, top: int | None) -> TokenLogprob:

@@ -40,6 +40,7 @@ from transom.errors import ConfigurationError, ModelRefused, StorageError
 from transom.records.store import RecordStore
 from transom.services.house import House, utc_now
 from transom.services.office import Office
+from transom.services.spool import Spool
 from transom.storage.blobs import Blobs
 from transom.storage.database import Database
 from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
@@ -93,7 +94,7 @@ def create_app(
             Entitlements(database, rules, clock=clock),
             Quotas(database, clock=clock),
             Exposure(database),
-            _emptied(spool_of(settings.home)),
+            _emptied(settings.home, clock),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
@@ -135,11 +136,11 @@ def spool_of(home: Path) -> Path:
     return folder
 
 
-def _emptied(folder: Path) -> Path:
-    """The folder without what was on its way when a server ended."""
-    for left in folder.iterdir():
-        left.unlink()
-    return folder
+def _emptied(home: Path, clock: Callable[[], datetime]) -> Spool:
+    """The spool without what was on its way when a server ended."""
+    spool = Spool(spool_of(home), clock)
+    spool.clear()
+    return spool
 
 
 async def _sweep(house: House) -> None:
@@ -155,10 +156,11 @@ async def _sweep(house: House) -> None:
 
 
 async def _keep_time(house: House) -> None:
-    """Do what time does to the programme, and send the mails that are owed."""
+    """Delete results whose time is over, do what time does to the programme, and send mails that are owed."""
     desk, mailer = house.desk, house.office.mailer
     while True:
         try:
+            await asyncio.to_thread(house.spool.sweep)
             done = await desk.write(clockwork.tick)
             if done:
                 log.info("programme moved on by itself", done=done)

@@ -148,7 +148,9 @@ async def test_equal_content_of_two_projects_has_nothing_in_common_on_disk(own_d
     one, other = blobs(own_door)
     assert one.read_bytes() != other.read_bytes()
     digest = hashlib.sha256(content).digest()
-    whole = b"".join(path.read_bytes() for path in own_door.house.spool.parent.rglob("*") if path.is_file())
+    whole = b"".join(
+        path.read_bytes() for path in own_door.house.spool.folder.parent.rglob("*") if path.is_file()
+    )
     for secret in (b"secret_name", digest, digest.hex().encode(), np.arange(64, dtype=np.float32).tobytes()):
         assert secret not in whole
 
@@ -328,8 +330,8 @@ async def test_a_restart_keeps_what_was_acknowledged_and_sweeps_the_rest(tokeniz
 
 
 def blobs(door: Door):
-    return sorted((door.house.spool.parent / "artifacts").iterdir())
+    return sorted((door.house.spool.folder.parent / "artifacts").iterdir())
 
 
 def spool(door: Door):
-    return list(door.house.spool.iterdir())
+    return list(door.house.spool.folder.iterdir())

@@ -104,6 +104,7 @@ BEYOND_REACH = {
     "DELETE /v1/account/sessions/{id}",
     "DELETE /v1/account/passkeys/{id}",
     "DELETE /v1/account/identities/{id}",
+    "DELETE /v1/traces/{id}/file",
 }
 
 
@@ -132,6 +133,9 @@ def server(tokenizer, tmp_path_factory):
         body = {"model": MODEL, "prompt": "hi"}
         record = httpx2.post(f"{live.url}/v1/completions", json=body, headers=live.headers).json()["id"]
         live.made = {"records": record} | granted(live)
+        plan = {"model": MODEL, "runs": STEERED["runs"], "return": ["a.x"], "format": "parts"}
+        reply = httpx2.post(f"{live.url}/v1/traces", json=plan, headers=live.headers)
+        live.made["traces"] = reply.json()["id"]
         yield live
 
 
@@ -194,7 +198,7 @@ def steer(case, server, mode):
         case.query["model"] = MODEL
     if positive and case.media_type == KIND:
         case.body = ARTIFACT
-    if positive and case.path_parameters:
+    if positive and case.path_parameters and case.method != "DELETE":
         known = {"id": server.made.get(case.path.split("/")[2]), "model": MODEL, "provider": "nobody"}
         case.path_parameters |= {name: known[name] for name in case.path_parameters if known.get(name)}
 

@@ -229,6 +229,8 @@ def test_the_description_names_every_path_once(description):
         "GET /v1/points",
         "POST /v1/traces",
         "POST /v1/traces/explain",
+        "GET /v1/traces/{id}/file",
+        "DELETE /v1/traces/{id}/file",
         "GET /v1/records",
         "GET /v1/records/{id}",
         "POST /v1/records/{id}/replay",

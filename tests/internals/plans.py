@@ -93,7 +93,8 @@ class Machine:
     def program(self, content: Any, project: str = "mine") -> Program:
         self._count += 1
         task, name = self.prepare(content), f"rec_{self._count}"
-        return task.program(name, project, self.spool, self._brought(task, self.spool / f"{name}.tensors"))
+        brought = self._brought(task, self.spool / f"{name}.tensors")
+        return task.program(name, project, self.spool / f"{name}.safetensors", brought)
 
     def _brought(self, task: Task, file: Path) -> dict[str, TensorData]:
         """The artifacts that a plan takes, as the server lays them out."""

@@ -30,7 +30,8 @@ def site(where, shape, positions=EVERY):
 
 
 def read(where, shape, positions=EVERY):
-    return Read(*site(where, shape, positions))
+    where_read, width = site(where, shape, positions)
+    return Read(where_read, np.zeros((len(positions), shape.groups, width), np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_a_model_that_nobody_knows_inside_is_served_all_the_same(tiny_root, monk
     assert points["final_norm"].layers == (-1,)
     assert "no trunk" in points["resid_post"].reason
     with pytest.raises(PlanFailed, match="final norm"):
-        whole.lens.look(ReadSpec(name="x", sites=(), reduce="unembed"), None, "x", None)
+        whole.lens.look(ReadSpec(name="x", sites=(), reduce="unembed"), None, "x", None, None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

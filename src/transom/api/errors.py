@@ -50,6 +50,8 @@ _STATUS: dict[type[TransomError], int] = {
     TransomError: 500,
 }
 
+_STATUS_OF_REASON = {"unsupported_media_type": 415, "range_not_satisfiable": 416}
+
 _TYPE = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -59,6 +61,7 @@ _TYPE = {
     409: "conflict_error",
     413: "invalid_request_error",
     415: "invalid_request_error",
+    416: "invalid_request_error",
     429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
@@ -85,8 +88,8 @@ class ErrorBody(BaseModel):
 
 def status_of(error: TransomError) -> int:
     """HTTP status of an error."""
-    if isinstance(error, RequestError) and error.reason == "unsupported_media_type":
-        return 415
+    if isinstance(error, RequestError) and error.reason in _STATUS_OF_REASON:
+        return _STATUS_OF_REASON[error.reason]
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +16,18 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from transom.api.body import AskRoute
-from transom.api.dependencies import PathName, RawBody, TheCaller, TheHouse, for_model, one_model
+from transom.api.dependencies import PathName, RawBody, RecordId, TheCaller, TheHouse, for_model, one_model
 from transom.api.errors import documented
 from transom.api.rate_limits import headers_of
 from transom.api.reply import while_present
+from transom.errors import InvalidRequest
 from transom.schema.artifacts import MEDIA_TYPE
 from transom.schema.explanations import Explanation
 from transom.schema.plan import Plan
 from transom.schema.point_views import PointPage, views
-from transom.services import explaining, traces
+from transom.schema.record import rfc3339
+from transom.services import explaining, results, traces
+from transom.services.spool import Kept
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -39,6 +44,11 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
             "application/json": {"schema": {"type": "object", "required": ["id", "object", "tensors"]}},
         },
     }
+}
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    status: {"description": what, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+    for status, what in ((200, "The whole file"), (206, "The range that was asked for"))
 }
 
 router = APIRouter(tags=["Internals"])
@@ -86,12 +96,15 @@ async def create_trace(
         "x-transom-record": found.record_id,
         "x-transom-deployment": found.backend.served.deployment.digest,
     } | headers_of(found.meter.standings)
-    if plan.format == "safetensors":
+    if found.kept is not None:
+        content = orjson.dumps(_listed(found) | _in_parts(found.kept))
+    elif plan.format == "safetensors":
         return _Result(found.file, headers=headers, media_type=MEDIA_TYPE)
-    try:
-        content = await asyncio.to_thread(_as_json, found)
-    finally:
-        found.file.unlink(missing_ok=True)
+    else:
+        try:
+            content = await asyncio.to_thread(_as_json, found)
+        finally:
+            found.file.unlink(missing_ok=True)
     return Response(content, headers=headers, media_type="application/json")
 
 
@@ -116,11 +129,68 @@ async def explain_trace(
     return Response(found.model_dump_json(), headers=headers_of(standings), media_type="application/json")
 
 
+@router.get("/traces/{id}/file", responses=_FILE | documented(400, 401, 403, 404, 416))
+async def get_result(request: Request, record_id: RecordId, house: TheHouse, caller: TheCaller) -> Response:
+    """The file of a result that is kept, or a byte range of it (RFC 9110, section 14)."""
+    kept = await results.find(house, caller, record_id)
+    _check_range(request.headers.get("range"), kept.bytes)
+    # It is written once, so that its name says which it is.
+    headers = {"etag": f'"{kept.record_id}"', "cache-control": "no-store"}
+    return FileResponse(kept.file, headers=headers, media_type=MEDIA_TYPE)
+
+
+@router.delete("/traces/{id}/file", status_code=204, responses=documented(401, 403, 404))
+async def delete_result(record_id: RecordId, house: TheHouse, caller: TheCaller) -> None:
+    """Delete a result that is kept, before its time: it gives room for the next."""
+    await results.discard(house, caller, record_id)
+
+
+def _check_range(given: str | None, size: int) -> None:
+    """Pass a range that there is; Starlette would refuse others in words of its own.
+
+    Raises:
+        InvalidRequest: there is not, or it is no range.
+    """
+    if given is None:
+        return
+    found = re.fullmatch(r"bytes=(\d{0,20})-(\d{0,20})", given.strip())
+    if found is None or found[0].endswith("=-") or (found[1] and found[2] and int(found[1]) > int(found[2])):
+        raise InvalidRequest(
+            f"{given[:60]!r} is no range that is answered; write one, as in bytes=1000- or bytes=0-999.",
+            param="range",
+        )
+    if (int(found[1]) if found[1] else size - int(found[2])) >= size:
+        raise InvalidRequest(
+            f"The file has {size} bytes, and none from {given[:60]!r} on.",
+            param="range",
+            code="range_not_satisfiable",
+        )
+
+
+def _in_parts(kept: Kept) -> dict[str, Any]:
+    starts = accumulate((part.bytes for part in kept.parts), initial=0)
+    return {
+        "file": {"url": f"/v1/traces/{kept.record_id}/file", "bytes": kept.bytes},
+        "parts": [
+            {"start": start, "bytes": part.bytes, "sha256": part.sha256}
+            for start, part in zip(starts, kept.parts, strict=False)
+        ],
+        "expires": rfc3339(kept.expires),
+    }
+
+
 def _as_json(found: traces.Trace) -> bytes:
-    arrays = load_file(found.file)
+    arrays, body = load_file(found.file), _listed(found)
+    for name, tensor in body["tensors"].items():
+        tensor["data"] = _numbers(arrays[name])
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _listed(found: traces.Trace) -> dict[str, Any]:
+    """All that is said of a result, but for its numbers."""
     served, resolved = found.backend.served, found.task.resolved
     decode = found.backend.tokenizer.decode
-    body: dict[str, Any] = {
+    return {
         "id": found.record_id,
         "object": "trace",
         "model": served.name,
@@ -132,7 +202,6 @@ def _as_json(found: traces.Trace) -> bytes:
                 "shape": tensor.shape,
                 "axes": tensor.axes,
                 "sha256": tensor.sha256,
-                "data": _numbers(arrays[tensor.name]),
             }
             for tensor in found.traced.tensors
         },
@@ -144,7 +213,6 @@ def _as_json(found: traces.Trace) -> bytes:
             for run in found.traced.generated
         },
     }
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _numbers(array: NDArray[Any]) -> NDArray[Any] | float:

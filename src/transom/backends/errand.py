@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from transom.engine.messages import SubmitProgram
-from transom.errors import PlanFailed, TransomError
+from transom.errors import EngineUnavailable, PlanFailed, TransomError
 from transom.schema.program import Program, Traced
+
+_WAIT_FOR_ROOM = 60
+"""Seconds after which others may have given room on disk back."""
 
 
 class Errand:
@@ -42,9 +45,15 @@ class Errand:
 
         Raises:
             PlanFailed: it could not be carried out.
+            EngineUnavailable: the disk had no room for what it makes.
             TransomError: what `fail` was told.
         """
         traced = await self._end
+        if traced.is_full:
+            raise EngineUnavailable(
+                f"The plan was not finished: {traced.error}. Ask for less, or tell the operator.",
+                retry_after=_WAIT_FOR_ROOM,
+            )
         if traced.error is not None:
             raise PlanFailed(traced.error, param=traced.param)
         return traced

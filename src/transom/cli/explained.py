@@ -73,6 +73,8 @@ def _memory(found: Explanation) -> Iterator[tuple[str, str]]:
     }
     told = ", ".join(f"{_bytes(size)} {what}" for what, size in parts.items() if size)
     yield "memory", f"{_bytes(memory.total)}: {told}" if told else _bytes(0)
+    if memory.spilled:
+        yield "disk", _bytes(memory.spilled)
 
 
 def _charged(found: Explanation) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -16,8 +13,9 @@ import typer
 from transom.cli import explained, output
 from transom.cli.output import exit_on_error
 from transom.cli.researcher import ApiKey, AsJson, BaseUrl
-from transom.client import Client, Tensor
-from transom.errors import InvalidRequest
+from transom.client import Client, downloads
+from transom.errors import InvalidRequest, TransomError
+from transom.schema.manifest import ListedTensor
 from transom.schema.point_views import PointView
 
 
@@ -77,12 +75,14 @@ def trace(
     given = _read(plan)
     # The file is opened first: a result that cannot be kept would have been charged all the same.
     with Client(base_url, api_key) as client, replacing(out) as file:
-        found = client.trace(given)
-        deployment = (found.deployment or "")[:19]
-        output.note(f"{found.record} · {deployment} · again: transom replay {found.record}")
-        if file is not None:
-            file.write(found.content)
-    rows = [_row(name, tensor) for name, tensor in found.items()]
+        found = client.manifest(given)
+        output.note(f"{found.id} · {found.deployment[:19]} · again: transom replay {found.id}")
+        if file is None:
+            with suppress(TransomError):  # then it is kept until its time is over
+                client.discard(found)
+        else:
+            client.fetch(found, file)
+    rows = [_row(name, tensor) for name, tensor in found.tensors.items()]
     output.write_rows(("value", "type", "shape", "axes", "sha256"), rows)
 
 
@@ -99,35 +99,20 @@ def _read(plan: str) -> dict[str, Any]:
         raise InvalidRequest(f"{plan} holds no plan in JSON: {error}", param="plan") from error
     if not isinstance(given, dict):
         raise InvalidRequest(f"{plan} holds no JSON object.", param="plan")
-    # What is kept is safetensors.
-    return given | {"format": "safetensors"}
+    return given
 
 
-@contextmanager
-def replacing(path: Path | None) -> Iterator[BinaryIO | None]:
+def replacing(path: Path | None) -> AbstractContextManager[BinaryIO | None]:
     """A file that takes the place of `path` once it is whole; without a path, none.
 
     Raises:
         InvalidRequest: nothing can be written there.
     """
-    if path is None:
-        yield None
-        return
-    # Two commands that keep their results in one place do not write into each other's.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}", param="out") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    return nullcontext() if path is None else downloads.replacing(path)
 
 
-def _row(name: str, tensor: Tensor) -> tuple[str, ...]:
-    shape, digest = " x ".join(map(str, tensor.data.shape)), hashlib.sha256(tensor.data.data).hexdigest()
-    return name, str(tensor.data.dtype), shape, ", ".join(tensor.axes), digest
+def _row(name: str, tensor: ListedTensor) -> tuple[str, ...]:
+    return name, tensor.dtype, " x ".join(map(str, tensor.shape)), ", ".join(tensor.axes), tensor.sha256
 
 
 def _layers(point: PointView) -> str:

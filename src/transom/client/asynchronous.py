@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 import httpx2
 
-from transom.client import artifacts, failures, operations
+from transom.client import artifacts, downloads, failures, operations
 from transom.client.artifacts import Tensors
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.failures import ServerUnreachable
 from transom.client.inside import Traced
 from transom.client.interp.models import AsyncLanguageModel
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.errors import InvalidRequest, TransomError
 from transom.schema.artifacts import ArtifactPage, ArtifactView
 from transom.schema.explanations import Explanation
+from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
@@ -113,13 +118,67 @@ class AsyncClient:
         """Where a model can be read and written inside."""
         return await self.send(operations.points(await self._named(model)))
 
-    async def trace(self, plan: Mapping[str, Any]) -> Traced:
-        """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
-        return await self.send(operations.trace(await self._named(plan.get("model")), plan))
+    async def trace(self, plan: Mapping[str, Any], out: str | Path | None = None) -> Traced:
+        """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md.
+
+        A result that does not fit one answer, or is to be kept in a file, is fetched in parts; see `fetch`.
+
+        Args:
+            plan: as the server takes it.
+            out: file to keep the result in; what is returned is read from it as it is used.
+        """
+        model = await self._named(plan.get("model"))
+        if out is None and not operations.wants_parts(plan):
+            try:
+                return await self.send(operations.trace(model, plan))
+            except InvalidRequest as refusal:
+                if not operations.is_too_large(refusal):
+                    raise
+        # The file is opened first: a result that cannot be kept would have been charged all the same.
+        with downloads.opened(out) as file:
+            manifest = await self.manifest({**plan, "model": model})
+            await self.fetch(manifest, file)
+            return Traced.open(file).computed_by(manifest.deployment)
+
+    async def manifest(self, plan: Mapping[str, Any]) -> Manifest:
+        """Carry out a plan whose result is fetched apart: what there is, and until when."""
+        return await self.send(operations.manifest(await self._named(plan.get("model")), plan))
+
+    async def fetch(self, manifest: Manifest, file: BinaryIO) -> None:
+        """Fetch the result that a manifest lists into a file, and have the server forget it.
+
+        A connection that breaks is made anew, and goes on where it broke; each part is checked by its digest.
+        This asks nothing of the model, and makes no record.
+
+        Args:
+            manifest: of the result.
+            file: empty, and opened for reading and writing.
+        """
+        download, path = downloads.Download(manifest, file), operations.result_path(manifest)
+        while not download.is_done:
+            try:
+                with failures.reaching(self.base_url):
+                    async with self._http.stream("GET", path, headers=download.headers) as response:
+                        if not response.is_success:
+                            await response.aread()
+                            raise failures.of_response(response)
+                        download.begin(response)
+                        async for chunk in response.aiter_bytes():
+                            download.take(chunk)
+                download.end()
+            except ServerUnreachable as broken:
+                await asyncio.sleep(download.pause_after(broken))
+        file.flush()
+        with suppress(TransomError):
+            await self.discard(manifest)
+
+    async def discard(self, manifest: Manifest) -> None:
+        """Have the server forget a result that it keeps."""
+        await self.send(operations.discard(manifest))
 
     async def explain(self, plan: Mapping[str, Any]) -> Explanation:
         """What a plan would take and give; nothing runs, and a request is all that is charged."""
-        return await self.send(operations.explain(await self.model(plan.get("model")), plan))
+        return await self.send(operations.explain(await self._named(plan.get("model")), plan))
 
     async def upload_artifact(self, tensors: Tensors) -> ArtifactView:
         """Keep tensors for plans: arrays by name, or a safetensors file. Its `id` is what plans call them.

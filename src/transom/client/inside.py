@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import operator
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from transom.client import plots
 
 Labels = Mapping[str, Sequence[str]]
 """What the places of an axis are called, such as the tokens of a prompt; not every axis has labels."""
+
+_TYPES = {"F32": "<f4", "I32": "<i4"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,12 +174,16 @@ class Traced(Mapping[str, Tensor]):
     Args:
         record: of the plan; `Client.replay` carries it out again.
         tensors: by name.
-        content: the file of them, as safetensors.
+        content: the file of them, as safetensors; a large one stays on disk and is read as it is used.
         deployment: digest of what computed them; None where only the file is at hand, which does not say.
     """
 
     def __init__(
-        self, record: str, tensors: Mapping[str, Tensor], content: bytes, deployment: str | None = None
+        self,
+        record: str,
+        tensors: Mapping[str, Tensor],
+        content: bytes | mmap.mmap,
+        deployment: str | None = None,
     ) -> None:
         self.record = record
         self.content = content
@@ -203,24 +210,62 @@ class Traced(Mapping[str, Tensor]):
         return len(self._tensors)
 
     @classmethod
-    def parse(cls, content: bytes) -> Traced:
+    def parse(cls, content: bytes) -> Self:
         """From the body of a reply, or a file that was kept of one.
 
         Raises:
             ValueError: it is no such body.
         """
+        return cls._read(content, bytearray(content))
+
+    @classmethod
+    def open(cls, file: str | Path | BinaryIO) -> Self:
+        """From a file, of which no more is in memory than is used; what is changed is not changed there.
+
+        Raises:
+            ValueError: it is no result of a plan.
+        """
+        if isinstance(file, str | Path):
+            with Path(file).open("rb") as opened:
+                return cls.open(opened)
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return cls._read(content, content)
+
+    @classmethod
+    def _read(cls, content: bytes | mmap.mmap, numbers: bytearray | mmap.mmap) -> Self:
         try:
-            arrays = load(content)
             (length,) = struct.unpack("<Q", content[:8])
-            about = json.loads(content[8 : 8 + length])["__metadata__"]
+            header = json.loads(content[8 : 8 + length])
+            about = header.pop("__metadata__")
             tensors = {
-                name: Tensor(np.asarray(array), tuple(filter(None, about[f"axes.{name}"].split(","))))
-                for name, array in arrays.items()
+                name: Tensor(
+                    _array(said, numbers, 8 + length), tuple(filter(None, about[f"axes.{name}"].split(",")))
+                )
+                for name, said in header.items()
             }
             return cls(about["record"], tensors, content)
-        except (SafetensorError, KeyError, struct.error) as error:
+        except (KeyError, TypeError, AttributeError, struct.error, OverflowError) as error:
             raise ValueError(f"no result of a plan: {error}") from error
 
     def said_by(self, headers: Mapping[str, str]) -> Traced:
         """The same, with what the headers of its reply say."""
-        return Traced(self.record, self._tensors, self.content, headers.get("x-transom-deployment"))
+        return self.computed_by(headers.get("x-transom-deployment"))
+
+    def computed_by(self, deployment: str | None) -> Traced:
+        """The same, with what computed it."""
+        return Traced(self.record, self._tensors, self.content, deployment)
+
+
+def _array(said: Mapping[str, Any], numbers: bytearray | mmap.mmap, start: int) -> NDArray[Any]:
+    """A tensor of a file whose numbers begin at `start`.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not there.
+    """
+    begin, end = said["data_offsets"]
+    shape, kind = tuple(said["shape"]), np.dtype(_TYPES[said["dtype"]])
+    if begin < 0 or end - begin != kind.itemsize * math.prod(shape):
+        raise ValueError("a tensor has other bytes than its shape")
+    if begin == end:
+        return np.empty(shape, kind)
+    return np.frombuffer(numbers, kind, math.prod(shape), start + begin).reshape(shape)

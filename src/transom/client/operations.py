@@ -19,6 +19,7 @@ from transom.client.options import Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
 from transom.errors import InvalidRequest
 from transom.schema.explanations import Explanation
+from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordView, ReplayReport
 
@@ -170,8 +171,34 @@ def trace(model: str, plan: Mapping[str, Any]) -> Operation[Traced]:
 
 def explain(model: str, plan: Mapping[str, Any]) -> Operation[Explanation]:
     """`POST /v1/traces/explain`."""
-    body = {**plan, "model": model, "format": "safetensors"}
+    body = {**plan, "model": model, "format": "parts"}
     return Operation("POST", "/v1/traces/explain", Explanation.model_validate_json, body)
+
+
+def manifest(model: str, plan: Mapping[str, Any]) -> Operation[Manifest]:
+    """`POST /v1/traces`, for a result that is fetched apart."""
+    body = {**plan, "model": model, "format": "parts"}
+    return Operation("POST", "/v1/traces", Manifest.model_validate_json, body)
+
+
+def result_path(manifest: Manifest) -> str:
+    """Where the file of a result is; the server's own word for it could lead elsewhere."""
+    return f"/v1/traces/{quote(manifest.id, safe='')}/file"
+
+
+def discard(manifest: Manifest) -> Operation[None]:
+    """`DELETE /v1/traces/{id}/file`."""
+    return Operation("DELETE", result_path(manifest), lambda _: None)
+
+
+def wants_parts(plan: Mapping[str, Any]) -> bool:
+    """Whether a plan says that its result is to be fetched apart."""
+    return plan.get("format") == "parts"
+
+
+def is_too_large(refusal: InvalidRequest) -> bool:
+    """Whether a plan was refused because its result does not fit one answer; parts do."""
+    return (refusal.param, refusal.reason) == ("format", "plan_too_large")
 
 
 def only_model(served: Sequence[Model]) -> str:

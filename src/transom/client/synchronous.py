@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 import httpx2
 
-from transom.client import artifacts, failures, operations
+from transom.client import artifacts, downloads, failures, operations
 from transom.client.artifacts import Tensors
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.failures import ServerUnreachable
 from transom.client.inside import Traced
 from transom.client.interp.models import LanguageModel
 from transom.client.operations import DONE, Operation
 from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.errors import InvalidRequest, TransomError
 from transom.schema.artifacts import ArtifactPage, ArtifactView
 from transom.schema.explanations import Explanation
+from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
@@ -29,8 +35,8 @@ class Client:
 
     Where no model is named, the server's only one is meant; it is looked up once.
 
-    Nothing is retried: each request that was answered is a record and may count against a quota, so
-    asking twice is for the caller to decide. `EngineUnavailable.retry_after` says when it may help.
+    Nothing is retried but `fetch`: each request that was answered is a record and may count against a quota,
+    so asking twice is for the caller to decide. `EngineUnavailable.retry_after` says when it may help.
 
     Args:
         base_url: such as `http://127.0.0.1:8600`; else `TRANSOM_BASE_URL` or `OPENAI_BASE_URL`.
@@ -119,13 +125,69 @@ class Client:
         """Where a model can be read and written inside."""
         return self.send(operations.points(self._named(model)))
 
-    def trace(self, plan: Mapping[str, Any]) -> Traced:
-        """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md."""
-        return self.send(operations.trace(self._named(plan.get("model")), plan))
+    def trace(self, plan: Mapping[str, Any], out: str | Path | None = None) -> Traced:
+        """Carry out a plan: `runs`, `return` and the rest of its grammar; see docs/howto/look-inside.md.
+
+        A result that does not fit one answer, or is to be kept in a file, is fetched in parts; see `fetch`.
+
+        Args:
+            plan: as the server takes it.
+            out: file to keep the result in; what is returned is read from it as it is used.
+        """
+        model = self._named(plan.get("model"))
+        if out is None and not operations.wants_parts(plan):
+            try:
+                return self.send(operations.trace(model, plan))
+            except InvalidRequest as refusal:
+                if not operations.is_too_large(refusal):
+                    raise
+        # The file is opened first: a result that cannot be kept would have been charged all the same.
+        with downloads.opened(out) as file:
+            manifest = self.manifest({**plan, "model": model})
+            self.fetch(manifest, file)
+            return Traced.open(file).computed_by(manifest.deployment)
+
+    def manifest(self, plan: Mapping[str, Any]) -> Manifest:
+        """Carry out a plan whose result is fetched apart: what there is, and until when."""
+        return self.send(operations.manifest(self._named(plan.get("model")), plan))
+
+    def fetch(self, manifest: Manifest, file: BinaryIO) -> None:
+        """Fetch the result that a manifest lists into a file, and have the server forget it.
+
+        A connection that breaks is made anew, and goes on where it broke; each part is checked by its digest.
+        This asks nothing of the model, and makes no record.
+
+        Args:
+            manifest: of the result.
+            file: empty, and opened for reading and writing.
+        """
+        download, path = downloads.Download(manifest, file), operations.result_path(manifest)
+        while not download.is_done:
+            try:
+                with (
+                    failures.reaching(self.base_url),
+                    self._http.stream("GET", path, headers=download.headers) as response,
+                ):
+                    if not response.is_success:
+                        response.read()
+                        raise failures.of_response(response)
+                    download.begin(response)
+                    for chunk in response.iter_bytes():
+                        download.take(chunk)
+                download.end()
+            except ServerUnreachable as broken:
+                time.sleep(download.pause_after(broken))
+        file.flush()
+        with suppress(TransomError):
+            self.discard(manifest)
+
+    def discard(self, manifest: Manifest) -> None:
+        """Have the server forget a result that it keeps."""
+        self.send(operations.discard(manifest))
 
     def explain(self, plan: Mapping[str, Any]) -> Explanation:
         """What a plan would take and give; nothing runs, and a request is all that is charged."""
-        return self.send(operations.explain(self.model(plan.get("model")), plan))
+        return self.send(operations.explain(self._named(plan.get("model")), plan))
 
     def upload_artifact(self, tensors: Tensors) -> ArtifactView:
         """Keep tensors for plans: arrays by name, or a safetensors file. Its `id` is what plans call them.

@@ -160,7 +160,7 @@ class Differentiator:
     def _value(self, wrt: WrtSpec, parts: Sequence[Floats]) -> Value:
         if not all(np.isfinite(part).all() for part in parts):
             raise PlanFailed(f"the gradient {wrt.name} is no number")
-        return assembled(parts, wrt)
+        return assembled(np.stack(parts), wrt)
 
     def _forward(
         self,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from transom.engine.attention import floats
 from transom.errors import PlanFailed
 from transom.internals.board import Floats
+from transom.internals.room import Room
 from transom.internals.values import Value
 from transom.schema.program import ReadSpec, Unembed
 
@@ -33,14 +34,18 @@ class Look:
 
     spec: Unembed
     value: Value
+    room: Room
+    """For what is seen."""
+    most: int
+    """Rows that were asked for; where the run ended early, there are fewer."""
     done: Callable[[dict[str, Value]], None]
     """Told what was seen, once every row is through."""
     name: str
     left: int = 0
     """Rows that are not through."""
     is_wanted: bool = True
-    logprobs: list[Floats] = field(default_factory=list)
-    ids: list[NDArray[np.int32]] = field(default_factory=list)
+    seen: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """[rows, numbers of a row] each, as far as they are through."""
 
     def take(self, logits: Floats) -> None:
         """Keep what is wanted of the next rows [rows, vocabulary]."""
@@ -49,28 +54,29 @@ class Look:
             found = [_best(row, self.spec.topk) for row in logprobs]
             # A run that ended early may have left no rows.
             ids = np.array(found, np.int32).reshape(len(logprobs), self.spec.topk)
-            self.ids.append(ids)
-            logprobs = np.take_along_axis(logprobs, ids, axis=-1)
-        elif self.spec.targets:
-            logprobs = logprobs[:, list(self.spec.targets)]
-        self.logprobs.append(logprobs)
+            self._keep(f"{self.name}.ids", ids)
+            self._keep(f"{self.name}.logprobs", np.take_along_axis(logprobs, ids, axis=-1))
+        else:
+            chosen = logprobs[:, list(self.spec.targets)] if self.spec.targets else logprobs
+            self._keep(self.name, chosen)
         self.left -= len(logprobs)
+
+    def _keep(self, name: str, rows: NDArray[Any]) -> None:
+        if name not in self.seen:
+            shape = (self.left, rows.shape[1])
+            self.seen[name] = self.room.zeros(shape, rows.dtype, most=4 * self.most * rows.shape[1])
+        whole = self.seen[name]
+        at = len(whole) - self.left
+        whole[at : at + len(rows)] = rows
 
     def values(self) -> dict[str, Value]:
         """What was seen."""
         shape, axes = self.value.array.shape[:-1], self.value.axes[:-1]
         last = "rank" if self.spec.topk else "token"
-        if not self.spec.topk:
-            return {self.name: _joined(self.logprobs, shape, (*axes, last))}
         return {
-            f"{self.name}.ids": _joined(self.ids, shape, (*axes, last)),
-            f"{self.name}.logprobs": _joined(self.logprobs, shape, (*axes, last)),
+            name: Value(rows.reshape(*shape, rows.shape[-1]), (*axes, last))
+            for name, rows in self.seen.items()
         }
-
-
-def _joined(parts: Sequence[NDArray[Any]], shape: tuple[int, ...], axes: tuple[str, ...]) -> Value:
-    whole = np.concatenate(parts)
-    return Value(whole.reshape(*shape, whole.shape[-1]), axes)
 
 
 class Lens:
@@ -91,15 +97,30 @@ class Lens:
         """Whether rows wait."""
         return bool(self._waiting)
 
-    def look(self, spec: ReadSpec, value: Value, name: str, done: Callable[[dict[str, Value]], None]) -> Look:
+    def look(
+        self,
+        spec: ReadSpec,
+        value: Value,
+        name: str,
+        room: Room,
+        done: Callable[[dict[str, Value]], None],
+    ) -> Look:
         """Send the rows of a value on their way; `work` takes them along.
+
+        Args:
+            spec: of the value.
+            value: its rows.
+            name: of what is seen.
+            room: for it.
+            done: told of it.
 
         Raises:
             PlanFailed: they would have to be normed, and how is not known.
         """
         if self._norm is None and not spec.unembed.logits:
             raise PlanFailed("the lens needs the final norm, and which module that is is not known here")
-        look = Look(spec.unembed, value, done, name)
+        most = len(spec.sites) * len(spec.sites[0].positions)
+        look = Look(spec.unembed, value, room, most, done, name)
         rows = np.ascontiguousarray(value.array).reshape(-1, value.array.shape[-1])
         look.left = len(rows)
         for start in range(0, max(1, len(rows)), _BLOCK):

@@ -60,6 +60,7 @@ class Runner:
             hidden = self._model.hidden(_longs(batch.token_ids), _longs(batch.rows.position))
         if self._board.wants(LAST.point):
             hidden = touched(self._board, LAST, hidden)
+        self._board.post(())  # what was read, and the room that it takes, is not held until the next forward
         self._keep(chunks)
         return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
 

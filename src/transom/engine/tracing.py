@@ -25,6 +25,7 @@ from transom.internals.compile import Shapes, Tapped, compile_run, value_of
 from transom.internals.projection import Projection
 from transom.internals.reductions import projection_of, reduced
 from transom.internals.results import Writer
+from transom.internals.room import Room
 from transom.internals.sharing import Sharing
 from transom.internals.values import Value, derive
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
@@ -39,6 +40,8 @@ class _Trace:
 
     program: Program
     values: dict[str, Value]
+    room: Room
+    """For what its runs read."""
     waiting: list[RunSpec]
     underived: list[DeriveSpec]
     running: dict[str, tuple[RunSpec, Tapped]] = field(default_factory=dict)
@@ -158,7 +161,8 @@ class TracingEngine:
 
     def submit_program(self, program: Program) -> None:
         """Begin a program; one `Traced` tells of its end."""
-        trace = _Trace(program, {}, list(program.runs), list(program.derive))
+        room = Room(Path(program.file).parent, program.spilled)
+        trace = _Trace(program, {}, room, list(program.runs), list(program.derive))
         trace.ungraded = [run for run in program.runs if run.grad is not None]
         if self._restarts:
             trace.shared = Sharing.of(program.runs, self._shapes)
@@ -168,6 +172,7 @@ class TracingEngine:
     def _begin(self, trace: _Trace) -> None:
         # Whoever left before it began took the file of its tensors along.
         trace.values |= {name: Value.of(tensor) for name, tensor in trace.program.tensors.items()}
+        trace.room.open()
         self._go_on(trace)
 
     def abort(self, name: str) -> None:
@@ -207,12 +212,15 @@ class TracingEngine:
             task()
         except PlanFailed as failed:
             self._fail(trace, failed.message, failed.param)
+        except OSError as error:
+            reason = f"there is no room on disk for what it reads: {error.strerror or error}"
+            self._fail(trace, reason, None, is_full=True)
         except Exception as error:  # noqa: BLE001  # whatever broke, it is this program's, and it must hear of it
             self._fail(trace, f"{type(error).__name__}: {error}", None)
 
-    def _fail(self, trace: _Trace, reason: str, param: str | None) -> None:
+    def _fail(self, trace: _Trace, reason: str, param: str | None, *, is_full: bool = False) -> None:
         self._forget(trace)
-        self._ends.append(Traced(trace_id=trace.trace_id, error=reason, param=param))
+        self._ends.append(Traced(trace_id=trace.trace_id, error=reason, param=param, is_full=is_full))
 
     def _forget(self, trace: _Trace) -> None:
         for run in trace.running:
@@ -242,7 +250,7 @@ class TracingEngine:
         trace.is_due = False
         trace.derive()
         for run in trace.take_ready():
-            tapped = compile_run(run, self._shapes, trace.values, run.sampling.seed)
+            tapped = compile_run(run, self._shapes, trace.values, run.sampling.seed, trace.room)
             tapped = replace(tapped, taps=trace.shared.prepared(run, tapped.taps, self._shapes))
             name = trace.sequence_id(run.name)
             request = SequenceRequest(
@@ -316,7 +324,7 @@ class TracingEngine:
             trace.looks.remove(look)
             self._soon(trace)
 
-        look = self._lens.look(spec, value, f"{run.name}.{spec.name}", done)
+        look = self._lens.look(spec, value, f"{run.name}.{spec.name}", trace.room, done)
         trace.looks.append(look)
 
     def _project(self, trace: _Trace, name: str, projection: Projection) -> None:
@@ -338,9 +346,15 @@ class TracingEngine:
             if trace.generated.get(run.name)
         )
         del self._traces[trace.trace_id]
-        file = Path(trace.program.file)
-        self._writing[trace.trace_id] = file, True
-        self._writer.write(file, returned, Traced(trace_id=trace.trace_id, generated=generated))
+        name, file = trace.trace_id, Path(trace.program.file)
+        self._writing[name] = file, True
+        self._writer.write(
+            file,
+            returned,
+            Traced(trace_id=name, generated=generated),
+            part_bytes=trace.program.part_bytes,
+            is_wanted=lambda: self._writing[name][1],
+        )
 
 
 def _of_generated(run: RunSpec, tokens: list[TokenLogprob]) -> dict[str, Value]:

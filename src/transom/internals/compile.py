@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ from transom.errors import PlanFailed
 from transom.internals import edits
 from transom.internals.board import Floats, Where
 from transom.internals.edits import Edit
+from transom.internals.room import Room
 from transom.internals.taps import Columns, Read, Site, Taps, Write
 from transom.internals.values import Value
 from transom.schema.changes import DIRECTED, Changes, SiteSpec, WriteSpec
@@ -47,13 +48,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Tapped:
-    """Taps, and which of their reads belong to which value."""
+    """Taps, and what they read for each value."""
 
     taps: Taps
-    reads: dict[str, list[Read]]
+    reads: dict[str, Floats]
+    """[sites, positions, groups, width] each."""
 
 
-def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed: int) -> Tapped:
+def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed: int, room: Room) -> Tapped:
     """The taps of a run.
 
     Args:
@@ -61,15 +63,22 @@ def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed:
         shapes: of the model's points.
         values: by name, each that the run refers to.
         seed: of noise.
+        room: for what it reads.
 
     Raises:
         PlanFailed: a value does not fit the site that it is written to.
     """
     shapes = _with_patterns(shapes, longest=len(run.token_ids) + run.sampling.max_tokens)
-    reads = {spec.name: [_read(site, shapes) for site in spec.sites] for spec in run.reads}
+    reads: list[Read] = []
+    kept: dict[str, Floats] = {}
+    for spec in run.reads:
+        found = [_site(site, shapes) for site in spec.sites]
+        (first, width), positions = found[0], len(spec.sites[0].positions)
+        kept[spec.name] = room.zeros((len(found), positions, first.columns.groups, width))
+        reads += [Read(site, part) for (site, _), part in zip(found, kept[spec.name], strict=True)]
     source = Source(f"runs.{run.origin}", f"{seed}/{run.name}", values)
     writes = [_write(spec, index, source, shapes) for index, spec in enumerate(run.writes)]
-    return Tapped(Taps([read for found in reads.values() for read in found], writes), reads)
+    return Tapped(Taps(reads, writes), kept)
 
 
 def compile_changes(changes: Changes, shapes: Shapes, owner: str, key: str) -> Taps:
@@ -95,35 +104,30 @@ def _with_patterns(shapes: Shapes, longest: int) -> Shapes:
     return {where: Shape(shape.groups, shape.width or longest) for where, shape in shapes.items()}
 
 
-def value_of(spec: ReadSpec, reads: list[Read], computed: int) -> Value:
+def value_of(spec: ReadSpec, kept: Floats, computed: int) -> Value:
     """What a run has read for a value, before it is reduced.
 
     Args:
         spec: of the value.
-        reads: for each of its sites.
+        kept: what it read, [sites, positions, groups, width].
         computed: how many positions the run had; where it ended early, later ones are left out.
     """
     known = sum(position < computed for position in spec.sites[0].positions)
-    return assembled([read.values[:known] for read in reads], spec)
+    return assembled(kept[:, :known], spec)
 
 
-def assembled(parts: Sequence[Floats], spec: ReadSpec | WrtSpec) -> Value:
-    """A value made of what there is at each of its sites: [layers] positions [heads] width.
+def assembled(whole: Floats, spec: ReadSpec | WrtSpec) -> Value:
+    """A value made of what there is at all of its sites: [layers] positions [heads] width.
 
     Args:
-        parts: [positions, groups, width] each.
+        whole: [sites, positions, groups, width]; the value is a view of it.
         spec: of the value.
     """
-    array = np.stack(parts) if spec.layered else parts[0]
+    array = whole if spec.layered else whole[0]
     axes = ("layer",) * spec.layered + ("pos", "head", "unit")
     if array.shape[-2] == 1 and not spec.sites[0].heads:
         return Value(array[..., 0, :], (*axes[:-2], "unit"))
     return Value(array, axes)
-
-
-def _read(spec: SiteSpec, shapes: Shapes) -> Read:
-    site, width = _site(spec, shapes)
-    return Read(site, width)
 
 
 def site_of(spec: SiteSpec, shapes: Shapes) -> Site:

@@ -1,53 +1,181 @@
-"""The result of a program as a file: safetensors, written beside the engine's loop."""
+"""The result of a program as a file: safetensors, written piece by piece beside the engine's loop.
+
+The format (https://huggingface.co/docs/safetensors, "Format"): the length of the header in 8 bytes,
+little-endian; the header, JSON; then the numbers of each tensor, one behind the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
+from transom.errors import PlanFailed
 from transom.internals.values import Value
-from transom.schema.program import DType, TensorInfo, Traced
+from transom.schema.program import DType, FilePart, TensorInfo, Traced
+
+_BLOCK = 4 << 20
+"""Bytes that are written at once."""
+
+_ALIGNED = 8
+"""The numbers begin at a multiple of so many bytes."""
+
+_TYPES: dict[DType, str] = {"float32": "F32", "int32": "I32"}
 
 
 class Writer:
     """Writes results one after the other, in a thread of its own.
 
     Args:
-        done: told the end of a program, from that thread, once its file is there.
+        done: told the end of a program, from that thread, once its file is there, or will not be.
     """
 
     def __init__(self, done: Callable[[Traced], None]) -> None:
         self._done = done
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
 
-    def write(self, file: Path, values: Mapping[str, Value], end: Traced) -> None:
-        """Write the values and then tell."""
-        self._thread.submit(self._write, file, values, end)
+    def write(
+        self,
+        file: Path,
+        values: Mapping[str, Value],
+        end: Traced,
+        *,
+        part_bytes: int = 0,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Write the values and then tell. See `save`; `is_wanted` is asked again and again."""
+        self._thread.submit(self._write, file, values, end, part_bytes, is_wanted)
 
-    def _write(self, file: Path, values: Mapping[str, Value], end: Traced) -> None:
+    def _write(
+        self,
+        file: Path,
+        values: Mapping[str, Value],
+        end: Traced,
+        part_bytes: int,
+        is_wanted: Callable[[], bool],
+    ) -> None:
         try:
-            plain = {name: np.asarray(value.array, order="C") for name, value in values.items()}
-            infos = tuple(_info(name, array, values[name].axes) for name, array in plain.items())
-            partial = file.with_suffix(".partial")
-            about = {f"axes.{info.name}": ",".join(info.axes) for info in infos}
-            save_file(plain, partial, about | {"record": end.trace_id})
-            partial.rename(file)
+            tensors, parts = save(file, values, end.trace_id, part_bytes, is_wanted)
+        except OSError as error:
+            reason = f"the result could not be written: {error.strerror or error}"
+            self._done(replace(end, error=reason, is_full=True))
         except Exception as error:  # noqa: BLE001  # whoever waits for the file must hear of it
             self._done(replace(end, error=f"the result could not be written: {error}"))
         else:
-            self._done(replace(end, tensors=infos))
+            self._done(replace(end, tensors=tensors, parts=parts))
 
 
-def _info(name: str, array: NDArray[Any], axes: tuple[str, ...]) -> TensorInfo:
-    dtype: DType = "int32" if array.dtype == np.int32 else "float32"
+def save(
+    file: Path,
+    values: Mapping[str, Value],
+    record: str,
+    part_bytes: int = 0,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> tuple[tuple[TensorInfo, ...], tuple[FilePart, ...]]:
+    """Write values as one file, which is there whole or not at all, and digest them on the way.
+
+    Args:
+        file: where.
+        values: by name; float32 or int32.
+        record: name of the program, which the file tells.
+        part_bytes: size of the parts of the file that are digested too; 0 for none.
+        is_wanted: whether to go on.
+
+    Raises:
+        OSError: it cannot be written.
+        PlanFailed: it was not to go on.
+    """
+    partial = file.with_suffix(".partial")
+    try:
+        with partial.open("wb") as out:
+            parts = _Parts(out, part_bytes)
+            parts.write(_header(values, record))
+            tensors = tuple(_write(name, value, parts, is_wanted) for name, value in values.items())
+        partial.rename(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return tensors, parts.found
+
+
+def _header(values: Mapping[str, Value], record: str) -> bytes:
+    about = {f"axes.{name}": ",".join(value.axes) for name, value in values.items()}
+    header: dict[str, object] = {"__metadata__": about | {"record": record}}
+    at = 0
+    for name, value in values.items():
+        end = at + value.array.nbytes
+        kind = _TYPES[_dtype(value)]
+        header[name] = {"dtype": kind, "shape": value.array.shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write(name: str, value: Value, parts: _Parts, is_wanted: Callable[[], bool]) -> TensorInfo:
+    digest = sha256()
+    for block in _blocks(value.array):
+        if not is_wanted():
+            raise PlanFailed("nobody waits for it")
+        parts.write(block.data)
+        digest.update(block.data)
     return TensorInfo(
-        name=name, dtype=dtype, shape=array.shape, axes=axes, sha256=sha256(array.data).hexdigest()
+        name=name,
+        dtype=_dtype(value),
+        shape=value.array.shape,
+        axes=value.axes,
+        sha256=digest.hexdigest(),
     )
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The numbers of an array in order, some at a time; what lies apart is copied, no more than that."""
+    if array.flags.c_contiguous:
+        flat, count = array.reshape(-1), _BLOCK // array.itemsize
+        yield from (flat[start : start + count] for start in range(0, len(flat), count))
+    elif array.nbytes <= _BLOCK or array.ndim == 1:
+        yield np.ascontiguousarray(array)
+    else:
+        for row in array:
+            yield from _blocks(row)
+
+
+def _dtype(value: Value) -> DType:
+    return "int32" if value.array.dtype == np.int32 else "float32"
+
+
+class _Parts:
+    """Writes a file, and digests each so many bytes of it."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._ended: list[FilePart] = []
+        self._digest, self._taken = sha256(), 0
+
+    @property
+    def found(self) -> tuple[FilePart, ...]:
+        """The parts of all that was written, the last one as long as it is."""
+        if not self._taken:
+            return tuple(self._ended)
+        return (*self._ended, FilePart(bytes=self._taken, sha256=self._digest.hexdigest()))
+
+    def write(self, block: bytes | memoryview) -> None:
+        """Write what comes next."""
+        self._file.write(block)
+        left = memoryview(block).cast("B") if self._size else memoryview(b"")
+        while left:
+            fitting = left[: self._size - self._taken]
+            self._digest.update(fitting)
+            self._taken += len(fitting)
+            left = left[len(fitting) :]
+            if self._taken == self._size:
+                self._ended.append(FilePart(bytes=self._size, sha256=self._digest.hexdigest()))
+                self._digest, self._taken = sha256(), 0

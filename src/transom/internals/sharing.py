@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from transom.internals.board import Floats, Where
 from transom.internals.compile import Shapes
 from transom.internals.restart import Pages, Restart
@@ -61,7 +63,10 @@ class Sharing:
             return taps
         positions, width = range(base.position, len(run.token_ids)), stream_width(shapes)
         streams = {
-            layer: Read(Site(Where(_STREAM, layer), positions, Columns(1), width), width)
+            layer: Read(
+                Site(Where(_STREAM, layer), positions, Columns(1), width),
+                np.zeros((len(positions), 1, width), np.float32),
+            )
             for layer in base.layers
         }
         self._kept[run.name] = _Kept(streams)

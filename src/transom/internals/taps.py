@@ -67,13 +67,12 @@ class Read:
 
     Args:
         site: where and when.
-        width: numbers of a group.
+        values: where they are kept, [positions, groups, width].
     """
 
-    def __init__(self, site: Site, width: int) -> None:
+    def __init__(self, site: Site, values: Floats) -> None:
         self.site = site
-        self.values: Floats = np.zeros((len(site.positions), site.columns.groups, width), np.float32)
-        """[positions, groups, width]."""
+        self.values = values
 
     def __call__(self, those: slice, rows: Floats) -> None:
         """Keep what the rows of those positions hold."""

@@ -55,7 +55,7 @@ class Memory(_View):
     """Bytes at most, beside the model and its cache."""
 
     values: int = Field(description="Of all values, which are kept until the plan ends")
-    captured: int = Field(description="Of what is read and then reduced or put together")
+    captured: int = Field(description="Of what is read and then reduced")
     shared: int = Field(description="Of what runs keep for those that begin in their middle")
     gradients: int = Field(
         description="Of the largest gradient while it is computed; each waits for the last"
@@ -64,6 +64,7 @@ class Memory(_View):
         description="Of the model once more, which the first gradient loads, and which stays"
     )
     total: int
+    spilled: int = Field(description="On disk, and not in memory: what is read, where that is much")
 
 
 class Charge(_View):

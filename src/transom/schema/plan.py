@@ -70,7 +70,10 @@ class Plan(Body):
         description="What to send back: `run.read` or `derive.name`.",
     )
     sweep: Sweep | None = Field(default=None, description="What to repeat one run over.")
-    format: Literal["safetensors", "json"] = Field(default="safetensors", description="Form of the answer.")
+    format: Literal["safetensors", "json", "parts"] = Field(
+        default="safetensors",
+        description="Form of the answer; `parts` is a manifest of a file that is fetched by itself.",
+    )
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

@@ -13,6 +13,9 @@ from typing import Literal
 from transom.schema.changes import SiteSpec, TensorData, WriteSpec
 from transom.schema.generation import FinishReason, Priority, SamplingParams, TokenLogprob
 
+SPILLED_FROM = 1 << 20
+"""Bytes from which on an array that a run reads lies in a file, in a program that spills."""
+
 DType = Literal["float32", "int32"]
 
 Reduction = Literal["none", "mean", "norm", "project", "unembed"]
@@ -189,6 +192,10 @@ class Program:
     """By name, which has no dot."""
     file: str
     """Where the result is to be written, as safetensors."""
+    spilled: int = 0
+    """Bytes of all arrays of at least `SPILLED_FROM` bytes, which lie on that file's disk; 0 for none."""
+    part_bytes: int = 0
+    """Size of the parts of the file whose digests are wanted; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +208,15 @@ class TensorInfo:
     axes: tuple[str, ...]
     sha256: str
     """Of its bytes, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePart:
+    """Bytes of a result's file, behind those of the part before."""
+
+    bytes: int
+    sha256: str
+    """Hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +236,10 @@ class Traced:
     error: str | None = None
     param: str | None = None
     """The field of the plan that the error is about."""
+    is_full: bool = False
+    """Whether the error is that the disk has no room, and not the plan's."""
     tensors: tuple[TensorInfo, ...] = ()
     """Of the file, in its order."""
+    parts: tuple[FilePart, ...] = ()
+    """Of the file, where the program asks for them."""
     generated: tuple[Generated, ...] = ()

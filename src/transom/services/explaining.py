@@ -182,6 +182,7 @@ def _memory(task: Task, shared: Beginnings) -> Memory:
         gradients=gradients,
         copy_of_model=copy,
         total=sizes.kept + kept + gradients + copy,
+        spilled=sizes.spilled,
     )
 
 

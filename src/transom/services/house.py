@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 from transom.access.keys.callers import KeyStore
@@ -21,6 +20,7 @@ from transom.errors import EngineUnavailable, InvalidRequest, NotFound
 from transom.records.store import RecordStore
 from transom.schema.deployment import ServedModel
 from transom.services.office import Office
+from transom.services.spool import Spool
 
 T = TypeVar("T")
 
@@ -43,8 +43,8 @@ class House:
     entitlements: Entitlements
     quotas: Quotas
     exposure: Exposure
-    spool: Path
-    """Folder of results on their way to whoever asked."""
+    spool: Spool
+    """Results on their way to whoever asked."""
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

@@ -28,6 +28,7 @@ async def retrace(house: House, caller: Caller, backend: Backend, request: Recor
         AccessDenied, Conflict, QuotaExceeded, QuotaUnavailable: see `metering.reserve`. Tokens and engine
             time are charged as for the plan; a finding tells no number, so nothing is released.
         EngineError: the engine could not answer now; this says nothing about the record.
+        InvalidRequest: nor does this: the disk has no room for what the plan reads.
     """
     if request.tensors is None:
         return Finding("UNREPLAYABLE", "EMPTY")
@@ -68,11 +69,11 @@ async def _again(house: House, caller: Caller, task: traces.Task) -> Traced:
     meter = await reserve(house, caller, traces.Untold(task), name)
     traced: Traced | None = None
     try:
-        with task.backend.admit(caller.project_id, task.sequences_at_once):
+        with task.room(house, caller), task.backend.admit(caller.project_id, task.sequences_at_once):
             traced = await traces.carry_out(house, caller.project_id, task, name)
             return traced
     finally:
-        traces.file_of(house.spool, name).unlink(missing_ok=True)
+        house.spool.remove(name)
         await meter.settle(traces.Untold(task).used(traced, meter.seconds))
 
 

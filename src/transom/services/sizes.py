@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from transom.errors import InvalidRequest
-from transom.schema.program import DeriveSpec, ModelPoint, ReadSpec, RunSpec, parts_of
+from transom.schema.program import SPILLED_FROM, DeriveSpec, ModelPoint, ReadSpec, RunSpec, parts_of
 from transom.services.fitting import check_value, site_form
 from transom.services.forms import Form, derived_forms, fitted
 from transom.services.positions import Line
 from transom.services.resolved import Resolved
 
 MAX_BYTES = 1 << 30
-"""Most bytes of all values of one plan together; they are in memory at once."""
+"""Most bytes of one plan's values in memory at once."""
+
+MAX_SPILLED = 8 << 30
+"""Most bytes of what one plan reads on disk."""
+
+SPILLS_ABOVE = 256 << 20
+"""Bytes of what a plan reads, above which arrays of at least `SPILLED_FROM` bytes lie on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +34,13 @@ class Sizes:
     returned: int
     """Bytes of what is returned."""
     kept: int
-    """Bytes of all values."""
+    """Bytes of all values that are in memory."""
+    spilled: int
+    """Bytes of those on disk."""
     vectors: int
     """Numbers of logprobs over the vocabulary that are told."""
     captured: int
-    """Bytes of what is reduced or put together, before it is; `kept` counts them too."""
+    """Bytes of what is reduced, in memory before it is; `kept` counts them too."""
     looked: int
     """Rows that go through the output matrix."""
     told: Mapping[str, Form] = field(repr=False)
@@ -50,23 +58,25 @@ def sizes_of(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) 
     forms = _forms(resolved, points, vocabulary)
     for run in resolved.runs:
         _check_taken(run, resolved.lines[run.name], points, forms)
-    captured = _captured(resolved, points)
-    kept = 4 * sum(form.numbers for form in forms.values()) + captured
-    if kept > MAX_BYTES:
-        raise InvalidRequest(
-            f"The values of this plan take up to {kept} bytes; {MAX_BYTES} are kept at once. Read fewer "
-            "positions, layers or units, reduce them, or send several plans.",
-            param="runs",
-            code="plan_too_large",
-        )
+    captured = _captured(resolved, points, forms)
+    kept = 4 * sum(form.numbers for form in forms.values()) + captured.beside - captured.values
+    for taken, most, where in ((kept, MAX_BYTES, "in memory"), (captured.spilled, MAX_SPILLED, "on disk")):
+        if taken > most:
+            raise InvalidRequest(
+                f"The values of this plan take up to {taken} bytes {where}; {most} may be there. Read "
+                "fewer positions, layers or units, reduce them, or send several plans.",
+                param="runs",
+                code="plan_too_large",
+            )
     told = {name: forms[name] for ref in resolved.returns for name in parts_of(ref) if name in forms}
     return Sizes(
         tokens=sum(line.prompt + line.most for line in resolved.lines.values()),
         rows=sum(resolved.lines[run.name].end + run.graded for run in resolved.runs),
         returned=4 * sum(form.numbers for form in told.values()),
         kept=kept,
+        spilled=captured.spilled,
         vectors=sum(_told(run, forms) for run in resolved.runs),
-        captured=captured,
+        captured=captured.beside,
         looked=sum(_looked(run, resolved.lines[run.name], points) for run in resolved.runs),
         told=told,
         forms=forms,
@@ -112,16 +122,40 @@ def _check_taken(run: RunSpec, line: Line, points: Sequence[ModelPoint], forms: 
             )
 
 
-def _captured(resolved: Resolved, points: Sequence[ModelPoint]) -> int:
-    """Bytes of what is reduced or put together, before it is, and of what says which columns are meant."""
-    total = 0
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """Bytes of what reads take."""
+
+    beside: int
+    """In memory, and no value: what is reduced is there whole before; and which columns are meant."""
+    values: int
+    """Of values that are on disk."""
+    spilled: int
+    """Of all that is on disk."""
+
+
+def _captured(resolved: Resolved, points: Sequence[ModelPoint], forms: Mapping[str, Form]) -> _Captured:
+    columns, arrays = 0, list[tuple[int, bool]]()
     for run in resolved.runs:
         for read in run.reads:
             whole = site_form(read, resolved.lines[run.name], points)
-            total += 4 * whole.numbers * (read.reduce != "none" or read.layered)
+            arrays.append((4 * whole.numbers, read.reduce == "none"))
+            if read.reduce == "unembed":
+                arrays += [(4 * forms[name].numbers, True) for name in _names(run, read)]
             if read.sites[0].heads or read.sites[0].units:
-                total += 8 * len(read.sites) * math.prod(whole.shape[1 + read.layered :])
-    return total
+                columns += 8 * len(read.sites) * math.prod(whole.shape[1 + read.layered :])
+    spills = sum(size for size, _ in arrays) > SPILLS_ABOVE
+    on_disk = [each for each in arrays if spills and each[0] >= SPILLED_FROM]
+    values = sum(size for size, is_value in on_disk if is_value)
+    spilled = sum(size for size, _ in on_disk)
+    beside = sum(size for size, is_value in arrays if not is_value) - (spilled - values)
+    return _Captured(beside + columns, values, spilled)
+
+
+def _names(run: RunSpec, read: ReadSpec) -> list[str]:
+    """Of the values that a read gives."""
+    parts = (".ids", ".logprobs") if read.reduce == "unembed" and read.unembed.topk else ("",)
+    return [f"{run.name}.{read.name}{part}" for part in parts]
 
 
 def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) -> dict[str, Form]:
@@ -144,11 +178,8 @@ def _forms(resolved: Resolved, points: Sequence[ModelPoint], vocabulary: int) ->
                 matrices.append((run, read))
                 continue
             form = _reduced(read, site_form(read, resolved.lines[run.name], points), vocabulary)
-            name = f"{run.name}.{read.name}"
-            if read.reduce == "unembed" and read.unembed.topk:
-                forms |= {f"{name}.ids": replace(form, is_integer=True), f"{name}.logprobs": form}
-            else:
-                forms[name] = form
+            for name in _names(run, read):
+                forms[name] = replace(form, is_integer=name == f"{run.name}.{read.name}.ids")
         for wrt in run.grad.wrt if run.grad is not None else ():
             site = ReadSpec(name=wrt.name, sites=wrt.sites, layered=wrt.layered)
             forms[f"{run.name}.{wrt.name}"] = site_form(site, resolved.lines[run.name], points)

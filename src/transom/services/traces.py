@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +33,16 @@ from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
 from transom.services.resolved import Resolved
 from transom.services.resolving import Known, Resolver
 from transom.services.sizes import Sizes, sizes_of
+from transom.services.spool import Kept
 from transom.services.telling import numbers_told
 
 ENDPOINT = "/v1/traces"
+
+MAX_ANSWER_BYTES = 1 << 30
+"""Of values in one answer; more are fetched in parts."""
+
+PART_BYTES = 64 << 20
+"""Size of a part of a result's file; the last one may be smaller."""
 
 MAX_JSON_BYTES = 16 << 20
 """Of values as JSON, whose text is built in memory."""
@@ -50,6 +58,8 @@ class Task:
     backend: Backend
     resolved: Resolved
     sizes: Sizes
+    keeps: bool = False
+    """Whether its result is kept to be fetched in parts."""
 
     @property
     def scopes(self) -> list[str]:
@@ -112,8 +122,14 @@ class Task:
         layers = self.matrices.layers
         return numbers_told(self.resolved, self.sizes.forms, self.backend.points, layers)
 
+    def room(self, house: House, caller: Caller) -> AbstractContextManager[None]:
+        """Room on disk for while it runs; see `Spool.room`."""
+        brought = 4 * sum(math.prod(needed.shape) for needed in self.resolved.artifacts.values())
+        beside, returned = self.sizes.spilled + brought, self.sizes.returned
+        return house.spool.room(caller.project_id, beside, returned, keeps=self.keeps)
+
     def program(
-        self, name: str, project: str, spool: Path, brought: Mapping[str, TensorData] = MappingProxyType({})
+        self, name: str, project: str, file: Path, brought: Mapping[str, TensorData] = MappingProxyType({})
     ) -> Program:
         """What the engine is given, with the tensors of artifacts that were brought for it."""
         return Program(
@@ -123,7 +139,9 @@ class Task:
             derive=tuple(self.resolved.derive),
             returns=self.resolved.returns,
             tensors=self.resolved.tensors | dict(brought),
-            file=str(file_of(spool, name)),
+            file=str(file),
+            spilled=self.sizes.spilled,
+            part_bytes=PART_BYTES * self.keeps,
         )
 
     def sequences(self, traced: Traced) -> list[tuple[int, int, SequenceResult]]:
@@ -171,16 +189,6 @@ class Untold:
         return replace(self.task.used(traced, seconds), internals_bytes=0, released_rank=0)
 
 
-def file_of(spool: Path, name: str) -> Path:
-    """Where the result of a plan is put."""
-    return spool / f"{name}.safetensors"
-
-
-def brought_file_of(spool: Path, name: str) -> Path:
-    """Where the tensors of artifacts are put that a plan takes."""
-    return spool / f"{name}.tensors"
-
-
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What came of a plan."""
@@ -191,7 +199,8 @@ class Trace:
     task: Task
     traced: Traced
     file: Path
-    """Of the values, as safetensors; whoever has it deletes it."""
+    """Of the values, as safetensors; whoever has it deletes it, unless it is kept."""
+    kept: Kept | None = None
 
 
 def points(house: House, model: str | None) -> tuple[Backend, list[ModelPoint]]:
@@ -230,7 +239,14 @@ def prepare(house: House, plan: Plan, known: Known = MappingProxyType({})) -> Ta
             param="format",
             code="plan_too_large",
         )
-    return Task(backend, resolved, sizes)
+    if plan.format == "safetensors" and sizes.returned > MAX_ANSWER_BYTES:
+        raise InvalidRequest(
+            f"The values are up to {sizes.returned} bytes, and in one answer at most {MAX_ANSWER_BYTES} are "
+            "sent; ask for parts, or return less.",
+            param="format",
+            code="plan_too_large",
+        )
+    return Task(backend, resolved, sizes, keeps=plan.format == "parts")
 
 
 async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -> Trace:
@@ -239,6 +255,7 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     Raises:
         InvalidRequest, NotFound: see `prepare`.
         AccessDenied, QuotaExceeded, QuotaUnavailable: see `metering.reserve`.
+        InvalidRequest, EngineBusy, QuotaExceeded: see `Spool.room`.
         PolicyRefused: it would tell too much of a weight matrix; nothing is charged.
         EngineBusy, EngineUnavailable: it was not taken, or could not be finished; the same may pass later.
         PlanFailed: its values do not fit each other; the record says so.
@@ -248,18 +265,19 @@ async def trace(house: House, caller: Caller, plan: Plan, raw: dict[str, Any]) -
     known = await artifacts.known(house, caller, plan)
     task = await asyncio.to_thread(prepare, house, plan, known)
     record_id = new_record_id()
-    meter = await reserve(house, caller, task, record_id)
-    telling: Telling | None = None
-    try:
-        telling = await count_told(house, caller, task.backend, lambda: task.told)
-        admission = task.backend.admit(caller.project_id, task.sequences_at_once)
-    except BaseException:
-        await meter.release()
-        await take_back(house, telling)
-        raise
-    errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed, telling)
-    with house.occupied(), admission:
-        return await errand.run()
+    with task.room(house, caller):
+        meter = await reserve(house, caller, task, record_id)
+        telling: Telling | None = None
+        try:
+            telling = await count_told(house, caller, task.backend, lambda: task.told)
+            admission = task.backend.admit(caller.project_id, task.sequences_at_once)
+        except BaseException:
+            await meter.release()
+            await take_back(house, telling)
+            raise
+        errand = _Errand(house, caller, task, meter, record_id, received, raw, plan.seed, telling)
+        with house.occupied(), admission:
+            return await errand.run()
 
 
 async def carry_out(house: House, project_id: str, task: Task, name: str) -> Traced:
@@ -271,10 +289,10 @@ async def carry_out(house: House, project_id: str, task: Task, name: str) -> Tra
         PlanFailed: its values do not fit each other.
         StorageError: an artifact cannot be read.
     """
-    file = brought_file_of(house.spool, name)
+    file = house.spool.brought_file_of(name)
     try:
         brought = await artifacts.bring(house, project_id, task.resolved.artifacts, file)
-        return await task.backend.trace(task.program(name, project_id, house.spool, brought))
+        return await task.backend.trace(task.program(name, project_id, house.spool.file_of(name), brought))
     finally:
         file.unlink(missing_ok=True)
 
@@ -295,19 +313,34 @@ class _Errand:
 
     async def run(self) -> Trace:
         """Carry it out, and make its record, however it ends."""
-        file = file_of(self.house.spool, self.record_id)
+        spool = self.house.spool
         traced: Traced | None = None
         try:
             traced = await carry_out(self.house, self.caller.project_id, self.task, self.record_id)
             await self._keep("complete", None, traced)
         except BaseException as error:
-            file.unlink(missing_ok=True)
+            spool.remove(self.record_id)
             if traced is None:
                 status, failure = ending_of(error)
                 await self._keep(status, failure, None)
                 await take_back(self.house, self.telling)
             raise
-        return Trace(self.record_id, self.task.backend, self.meter, self.task, traced, file)
+        file = spool.file_of(self.record_id)
+        kept = self._kept(traced, file) if self.task.keeps else None
+        return Trace(self.record_id, self.task.backend, self.meter, self.task, traced, file, kept)
+
+    def _kept(self, traced: Traced, file: Path) -> Kept:
+        spool = self.house.spool
+        kept = Kept(
+            self.record_id,
+            self.caller.project_id,
+            tuple(self.task.scopes),
+            file,
+            traced.parts,
+            spool.expiry(),
+        )
+        spool.keep(kept)
+        return kept
 
     async def _keep(self, status: RecordStatus, failure: Failure | None, traced: Traced | None) -> None:
         used = self.task.used(traced, self.meter.seconds)

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import partial
 
 import httpx2
-import numpy as np
 import pytest
 from rich.console import Console
-from safetensors.numpy import save
 from typer.testing import CliRunner
 
+from tests.parts import ARRAY, BODY, TOTAL, KeepingServer, digest
 from tests.unit.client.test_inside import EXPLANATION
 from transom.cli import inside, output
 from transom.cli.main import app
 from transom.client import Client
 
-ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
-BODY = save(
-    {"a.x": ARRAY, "a.total": np.array(7, np.float32)},
-    {"axes.a.x": "layer,unit", "axes.a.total": "", "record": "rec_1"},
-)
 PLAN = {"model": "smol", "runs": {"a": {"input": "x"}}, "return": ["a.x"]}
 REFUSED = {"message": "No such layer.", "type": "invalid_request_error", "param": "runs.a.read.x.at"}
 
 
-class Server:
-    """Answers every request with one reply."""
+class Server(KeepingServer):
+    """Carries out plans, or answers every request with one reply."""
 
     def __init__(self):
-        self.requests = []
-        self.status, self.content = 200, BODY
+        super().__init__()
+        self.status, self.content = 200, None
 
     def __call__(self, request):
+        if self.content is None:
+            return super().__call__(request)
         self.requests.append(request)
-        headers = {"x-transom-deployment": "sha256:" + "ab" * 32}
-        return httpx2.Response(self.status, content=self.content, headers=headers)
+        return httpx2.Response(self.status, content=self.content)
 
 
 @pytest.fixture
@@ -109,12 +103,12 @@ def test_something_else_than_a_result_is_no_servers_reply(server, plan, tmp_path
 def test_values_are_alone_on_stdout_and_their_record_on_stderr(server, plan):
     result = transom("trace", plan)
     assert result.exit_code == 0
-    digest = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in
-              {"a.x": ARRAY, "a.total": np.array(7, np.float32)}.items()}  # fmt: skip
     assert sorted(result.stdout.splitlines()) == [
-        f"a.total\tfloat32\t\t\t{digest['a.total']}",
-        f"a.x\tfloat32\t2 x 3\tlayer, unit\t{digest['a.x']}",
+        f"a.total\tfloat32\t\t\t{digest(TOTAL.tobytes())}",
+        f"a.x\tfloat32\t2 x 3 x 4\tlayer, pos, unit\t{digest(ARRAY.tobytes())}",
     ]
+    # Nothing is fetched that nobody keeps.
+    assert server.methods == ["POST", "DELETE"]
     assert result.stderr == "rec_1 · sha256:abababababab · again: transom replay rec_1\n"
 
 
@@ -126,10 +120,16 @@ def test_the_result_is_kept_as_it_came_and_nothing_beside_it(server, plan, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "x.safetensors"}
 
 
+def test_a_line_that_breaks_is_gone_on_with(server, plan, tmp_path):
+    server.breaks = [13]
+    assert transom("trace", plan, "--out", tmp_path / "x.safetensors").exit_code == 0
+    assert (tmp_path / "x.safetensors").read_bytes() == BODY
+
+
 def test_a_plan_may_come_through_standard_input(server):
     # What is kept is safetensors, whatever the plan says.
     assert transom("trace", "-", given=json.dumps(PLAN | {"format": "json"})).exit_code == 0
-    assert json.loads(server.requests[-1].content) == PLAN | {"format": "safetensors"}
+    assert json.loads(server.requests[0].content) == PLAN | {"format": "parts"}
 
 
 POINTS = [
@@ -180,6 +180,7 @@ def test_an_account_says_what_is_shared_what_it_costs_and_what_comes_back(server
     )
     assert told["operations"] == "1.5 KFLOP"
     assert told["memory"] == "4.09 KiB: 96 B values, 4 KiB kept for other runs"
+    assert told["disk"] == "5 KiB"
     assert told["charged at most"] == (
         "1 request, 70 tokens, 3.5 engine seconds, 96 bytes of internals, rank 0.25"
     )

@@ -124,7 +124,8 @@ EXPLANATION = {
     ],
     "operations": {"forward": 1000, "gradients": 0, "output": 500, "total": 1500},
     "memory": {
-        "values": 96, "captured": 0, "shared": 4096, "gradients": 0, "copy_of_model": 0, "total": 4192
+        "values": 96, "captured": 0, "shared": 4096, "gradients": 0, "copy_of_model": 0, "total": 4192,
+        "spilled": 5120
     },
     "returned_bytes": 96,
     "charged": {
@@ -144,6 +145,7 @@ async def test_what_a_plan_takes_is_told_by_the_same_body(kind):
     client = kind("http://server", "", transport=serving(json.dumps(EXPLANATION).encode(), seen))
     found = await call(client, "explain", PLAN)
     assert (seen[0].method, seen[0].url.path) == ("POST", "/v1/traces/explain")
-    assert json.loads(seen[0].content) == PLAN | {"format": "safetensors"}
+    # Whatever it says of its form: one answer might be too small.
+    assert json.loads(seen[0].content) == PLAN | {"format": "parts"}
     assert found.rows.alone - found.rows.computed == found.shared[0].saved
     assert found.values[0].axes == ("sweep_layer", "unit")
