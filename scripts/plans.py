@@ -192,14 +192,14 @@ def _limits() -> Iterator[str]:
     yield from table(
         ("field", "what it is"),
         [
-            ("`file.url`, `file.bytes`", "where the file is fetched, whole or a byte range of it; its size"),
+            ("`file.url`, `file.bytes`", "where the file is fetched, whole or by byte ranges; its size"),
             ("`parts`", "`start`, `bytes` and `sha256` of each part of the file, one behind the other"),
             ("`expires`", "until when it is kept"),
         ],
     )
     yield "The file is safetensors, as in a whole answer. It is for keys of the same project that have the"
-    yield "scopes of the plan; for all others, and after its time, there is none (404). A result is kept for an"
-    yield "hour, and not beyond a restart of the server; the same plan gives the same bytes."
+    yield "scopes of the plan; for all others, and after its time, there is none (404). A result is kept for"
+    yield "an hour, and not beyond a restart of the server; the same plan gives the same bytes."
     yield ""
 
 

@@ -75,6 +75,8 @@ def test_a_plan_takes_it_is_replayed_and_cannot_be_once_it_is_deleted(server, cl
     content = read(f"{kept.id}#encoder", matrix=True)
     content["derive"] = {"best": {"topk": "derive.pre", "k": 5}, "pre": {"add": ["a.x", f"{kept.id}#bias"]}}
     content["return"] = ["a.x", "derive.best"]
+    told = {value.name: (value.axes, value.shape) for value in client.explain(content).values}
+    assert told["a.x"] == (("pos", "direction"), (14, 300))
     traced = client.trace(content)
     assert traced["a.x"].axes == ("pos", "direction")
     assert traced["a.x"].data.shape == (14, 300)

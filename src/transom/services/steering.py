@@ -141,7 +141,8 @@ def _value(write: Write, index: int) -> TensorData | None:
             return TensorData.of(write.value.array())
         case str():
             raise UnsupportedParameter(
-                "Artifacts are not offered yet; send the tensor inline.", param=f"{FIELD}.{index}.value"
+                "Artifacts are not offered here yet, but in plans; send the tensor inline.",
+                param=f"{FIELD}.{index}.value",
             )
         case _:
             return None
