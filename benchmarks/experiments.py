@@ -36,9 +36,9 @@ from benchmarks.load.rows import RESULTS, Row, append
 def main(arguments: Sequence[str]) -> int:
     """Do the experiments, print, and keep."""
     options = _parse(arguments)
-    server = Server(options.base_url.removesuffix("/v1"), options.key)
     exact = Plain(options.model_root, exact=True) if options.exact else None
-    outcomes = measure(server, Plain(options.model_root), exact)
+    with Server(options.base_url.removesuffix("/v1"), options.key) as server:
+        outcomes = measure(server, Plain(options.model_root), exact)
     rows = list(_rows(outcomes, server.model))
     print("\n".join(table(rows)))
     for key in failures(outcomes):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import numpy as np
@@ -30,7 +30,7 @@ _TEXTS = (
 
 
 class Server:
-    """A server of one model.
+    """A server of one model; to be used as a context.
 
     Args:
         url: of the server, without a path.
@@ -44,6 +44,12 @@ class Server:
             base_url=url, headers=headers, timeout=900, limits=httpx2.Limits(max_connections=64)
         )
         self.model = model or str(self._http.get("/v1/models").json()["data"][0]["id"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._http.close()
 
     def ask(self, path: str, body: dict[str, Any]) -> Found:
         """What one request answers, as arrays.

@@ -189,8 +189,8 @@ def _active(found: Found) -> Found:
 
 def _readout(plain: Plain) -> Found:
     seen = plain.run(plain.ids(TOWER), plain.every("resid_post"))
-    probes, before, bias = (torch.from_numpy(_weights(*shape)) for shape in ((_PROBES, 576), (576,), (64,)))
-    encoder = torch.from_numpy(_weights(_FEATURES, 576))
+    shapes = (_PROBES, 576), (_FEATURES, 576), (576,), (_FEATURES,)
+    probes, encoder, before, bias = (torch.from_numpy(_weights(*shape)).to(plain.dtype) for shape in shapes)
     features = (seen[_SAE_AT][0] - before) @ encoder.T + bias
     strongest = features[-1].topk(_STRONGEST)
     read = seen.layers("resid_post") @ probes.T

@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def outcomes(server, key, home):
-    found = measure(Server(server.url, key, REAL_MODEL), Plain(home / "models" / REAL_MODEL))
+    with Server(server.url, key, REAL_MODEL) as asked:
+        found = measure(asked, Plain(home / "models" / REAL_MODEL))
     return {outcome.key: outcome for outcome in found}
 
 
