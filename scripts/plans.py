@@ -186,8 +186,8 @@ def _limits() -> Iterator[str]:
     yield "All plans that run may put on the server's disk no more than half of what is free there."
     yield ""
     yield from ("## Large results", "")
-    yield "With `format` `parts` the answer is a manifest in JSON. Beside what every JSON answer says, but for"
-    yield "`data`, it has"
+    yield "With `format` `parts` the answer is a manifest in JSON. Beside what every JSON answer says, but"
+    yield "for `data`, it has"
     yield ""
     yield from table(
         ("field", "what it is"),
