@@ -116,6 +116,12 @@ def test_an_answer_is_one_token(model):
         model.direct_logit_attribution(CLEAN, ("Supercalifragilistic", " John"))
 
 
+def test_the_plan_of_a_trace_is_explained_as_it_stands(client, model):
+    explained = client.explain(model.trace(CLEAN).read("resid_post.*", pos=-1).plan())
+    assert [(value.name, value.shape) for value in explained.values] == [("trace.resid_post", (30, 1, 576))]
+    assert explained.returned_bytes == 30 * 576 * 4
+
+
 @pytest.mark.anyio
 async def test_either_client_gives_the_same(server, key, model):
     waited = model.logit_lens(CLEAN)
