@@ -15,7 +15,7 @@ import httpx2
 from transom.access.programme.programme import default_text
 
 TRANSOM = Path(sys.executable).parent / "transom"
-START_SECONDS = 180
+START_SECONDS = 240
 
 
 def free_port() -> int:
@@ -65,6 +65,8 @@ class Server:
             except httpx2.TransportError:
                 pass
             time.sleep(0.2)
+        self.process.kill()
+        self.process.wait()
         raise AssertionError(f"the server was not ready in time:\n{self.log.read_text()[-3000:]}")
 
     @property
