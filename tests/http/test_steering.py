@@ -7,10 +7,12 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from tests.fakes import HIDDEN_SIZE
 from tests.http.door import HELLO, MODEL, chunks_of, open_door
 from tests.http.grants import PROGRAMME, holder
+from tests.http.test_artifacts import kept, other_project
 from tests.http.test_metering import balanced, rows
 from tests.http.test_records import changed, stored, tamper
 from transom.records.openings import committed, verify_openings
@@ -71,6 +73,59 @@ class TestAnswers:
             assert (tensor.shape, tensor.data) == ((HIDDEN_SIZE,), numbers.tobytes())
 
 
+class TestArtifacts:
+    async def test_their_numbers_are_written_and_travel_once(self, own_door):
+        numbers = np.linspace(-1, 1, HIDDEN_SIZE, dtype=np.float16)
+        name = await kept(own_door, save({"v": numbers, "w": numbers[:3]}))
+        by_name = [ADD | {"at": f"resid_post.{layer}", "value": f"{name}#v"} for layer in (0, 1)]
+        answer = await own_door.complete(max_tokens=3, seed=2, **under(*by_name))
+        (tensor,) = own_door.backend.taken[-1].changes.tensors.values()
+        assert tensor.data == numbers.astype("<f4").tobytes()
+        inline = {"inline": numbers.astype(np.float32).tolist()}
+        same = await own_door.complete(
+            max_tokens=3, seed=2, **under(*[w | {"value": inline} for w in by_name])
+        )
+        told = [
+            json.loads((await own_door.record(each["id"]))["openings"]["writes"]["json"])
+            for each in (answer, same)
+        ]
+        assert told[0] == told[1]
+
+    async def test_a_record_replays_until_its_artifact_is_deleted(self, own_door):
+        name = await kept(own_door, save({"v": np.ones(HIDDEN_SIZE, np.float32)}))
+        answer = await own_door.complete(max_tokens=3, **under(ADD | {"value": name}))
+        assert (await own_door.replay(answer["id"]))["level"] == "EXACT"
+        assert (await own_door.client.delete(f"/v1/artifacts/{name}")).status_code == 204
+        report = await own_door.replay(answer["id"])
+        assert (report["level"], report["reason"]) == ("UNREPLAYABLE", "ARTIFACT")
+
+    async def test_those_of_others_are_not_there(self, own_door):
+        name = await kept(own_door, save({"v": np.ones(HIDDEN_SIZE, np.float32)}))
+        body = {"model": MODEL, "prompt": "hi", "max_tokens": 2} | under(ADD | {"value": name})
+        reply = await own_door.client.post(COMPLETIONS, json=body, headers=await other_project(own_door))
+        error = error_of(reply)
+        assert (error["code"], error["param"]) == ("unknown_artifact", "transom.write.0.value")
+
+    @pytest.mark.parametrize(
+        ("behind", "code"), [("", "unknown_artifact"), ("#x", "unknown_artifact"), ("#w", "invalid_value")]
+    )
+    async def test_a_tensor_that_is_not_meant_clearly_or_does_not_fit_is_refused(
+        self, own_door, behind, code
+    ):
+        name = await kept(
+            own_door, save({"v": np.ones(HIDDEN_SIZE, np.float32), "w": np.ones(3, np.float32)})
+        )
+        body = {"model": MODEL, "prompt": "hi", "max_tokens": 2} | under(ADD | {"value": name + behind})
+        error = error_of(await own_door.post(COMPLETIONS, body))
+        assert (error["code"], error["param"]) == (code, "transom.write.0.value")
+
+    async def test_too_much_for_so_many_sequences_is_not_even_read(self, own_door):
+        name = await kept(own_door, save({"v": np.ones((200, HIDDEN_SIZE), np.float32)}))
+        body = {"model": MODEL, "prompt": "hi", "n": 64, "max_tokens": 2} | under(ADD | {"value": name})
+        error = error_of(await own_door.post(COMPLETIONS, body))
+        assert (error["code"], error["param"]) == ("plan_too_large", "transom.write.0.value")
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("given", "param", "code"),
@@ -90,7 +145,7 @@ class TestRefusals:
             (
                 {"write": [ADD | {"value": "artifact:" + "0" * 64}]},
                 "transom.write.0.value",
-                "unsupported_parameter",
+                "unknown_artifact",
             ),
             ({"write": [ADD | {"at": "resid_post.{layer}"}]}, "transom.write.0.at", "invalid_value"),
             ({"write": [ADD | {"pos": "{pos}"}]}, "transom.write.0.pos", "invalid_value"),

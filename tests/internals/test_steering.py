@@ -107,7 +107,7 @@ def steered(machine, name, prompt, written, **sampling):
     prompts, most = [request.prompt_token_ids], request.sampling.max_tokens
     there = {point.name for point in machine._backend.points if point.layers}
     written = [write for write in written if write["at"].partition(".")[0] in there]
-    found = steer(machine._backend, [Write.model_validate(write) for write in written], prompts, most, 1)
+    found = steer(machine._backend, [Write.model_validate(write) for write in written], {}, prompts, most, 1)
     return request if found is None else replace(request, changes=found.by_prompt[0])
 
 

@@ -14,8 +14,8 @@ from transom.schema.plans.writes import MAX_WRITES, Write
 from transom.schema.wire import Body, SamplingBody
 
 _NO_RUNS = (
-    "takes what another run has, and this request has no runs; write a number or an inline tensor, or send a "
-    "plan to /v1/traces"
+    "takes what another run has, and this request has no runs; write a number, an inline tensor or an "
+    "artifact, or send a plan to /v1/traces"
 )
 
 
@@ -26,8 +26,8 @@ class Extension(Body):
         default_factory=list,
         max_length=MAX_WRITES,
         description="Changes, made in this order where they meet, in every sequence of the request. Values "
-        "are numbers or inline tensors. Positions are those of the prompt as it was rendered, then those of "
-        "what is generated. An empty list changes nothing.",
+        "are numbers, inline tensors or artifacts. Positions are those of the prompt as it was rendered, "
+        "then those of what is generated. An empty list changes nothing.",
         json_schema_extra={"default": []},
     )
 

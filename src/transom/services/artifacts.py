@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -14,9 +15,9 @@ from transom.errors import Forbidden, InvalidRequest, StorageError
 from transom.schema.artifacts import MEDIA_TYPE, ArtifactPage, ArtifactView
 from transom.schema.changes import TensorData
 from transom.schema.plan import Plan
+from transom.schema.plans.refs import Artifact as Reference
 from transom.services.house import House
-from transom.services.resolved import Needed
-from transom.services.resolving import Known
+from transom.services.resolved import Known, Needed, tensor_of
 
 INSIDE = ("internals:read", "internals:write", "internals:grad")
 """Scopes whose plans take artifacts; who has one of them may upload."""
@@ -162,6 +163,47 @@ def _written(
         for piece in artifact.tensors[each.tensor].numbers(artifact.content.read):
             into.write(piece.astype("<f4", copy=False).data)
         yield value, TensorData(shape=each.shape, file=into.name, start=start)
+
+
+async def take(
+    house: House, caller: Caller, wanted: Mapping[str, Reference], most: int
+) -> dict[Reference, TensorData]:
+    """The numbers of tensors that a request carries to the engine itself.
+
+    Args:
+        house: where they are kept.
+        caller: whose project's they are.
+        wanted: by the fields that take them.
+        most: bytes of all of them together, as float32.
+
+    Raises:
+        InvalidRequest: one is not there, or they are too large; names the field.
+        StorageError: one cannot be read.
+    """
+    digests = {ref.sha256 for ref in wanted.values()}
+    found = {} if caller.anonymous else await house.office.artifacts.find(caller.project_id, digests)
+    tensors: dict[Reference, Needed] = {}
+    for param, ref in wanted.items():
+        known = found[ref.sha256].tensors if ref.sha256 in found else None
+        shapes = None if known is None else {name: tensor.shape for name, tensor in known.items()}
+        name = tensor_of(ref, shapes, param)
+        tensors[ref] = Needed(ref.sha256, name, (shapes or {})[name], param)
+        total = 4 * sum(math.prod(each.shape) for each in tensors.values())
+        if total > most:
+            raise InvalidRequest(
+                f"The artifacts take {total} bytes as float32, and {most} are the most here; take smaller "
+                "ones, or ask for fewer sequences.",
+                param=param,
+                code="plan_too_large",
+            )
+    return await asyncio.to_thread(lambda: {ref: _read(each, found) for ref, each in tensors.items()})
+
+
+def _read(needed: Needed, found: Mapping[str, Artifact]) -> TensorData:
+    artifact = found[needed.sha256]
+    pieces = artifact.tensors[needed.tensor].numbers(artifact.content.read)
+    data = b"".join(piece.astype("<f4", copy=False).tobytes() for piece in pieces)
+    return TensorData(shape=needed.shape, data=data)
 
 
 def _require_project(caller: Caller) -> None:

@@ -16,9 +16,11 @@ from transom.schema.generation import MAX_SEED, SamplingParams
 from transom.schema.record import SeedSource
 from transom.schema.steering import SteeredBody
 from transom.schema.wire import SamplingBody
+from transom.services import artifacts
 from transom.services.generation import Generation, Order, begin
 from transom.services.house import House
-from transom.services.steering import Steering, steer
+from transom.services.metering import allow
+from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
 from transom.services.wholes import check_wholes
 
 MAX_SEQUENCES = 512
@@ -42,7 +44,7 @@ async def complete(
     prompts = encode_prompts(backend, body)
     candidates = _candidates(body)
     _check(backend, body, prompts, body.max_tokens, candidates)
-    steering = await _steering(backend, body, prompts, body.max_tokens, candidates)
+    steering = await _steering(house, caller, backend, body, prompts, body.max_tokens, candidates)
     order = Order(
         endpoint=endpoint,
         backend=backend,
@@ -79,7 +81,7 @@ async def chat(
     _check(backend, body, [prompt], max_tokens, body.n)
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
-    steering = await _steering(backend, body, [prompt], max_tokens, body.n)
+    steering = await _steering(house, caller, backend, body, [prompt], max_tokens, body.n)
     order = Order(
         endpoint=endpoint,
         backend=backend,
@@ -104,12 +106,23 @@ async def chat(
 
 
 async def _steering(
-    backend: Backend, body: SteeredBody, prompts: Sequence[tuple[int, ...]], most: int, candidates: int
+    house: House,
+    caller: Caller,
+    backend: Backend,
+    body: SteeredBody,
+    prompts: Sequence[tuple[int, ...]],
+    most: int,
+    candidates: int,
 ) -> Steering | None:
     if not body.writes:
         return None
+    wanted, given = artifacts_of(body.writes), {}
+    if wanted:
+        # Nothing is read for whoever may not write.
+        await allow(house, caller, "internals:write")
+        given = await artifacts.take(house, caller, wanted, MAX_BYTES // (len(prompts) * candidates))
     # Prompts and positions may be many; others would notice how long it takes.
-    return await asyncio.to_thread(steer, backend, body.writes, prompts, most, candidates)
+    return await asyncio.to_thread(steer, backend, body.writes, given, prompts, most, candidates)
 
 
 def render(backend: Backend, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:

@@ -30,13 +30,15 @@ from transom.schema.generation import SamplingParams, SequenceRequest, SequenceR
 from transom.schema.measures import Measures
 from transom.schema.record import RecordView, ReplayReport
 from transom.schema.steering import Extension
-from transom.services import traces
+from transom.services import artifacts, traces
 from transom.services.ask import encode_prompts, render
 from transom.services.findings import ENDINGS, Finding, compare
 from transom.services.house import House
 from transom.services.metering import Work, allow, reserve
 from transom.services.retracing import retrace
-from transom.services.steering import Steering, steer
+from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
+
+_RENDER = Finding("OUTSIDE", "RENDER")
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -85,10 +87,10 @@ async def _judge_openings(
     request = read_request(statement, openings)
     if request.endpoint == traces.ENDPOINT:
         return await retrace(house, caller, backend, request)
-    steering = await asyncio.to_thread(_steered, backend, request)
-    told = None if steering is None else steering.manifest
-    if _rendered(backend, request) != request.prompts or told != request.writes:
-        return Finding("OUTSIDE", "RENDER")
+    is_rendered = _rendered(backend, request) == request.prompts
+    steering = await _steered(house, caller, backend, request) if is_rendered else _RENDER
+    if isinstance(steering, Finding):
+        return steering
     empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
@@ -162,14 +164,21 @@ def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...
         return None
 
 
-def _steered(backend: Backend, request: RecordedRequest) -> Steering | None:
-    """The writes, resolved anew from what was sent; None where there are none, or they are refused now."""
+async def _steered(
+    house: House, caller: Caller, backend: Backend, request: RecordedRequest
+) -> Steering | Finding | None:
+    """The writes, resolved anew from what was sent; a finding where they are not those on record."""
+    prompts, most = request.prompts, request.sampling.max_tokens
     try:
-        given = Extension.model_validate(request.body.get("transom") or {})
+        writes = Extension.model_validate(request.body.get("transom") or {}).write
+        given = await artifacts.take(house, caller, artifacts_of(writes), MAX_BYTES)
         # As many sequences as there were then could start.
-        return steer(backend, given.write, request.prompts, request.sampling.max_tokens, candidates=1)
-    except (InvalidRequest, ValidationError):
-        return None
+        found = await asyncio.to_thread(steer, backend, writes, given, prompts, most, 1)
+    except (InvalidRequest, ValidationError) as error:
+        gone = isinstance(error, InvalidRequest) and error.reason == "unknown_artifact"
+        return Finding("UNREPLAYABLE", "ARTIFACT") if gone else _RENDER
+    told = None if found is None else found.manifest
+    return found if told == request.writes else _RENDER
 
 
 async def _run_part(rerun: _Rerun, sequences: Sequence[RecordedSequence]) -> list[SequenceResult]:

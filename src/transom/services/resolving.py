@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeAlias
 
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest, UnsupportedParameter
@@ -15,19 +13,15 @@ from transom.schema.plans.refs import Artifact, Derived, OtherRun, RunOutput, Wh
 from transom.schema.plans.runs import Conversation, Generate, Input, Prompt, Run, Tokens
 from transom.schema.plans.sites import LogitLens, Project, Read
 from transom.schema.plans.tensors import Inline
-from transom.schema.plans.values import listed
 from transom.schema.plans.writes import Write
 from transom.schema.program import DeriveSpec, ReadSpec, RunSpec, Unembed
 from transom.services.ask import check_prompt, render
 from transom.services.deriving import derived
 from transom.services.grading import Around, grad_of
 from transom.services.positions import Line
-from transom.services.resolved import Needed, Resolved
+from transom.services.resolved import Known, Needed, Resolved, tensor_of
 from transom.services.siting import NO_CELL, Cell, Sites
 from transom.services.sweeping import Grid, grid_of
-
-Known: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]
-"""Of artifacts, by digest: the shapes of their tensors, by name."""
 
 
 class Resolver:
@@ -80,7 +74,7 @@ class Resolver:
             if ref in self._named:
                 continue
             param = ".".join(map(str, loc))
-            tensor = _tensor_of(ref, self._known.get(ref.sha256), param)
+            tensor = tensor_of(ref, self._known.get(ref.sha256), param)
             name = self._named[ref] = f"artifact{len(self._named)}"
             self._found.artifacts[name] = Needed(ref.sha256, tensor, self._known[ref.sha256][tensor], param)
 
@@ -259,30 +253,6 @@ class Resolver:
                 return self._named[artifact]
             case WholeRun():
                 raise AssertionError("a run is no value")
-
-
-def _tensor_of(ref: Artifact, tensors: Mapping[str, tuple[int, ...]] | None, param: str) -> str:
-    """The tensor that a reference means.
-
-    Raises:
-        InvalidRequest: there is none.
-    """
-    if tensors is None:
-        raise InvalidRequest(
-            f"The project has no artifact {ref.sha256}; upload it with POST /v1/artifacts.",
-            param=param,
-            code="unknown_artifact",
-        )
-    if ref.tensor is None and len(tensors) == 1:
-        return next(iter(tensors))
-    if ref.tensor is None or ref.tensor not in tensors:
-        missing = "is several tensors" if ref.tensor is None else f"has no tensor {ref.tensor}"
-        raise InvalidRequest(
-            f"The artifact {missing}; write # and one of {listed(tensors)} behind its digest.",
-            param=param,
-            code="unknown_artifact",
-        )
-    return ref.tensor
 
 
 def _tensors(name: str, read: Read) -> list[str]:

@@ -18,7 +18,7 @@ from transom.services import artifacts, traces
 from transom.services.findings import Finding, compare
 from transom.services.house import House
 from transom.services.metering import reserve
-from transom.services.resolving import Known
+from transom.services.resolved import Known
 
 
 async def retrace(house: House, caller: Caller, backend: Backend, request: RecordedRequest) -> Finding:

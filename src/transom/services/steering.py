@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeAlias
 
 from transom.backends.base import Backend
-from transom.errors import InvalidRequest, UnsupportedParameter
+from transom.errors import InvalidRequest
 from transom.schema.changes import GLOBAL, Changes, SiteSpec, TensorData, WriteSpec
+from transom.schema.plans.refs import Artifact
 from transom.schema.plans.tensors import Inline
 from transom.schema.plans.writes import Write
 from transom.schema.program import ModelPoint, ReadSpec, RunSpec
@@ -38,14 +39,34 @@ class Steering:
     """What is on record of each write: as it was asked for, with the digest of a tensor in its place."""
 
 
+Given: TypeAlias = Mapping[Artifact, TensorData]
+"""The numbers of the artifacts that writes take."""
+
+
+def artifacts_of(writes: Sequence[Write]) -> dict[str, Artifact]:
+    """The artifacts that writes take, by the fields that do."""
+    return {
+        f"{FIELD}.{index}.value": use.target
+        for index, write in enumerate(writes)
+        for use in write.refs()
+        if isinstance(use.target, Artifact)
+    }
+
+
 def steer(
-    backend: Backend, writes: Sequence[Write], prompts: Sequence[tuple[int, ...]], most: int, candidates: int
+    backend: Backend,
+    writes: Sequence[Write],
+    given: Given,
+    prompts: Sequence[tuple[int, ...]],
+    most: int,
+    candidates: int,
 ) -> Steering | None:
     """What becomes of writes in each prompt's sequences; None where there are none.
 
     Args:
         backend: of the model.
         writes: checked as far as no model is needed.
+        given: all of `artifacts_of`.
         prompts: as they were rendered.
         most: tokens to generate, at most.
         candidates: sequences drawn from each prompt.
@@ -55,10 +76,9 @@ def steer(
     """
     if not writes:
         return None
-    taken = {index: _value(write, index) for index, write in enumerate(writes)}
-    tensors = {_name(index): value for index, value in taken.items() if value is not None}
-    _check_bytes(tensors, len(prompts) * candidates)
-    steered = _Steered(backend, writes, tensors, candidates)
+    values = [_value(write, given) for write in writes]
+    steered = _Steered(backend, writes, values, candidates)
+    steered.check_bytes(len(prompts) * candidates)
     found = []
     for number, prompt in enumerate(prompts):
         try:
@@ -68,19 +88,38 @@ def steer(
                 raise
             message = f"Of prompt {number}: {refused.message}"
             raise InvalidRequest(message, param=refused.param, code=refused.reason) from None
-    return Steering(tuple(found), [_told(write, taken[index]) for index, write in enumerate(writes)])
+    return Steering(tuple(found), list(map(_told, writes, values)))
 
 
 class _Steered:
     """Finds the places of one request's writes, prompt by prompt."""
 
     def __init__(
-        self, backend: Backend, writes: Sequence[Write], tensors: dict[str, TensorData], candidates: int
+        self, backend: Backend, writes: Sequence[Write], values: Sequence[TensorData | None], candidates: int
     ) -> None:
         self._backend = backend
         self._writes = writes
-        self._tensors = tensors
+        # An artifact that many writes take travels once.
+        distinct = {id(value): value for value in values if value is not None}
+        self._tensors = {f"tensor{index}": value for index, value in enumerate(distinct.values())}
+        names = dict(zip(distinct, self._tensors, strict=True))
+        self._names = [names.get(id(value)) for value in values]
         self._sites = Sites(backend, copies=candidates)
+
+    def check_bytes(self, sequences: int) -> None:
+        """Pass tensors that so many sequences may hold.
+
+        Raises:
+            InvalidRequest: they are too large.
+        """
+        total = sequences * sum(len(tensor.data) for tensor in self._tensors.values())
+        if total > MAX_BYTES:
+            raise InvalidRequest(
+                f"The tensors of the writes take {total} bytes in {sequences} sequences, and {MAX_BYTES} are "
+                "the most; ask for fewer sequences, or send smaller ones.",
+                param=FIELD,
+                code="plan_too_large",
+            )
 
     def changes(self, line: Line) -> Changes:
         """What is changed in the sequences of one prompt."""
@@ -90,8 +129,8 @@ class _Steered:
     def _write(self, index: int, write: Write, line: Line) -> WriteSpec:
         param = f"{FIELD}.{index}"
         spec = self._sites.write(write, line, NO_CELL, param)
-        name = _name(index)
-        if name not in self._tensors:
+        name = self._names[index]
+        if name is None:
             return spec
         spec = replace(spec, value=name)
         check_value(spec, self._tensors[name].shape, line, self._backend.points, f"{param}.value")
@@ -130,33 +169,17 @@ def _end_of_stream(points: Sequence[ModelPoint], layers: int) -> SiteSpec | None
     return None
 
 
-def _name(index: int) -> str:
-    return f"write{index}"
-
-
-def _value(write: Write, index: int) -> TensorData | None:
+def _value(write: Write, given: Given) -> TensorData | None:
     """The tensor that a write takes; None where it takes a number, or nothing."""
     match write.value:
         case Inline():
             return TensorData.of(write.value.array())
         case str():
-            raise UnsupportedParameter(
-                "Artifacts are not offered here yet, but in plans; send the tensor inline.",
-                param=f"{FIELD}.{index}.value",
-            )
+            (use,) = write.refs()
+            assert isinstance(use.target, Artifact)  # noqa: S101  # others are refused where it is checked
+            return given[use.target]
         case _:
             return None
-
-
-def _check_bytes(tensors: dict[str, TensorData], sequences: int) -> None:
-    total = sequences * sum(len(tensor.data) for tensor in tensors.values())
-    if total > MAX_BYTES:
-        raise InvalidRequest(
-            f"The tensors of the writes take {total} bytes in {sequences} sequences, and {MAX_BYTES} are the "
-            "most; ask for fewer sequences, or send smaller ones.",
-            param=FIELD,
-            code="plan_too_large",
-        )
 
 
 def _told(write: Write, tensor: TensorData | None) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from transom.services.generation import ending_of
 from transom.services.grading import check_memory, widths_of
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
-from transom.services.resolved import Resolved
-from transom.services.resolving import Known, Resolver
+from transom.services.resolved import Known, Resolved
+from transom.services.resolving import Resolver
 from transom.services.sizes import Sizes, sizes_of
 from transom.services.spool import Kept
 from transom.services.telling import numbers_told
