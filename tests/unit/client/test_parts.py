@@ -62,6 +62,15 @@ async def test_one_that_does_not_fit_an_answer_is_fetched_unasked(client, server
     assert formats == ["safetensors", "parts"]
 
 
+async def test_a_trace_that_reads_much_is_fetched_too(client, server):
+    server.too_large = True
+    model = client.model("m") if isinstance(client, Client) else await client.model("m")
+    running = model.trace("x").read("resid_post.*").run()
+    found = running if isinstance(client, Client) else await running
+    np.testing.assert_array_equal(found["a.x"].data, ARRAY)
+    assert server.methods == ["POST", "POST", "GET", "DELETE"]
+
+
 async def test_one_that_fits_comes_at_once(client, server):
     assert (await trace(client)).record == "rec_1"
     assert server.methods == ["POST"]

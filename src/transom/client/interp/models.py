@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from transom.client.inside import Traced
 from transom.client.interp import attribution, collecting, lookups, patching, reading, steering
-from transom.client.interp.subject import Steps, Subject, traced
+from transom.client.interp.subject import Planned, Steps, Subject, traced
 from transom.client.interp.traces import Trace
 from transom.client.interp.values import Value
 from transom.client.operations import Operation
@@ -26,12 +26,20 @@ class Sends(Protocol):
         """Carry out one operation."""
         ...
 
+    def trace(self, plan: Mapping[str, Any]) -> Traced:
+        """Carry out a plan; a large result is fetched in parts."""
+        ...
+
 
 class SendsLater(Protocol):
     """A client that is awaited."""
 
     async def send(self, operation: Operation[T]) -> T:
         """Carry out one operation."""
+        ...
+
+    async def trace(self, plan: Mapping[str, Any]) -> Traced:
+        """Carry out a plan; a large result is fetched in parts."""
         ...
 
 
@@ -80,14 +88,17 @@ class LanguageModel(Subject[Traced]):
             answer: Any = None
             while True:
                 try:
-                    operation = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
+                    step = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
                 except StopIteration as end:
                     done: T = end.value
                     return done
                 try:
-                    answer = self._client.send(operation)
+                    answer = self._done(step)
                 except TransomError as refused:
                     answer = refused
+
+    def _done(self, step: Operation[Any] | Planned) -> Any:  # noqa: ANN401
+        return self._client.trace(step.plan) if isinstance(step, Planned) else self._client.send(step)
 
     token = _waits(lookups.token)
     tokens = _waits(lookups.tokens)
@@ -122,14 +133,19 @@ class AsyncLanguageModel(Subject[Awaitable[Traced]]):
             answer: Any = None
             while True:
                 try:
-                    operation = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
+                    step = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
                 except StopIteration as end:
                     done: T = end.value
                     return done
                 try:
-                    answer = await self._client.send(operation)
+                    answer = await self._done(step)
                 except TransomError as refused:
                     answer = refused
+
+    async def _done(self, step: Operation[Any] | Planned) -> Any:  # noqa: ANN401
+        if isinstance(step, Planned):
+            return await self._client.trace(step.plan)
+        return await self._client.send(step)
 
     token = _awaited(lookups.token)
     tokens = _awaited(lookups.tokens)

@@ -1,17 +1,17 @@
 """The model that is looked into: its name, its plans, and what is known of it.
 
 Nothing here touches the network. What takes requests is written as steps: a generator that yields each
-operation and gets its answer. The client that waits and the one that is awaited carry out the same steps.
+operation or plan, and gets its answer. The client that waits and the one that is awaited carry out the same
+steps.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from transom.client import operations
 from transom.client.inside import Traced
 from transom.client.interp.plans import plan_of
 from transom.client.interp.traces import Input, Trace
@@ -23,7 +23,15 @@ from transom.schema.point_views import PointView
 R = TypeVar("R")
 T = TypeVar("T")
 
-Steps: TypeAlias = Generator[Operation[Any], Any, T]
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan to carry out, however large its result is."""
+
+    plan: Mapping[str, Any]
+
+
+Steps: TypeAlias = Generator[Operation[Any] | Planned, Any, T]
 
 
 @dataclass(slots=True)
@@ -70,5 +78,5 @@ class Subject(ABC, Generic[R]):
 
 def traced(model: Subject[Any], seed: int = 0, /, **outputs: Trace[Any] | Value) -> Steps[Traced]:
     """`run`, as steps."""
-    found: Traced = yield operations.trace(model.name, model.plan(seed=seed, **outputs))
+    found: Traced = yield Planned(model.plan(seed=seed, **outputs))
     return found
