@@ -24,7 +24,7 @@ ArtifactId = Annotated[
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: _FILE}}}
-_PUT = documented(400, 401, 403, 409, 413, 415, 429, 500)
+_PUT = documented(400, 401, 403, 404, 409, 413, 415, 429, 500)
 _READ = documented(401, 403, 404)
 
 
