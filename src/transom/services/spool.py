@@ -113,9 +113,9 @@ class Spool:
             yield
         finally:
             self._held -= spilled + returned
-            self._coming[project] -= coming
-            if not self._coming[project]:
-                del self._coming[project]
+            left = self._coming.pop(project, 0) - coming
+            if left:
+                self._coming[project] = left
 
     def keep(self, kept: Kept) -> None:
         """Keep a result until its time is over."""
