@@ -164,7 +164,7 @@ def test_a_plan_whose_sender_leaves_leaves_no_file(server, client):
             f"{server.url}/v1/traces",
             json=read(kept.id, matrix=True) | {"model": "tiny"},
             headers=dict(client._http.headers),
-            timeout=httpx2.Timeout(60, read=0.2),
+            timeout=httpx2.Timeout(60, read=0.02),
         )
     assert is_swept(server)
     assert client.trace(read(client.upload_artifact({"v": draw(WIDTH)}).id))["a.x"].data.shape == (14,)
