@@ -219,7 +219,7 @@ def plans_of_the_page():
 def test_the_program_of_the_page_works_as_it_stands(server, key, monkeypatch, capsys):
     monkeypatch.setenv("TRANSOM_BASE_URL", server.url)
     monkeypatch.setenv("TRANSOM_API_KEY", key)
-    program, _ = [block for block in blocks(PAGE) if block.language == "python"]
+    program, *_ = [block for block in blocks(PAGE) if block.language == "python"]
     exec(compile(program.text, program.name, "exec"), {})
     shape, *layers, record = capsys.readouterr().out.splitlines()
     assert shape == "('layer', 'pos', 'rank') (30, 1, 3)"

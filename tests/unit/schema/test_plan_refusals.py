@@ -27,7 +27,7 @@ from transom.schema.plan import Plan
         ("return", ["clean.resid", "clean.resid"], (1,), "named before"),
         ("return", [ARTIFACT], (0,), "there already"),
         ("return", [{"inline": [1]}], (0,), "valid string"),
-        ("format", "pickle", (), "'safetensors' or 'json'"),
+        ("format", "pickle", (), "'safetensors', 'json' or 'parts'"),
         ("returns", ["clean.resid"], (), "not permitted"),
         ("code", "import os", (), "not permitted"),
         ("derive", {"d": "clean.resid"}, ("d",), "must be an object with one of sub"),
