@@ -33,7 +33,7 @@ class LinearHead:
         backend.hidden_size = HIDDEN
         backend._logprobs = self.logprobs
 
-    def logprobs(self, ids):
+    def logprobs(self, ids, changes=None):
         seed = hashlib.sha256(np.asarray(ids, "<u4").tobytes()).digest()[:8]
         hidden = np.random.default_rng(int.from_bytes(seed)).standard_normal(HIDDEN)
         logits = self.matrix @ hidden
