@@ -217,8 +217,8 @@ async def test_a_row_that_differs_elsewhere_than_at_its_token_is_found(own_door,
     answer = await own_door.complete(prompt=PROMPT, max_tokens=3, ignore_eos=True, temperature=0, **asked)
     honest = own_door.backend._logprobs
 
-    def otherwise(ids):
-        row = honest(ids)
+    def otherwise(ids, changes=None):
+        row = honest(ids, changes)
         row[int(row.argmin())] -= 1
         return row
 
