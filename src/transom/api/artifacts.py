@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
-from transom.api.dependencies import TheCaller, TheHouse
+from transom.api.dependencies import After, Limit, TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.schema.artifacts import MEDIA_TYPE, ArtifactPage, ArtifactView
 from transom.services import artifacts
@@ -51,10 +51,8 @@ async def create_artifact(
 async def list_artifacts(
     house: TheHouse,
     caller: TheCaller,
-    after: Annotated[
-        str | None, Query(max_length=100, description="Cursor that the page before ended with")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: After = None,
+    limit: Limit = 20,
 ) -> ArtifactPage:
     """The artifacts of the caller's project, newest first."""
     return await artifacts.page(house, caller, after, limit)

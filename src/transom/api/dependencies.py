@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
 
@@ -179,3 +179,9 @@ PathName = Annotated[str | None, Depends(path_name)]
 RecordId = Annotated[str, Path(alias="id", description="A record's id, `rec_…`")]
 ProjectId = Annotated[Id, Path(alias="id", description="A project's id, `prj_…`")]
 KeyId = Annotated[Id, Path(alias="id", description="A key's id: the middle of its text")]
+
+After = Annotated[str | None, Query(max_length=100, description="Cursor that the page before ended with")]
+"""Where a page of a list begins."""
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+"""How long a page is."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter, Request
 
-from fastapi import APIRouter, Query, Request
-
-from transom.api.dependencies import RecordId, TheCaller, TheHouse
+from transom.api.dependencies import After, Limit, RecordId, TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.api.reply import while_present
 from transom.schema.record import RecordPage, RecordView, ReplayReport
@@ -19,10 +17,8 @@ router = APIRouter(prefix="/records", tags=["Records"])
 async def list_records(
     house: TheHouse,
     caller: TheCaller,
-    after: Annotated[
-        str | None, Query(max_length=100, description="Cursor that the page before ended with")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: After = None,
+    limit: Limit = 20,
 ) -> RecordPage:
     """The records of the caller's project, newest first."""
     return await records.page(house, caller, after, limit)
