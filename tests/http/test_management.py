@@ -256,7 +256,7 @@ async def test_a_project_is_changed_archived_exported_and_deleted(lobby):
     error_of(await lobby.ask("ada", "DELETE", f"/v1/projects/{project}"), 400)
     error_of(await lobby.ask("ada", "DELETE", f"/v1/projects/{project}?confirm=lenses"), 400)
     gone = await lobby.ask("ada", "DELETE", f"/v1/projects/{project}?confirm=Lenses")
-    assert gone.json() == {"id": project, "openings": 1}
+    assert gone.json() == {"id": project, "openings": 1, "artifacts": 0}
     error_of(await lobby.complete(key["key"]), 401)
     assert (await lobby.ask("ada", "GET", "/v1/projects")).json() == {"data": []}
 
