@@ -14,24 +14,21 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
-import httpx2
-
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from safetensors.numpy import load
 
 from benchmarks.inside import work
 from benchmarks.load.machine import describe_commit, describe_machine
 from benchmarks.load.rows import RESULTS, Row, append
 from benchmarks.load.table import lines
+from transom.client import Client
 
 UNITS = {
     "capture": work.PROMPTS,
@@ -115,9 +112,8 @@ class Ours:
     tasks: Sequence[str] = ("capture", "lens", "sweep", "steer", "in_turn", "at_once")
 
     def __init__(self, base_url: str, key: str | None) -> None:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx2.Client(base_url=base_url, headers=headers, timeout=600)
-        self.model = self._http.get("/models").json()["data"][0]["id"]
+        self._client = Client(base_url, key, timeout=600)
+        self.model = self._client.models()[0].id
 
     def do(self, task: str) -> Done:
         """Do one; seconds with HTTP included."""
@@ -126,12 +122,10 @@ class Ours:
         number = did()
         return Done(perf_counter() - began, number)
 
-    def _trace(self, runs: dict[str, Any], returns: list[str], **more: Any) -> dict[str, Any]:
-        body = {"model": self.model, "runs": runs, "return": returns} | more
-        response = self._http.post("/traces", json=body)
-        if response.status_code != 200:
-            raise OSError(f"{response.status_code} {response.text[:300]}")
-        return dict(load(response.content))
+    def _trace(self, runs: dict[str, Any], returns: list[str], **more: Any) -> Mapping[str, Any]:
+        plan = {"model": self.model, "runs": runs, "return": returns} | more
+        found = self._client.trace(plan)
+        return {name: tensor.data for name, tensor in found.items()}
 
     def _reads(self, read: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         runs = {
@@ -197,7 +191,7 @@ def main(arguments: Sequence[str]) -> int:
     peers = list(_peers(options))
     workers: list[Worker] = [ours, *peers]
     try:
-        found = _measured(workers, options.rounds)
+        found = _measured(workers, options.tasks, options.rounds)
     finally:
         for peer in peers:
             peer.end()
@@ -233,16 +227,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--nnsight", help="Python of an environment with nnsight; left out, it is not measured")
     add("--transformer-lens", help="the same of one with TransformerLens")
     add("--interp-engine", help="the same of one with interp-engine and its server, such as Transom's own")
+    add("--tasks", nargs="+", choices=UNITS, default=list(UNITS), help="which are done (default all)")
     add("--rounds", type=int, default=3, help="how often each task is done by each (default 3)")
     add("--keep", action="store_true", help="append the rows to benchmarks/results")
     return parser.parse_args(arguments)
 
 
-def _measured(workers: Sequence[Worker], rounds: int) -> dict[tuple[str, str], list[float]]:
+def _measured(
+    workers: Sequence[Worker], tasks: Sequence[str], rounds: int
+) -> dict[tuple[str, str], list[float]]:
     """Seconds of each round, by task and worker."""
     numbers: dict[str, float] = {}
     found: dict[tuple[str, str], list[float]] = {}
-    tasks = list(dict.fromkeys(task for worker in workers for task in worker.tasks))
     for number in range(rounds):
         for task in tasks:
             for worker in workers:

@@ -26,15 +26,15 @@ class NNsight:
         self._count = len(self._layers)
 
     def capture(self) -> float:
-        total = 0.0
+        found = []
         for start in range(0, work.PROMPTS, BATCH):
             ids = torch.tensor([work.prompt(i) for i in range(start, start + BATCH)])
             kept = []
             with self._model.trace(ids):
                 for layer in self._layers:
                     kept.append(layer.output.save())
-            total += float(torch.stack(list(kept))[-1, 0, -1, 0])
-        return total
+            found.append(list(kept))
+        return sum(float(kept[-1][0, -1, 0]) for kept in found)
 
     def lens(self) -> float:
         total = 0.0

@@ -38,7 +38,8 @@ class TransformerLens:
             yield torch.tensor([work.prompt(i) for i in range(start, start + BATCH)])
 
     def capture(self) -> float:
-        return sum(float(torch.stack(self._cached(ids))[-1, 0, -1, 0]) for ids in self._batches())
+        found = [self._cached(ids) for ids in self._batches()]
+        return sum(float(kept[-1][0, -1, 0]) for kept in found)
 
     def lens(self) -> float:
         total = 0.0

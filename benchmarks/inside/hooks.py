@@ -43,12 +43,11 @@ class Hooks:
         return kept
 
     def capture(self) -> float:
-        total = 0.0
+        found = []
         for start in range(0, work.PROMPTS, BATCH):
             ids = torch.tensor([work.prompt(i) for i in range(start, start + BATCH)])
-            kept = torch.stack(self._captured(ids, lambda out: out.clone()))
-            total += float(kept[-1, 0, -1, 0])
-        return total
+            found.append(self._captured(ids, lambda out: out.clone()))
+        return sum(float(kept[-1][0, -1, 0]) for kept in found)
 
     def lens(self) -> float:
         total = 0.0

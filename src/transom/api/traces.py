@@ -71,7 +71,13 @@ async def list_points(
     )
 
 
-class _Result(FileResponse):
+class _File(FileResponse):
+    """A file that may be large."""
+
+    chunk_size = 1 << 20
+
+
+class _Result(_File):
     """A result that is sent once and then deleted, whether or not anybody was there to take it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +142,7 @@ async def get_result(request: Request, record_id: RecordId, house: TheHouse, cal
     _check_range(request.headers.get("range"), kept.bytes)
     # It is written once, so that its name says which it is.
     headers = {"etag": f'"{kept.record_id}"', "cache-control": "no-store"}
-    return FileResponse(kept.file, headers=headers, media_type=MEDIA_TYPE)
+    return _File(kept.file, headers=headers, media_type=MEDIA_TYPE)
 
 
 @router.delete("/traces/{id}/file", status_code=204, responses=documented(401, 403, 404))

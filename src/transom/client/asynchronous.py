@@ -229,16 +229,23 @@ class AsyncClient:
     async def send(self, operation: Operation[T]) -> T:
         """Carry out one operation; the methods above are shorthands for this."""
         body = operation.content
+        request = self._http.stream(
+            operation.method,
+            operation.path,
+            json=operation.json,
+            params=operation.params,
+            content=None if body is None else body.awaited(),
+            headers=None if body is None else body.headers,
+        )
         with failures.reaching(self.base_url):
-            response = await self._http.request(
-                operation.method,
-                operation.path,
-                json=operation.json,
-                params=operation.params,
-                content=None if body is None else body.awaited(),
-                headers=None if body is None else body.headers,
-            )
-        return operation.read(response)
+            async with request as response:
+                large = operation.room(response)
+                if large is None:
+                    await response.aread()
+                else:
+                    async for chunk in response.aiter_bytes():
+                        large.take(chunk)
+        return operation.read(response, large)
 
     async def stream(self, operation: Operation[T]) -> AsyncGenerator[T, None]:
         """Carry out one operation whose reply is a stream of events."""

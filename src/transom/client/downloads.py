@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import httpx2
+import numpy as np
 
 from transom.client.failures import ServerUnreachable, UnexpectedReply
 from transom.errors import InvalidRequest, TransomError
@@ -25,6 +26,36 @@ ATTEMPTS = 6
 
 _FIRST_PAUSE = 0.5
 """Seconds before the second attempt; each further pause is twice as long."""
+
+
+_LARGE = 1 << 20
+"""Bytes from which on a body is put where it stays."""
+
+
+class Large:
+    """A large body, in memory once.
+
+    Args:
+        size: of it, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.content = np.empty(size, np.uint8).data  # a bytearray would be zeroed first
+        self._at = 0
+
+    @classmethod
+    def expected(cls, response: httpx2.Response) -> Self | None:
+        """Room for a body that is large and comes as it is; None for any other."""
+        said = response.headers.get("content-length", "")
+        if not response.is_success or not said.isdecimal() or "content-encoding" in response.headers:
+            return None
+        return cls(int(said)) if int(said) >= _LARGE else None
+
+    def take(self, chunk: bytes) -> None:
+        """Keep what comes next."""
+        end = self._at + len(chunk)
+        self.content[self._at : end] = chunk
+        self._at = end
 
 
 class Download:

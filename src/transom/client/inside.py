@@ -174,7 +174,8 @@ class Traced(Mapping[str, Tensor]):
     Args:
         record: of the plan; `Client.replay` carries it out again.
         tensors: by name.
-        content: the file of them, as safetensors; a large one stays on disk and is read as it is used.
+        content: the file of them, as safetensors; a large one is in memory once, or stays on disk and is
+            read as it is used. What is changed in a tensor of it is changed in it.
         deployment: digest of what computed them; None where only the file is at hand, which does not say.
     """
 
@@ -182,7 +183,7 @@ class Traced(Mapping[str, Tensor]):
         self,
         record: str,
         tensors: Mapping[str, Tensor],
-        content: bytes | mmap.mmap,
+        content: bytes | memoryview | mmap.mmap,
         deployment: str | None = None,
     ) -> None:
         self.record = record
@@ -219,6 +220,15 @@ class Traced(Mapping[str, Tensor]):
         return cls._read(content, bytearray(content))
 
     @classmethod
+    def over(cls, content: memoryview) -> Self:
+        """The same over memory that nobody else writes to.
+
+        Raises:
+            ValueError: it is no such body.
+        """
+        return cls._read(content, content)
+
+    @classmethod
     def open(cls, file: str | Path | BinaryIO) -> Self:
         """From a file, of which no more is in memory than is used; what is changed is not changed there.
 
@@ -232,10 +242,12 @@ class Traced(Mapping[str, Tensor]):
         return cls._read(content, content)
 
     @classmethod
-    def _read(cls, content: bytes | mmap.mmap, numbers: bytearray | mmap.mmap) -> Self:
+    def _read(
+        cls, content: bytes | memoryview | mmap.mmap, numbers: bytearray | memoryview | mmap.mmap
+    ) -> Self:
         try:
             (length,) = struct.unpack("<Q", content[:8])
-            header = json.loads(content[8 : 8 + length])
+            header = json.loads(bytes(content[8 : 8 + length]))
             about = header.pop("__metadata__")
             tensors = {
                 name: Tensor(
@@ -256,7 +268,7 @@ class Traced(Mapping[str, Tensor]):
         return Traced(self.record, self._tensors, self.content, deployment)
 
 
-def _array(said: Mapping[str, Any], numbers: bytearray | mmap.mmap, start: int) -> NDArray[Any]:
+def _array(said: Mapping[str, Any], numbers: bytearray | memoryview | mmap.mmap, start: int) -> NDArray[Any]:
     """A tensor of a file whose numbers begin at `start`.
 
     Raises:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from transom.client import failures
+from transom.client import downloads, failures
 from transom.client.inside import Traced
 from transom.client.options import Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
@@ -24,6 +24,7 @@ from transom.schema.point_views import PointPage
 from transom.schema.record import RecordPage, RecordView, ReplayReport
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 DONE = "[DONE]"
 
@@ -62,6 +63,8 @@ class Operation(Generic[T]):
     heed: Callable[[T, Mapping[str, str]], T] | None = None
     """Adds to a reply what only its headers say."""
     content: Body | None = None
+    parse_large: Callable[[memoryview], T] | None = None
+    """Reads a body that is in memory once, and may be written to; else as `parse`."""
 
     def with_text(self) -> Operation[tuple[str, T]]:
         """The same request, with the reply also as the text that arrived."""
@@ -70,26 +73,33 @@ class Operation(Generic[T]):
             self.method, self.path, lambda data: (data.decode(), parse(data)), self.json, self.params
         )
 
-    def read(self, response: httpx2.Response) -> T:
-        """The reply to a request.
+    def room(self, response: httpx2.Response) -> downloads.Large | None:
+        """Where the body of a reply is to be put; None where that does not matter."""
+        return None if self.parse_large is None else downloads.Large.expected(response)
+
+    def read(self, response: httpx2.Response, large: downloads.Large | None = None) -> T:
+        """The reply to a request, whose body was read, or put there.
 
         Raises:
             TransomError: the server refused, or what answered is no Transom server.
         """
         if not response.is_success:
             raise failures.of_response(response)
-        found = self._understand(response.content)
+        if large is None or self.parse_large is None:
+            found = self._understand(self.parse, response.content)
+        else:
+            found = self._understand(self.parse_large, large.content)
         return found if self.heed is None else self.heed(found, response.headers)
 
     def read_event(self, event: httpx2.ServerSentEvent) -> T:
         """One event of a stream; raises as `read` does."""
         if event.event == "error":
             raise failures.of_event(event.data)
-        return self._understand(event.data.encode())
+        return self._understand(self.parse, event.data.encode())
 
-    def _understand(self, data: bytes) -> T:
+    def _understand(self, parse: Callable[[D], T], data: D) -> T:
         try:
-            return self.parse(data)
+            return parse(data)
         except ValueError as error:
             raise failures.UnexpectedReply(
                 f"The reply to {self.method} {self.path} is no Transom server's. Check the address."
@@ -166,7 +176,7 @@ def points(model: str) -> Operation[PointPage]:
 def trace(model: str, plan: Mapping[str, Any]) -> Operation[Traced]:
     """`POST /v1/traces`."""
     body = {**plan, "model": model, "format": "safetensors"}
-    return Operation("POST", "/v1/traces", Traced.parse, body, heed=Traced.said_by)
+    return Operation("POST", "/v1/traces", Traced.parse, body, heed=Traced.said_by, parse_large=Traced.over)
 
 
 def explain(model: str, plan: Mapping[str, Any]) -> Operation[Explanation]:

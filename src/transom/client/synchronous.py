@@ -237,16 +237,22 @@ class Client:
     def send(self, operation: Operation[T]) -> T:
         """Carry out one operation; the methods above are shorthands for this."""
         body = operation.content
-        with failures.reaching(self.base_url):
-            response = self._http.request(
-                operation.method,
-                operation.path,
-                json=operation.json,
-                params=operation.params,
-                content=None if body is None else body.pieces(),
-                headers=None if body is None else body.headers,
-            )
-        return operation.read(response)
+        request = self._http.stream(
+            operation.method,
+            operation.path,
+            json=operation.json,
+            params=operation.params,
+            content=None if body is None else body.pieces(),
+            headers=None if body is None else body.headers,
+        )
+        with failures.reaching(self.base_url), request as response:
+            large = operation.room(response)
+            if large is None:
+                response.read()
+            else:
+                for chunk in response.iter_bytes():
+                    large.take(chunk)
+        return operation.read(response, large)
 
     def stream(self, operation: Operation[T]) -> Generator[T, None, None]:
         """Carry out one operation whose reply is a stream of events."""

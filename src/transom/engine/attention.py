@@ -148,10 +148,10 @@ class PagedAttention:
         """A copy of some pages of all layers."""
         return {index: (keys[pages], values[pages]) for index, (keys, values) in self._cache.items()}
 
-    def restore(self, pages: list[int], saved: Pages) -> None:
-        """Put the first of what was saved into as many pages."""
+    def restore(self, pages: list[int], saved: Pages, layer: int = 0) -> None:
+        """Put the first of what was saved into as many pages, of the layers from that one on."""
         for index, kept in saved.items():
-            for part, own in zip(self._cache[index], kept, strict=True):
+            for part, own in zip(self._cache[index], kept, strict=True) if index >= layer else ():
                 part[pages] = own[: len(pages)]
 
     @property

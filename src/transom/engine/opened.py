@@ -1,7 +1,7 @@
 """A decoder layer taken step by step, so that whoever has posted something can read and write between steps.
 
 Every number is computed by the kernel that computes it in the closed layer, in the same order of operations,
-so a row has the same bits in either. A layer at which nothing is posted stays closed.
+so a row has the same bits in either. A layer inside which nothing is posted stays closed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transom.engine.kernels.attention import attend
 from transom.engine.kernels.fused import add, gate, rotate_and_store
 from transom.engine.parts import MLP, Attention, Layer, Norm, Rotation
 from transom.engine.patterns import touch_patterns
-from transom.internals.board import Board, Entry
+from transom.internals.board import STREAM, Board, Entry
 
 Closed: TypeAlias = Callable[[Floats, Rotation, int, int], None]
 """Runs the layers from one up to another, counted from the first of them, over a residual stream in place."""
@@ -76,12 +76,38 @@ def _run_some(
     board: Board,
     which: range,
 ) -> None:
-    for is_open, group in groupby(which, lambda i: board.touches(layers[i].attention.index)):
+    for is_open, group in groupby(which, lambda i: board.opens(layers[i].attention.index)):
         found = list(group)
         if not is_open:
-            closed(residual, rotation, found[0], found[-1] + 1)
+            _run_closed(layers, closed, residual, rotation, board, found)
         for index in found if is_open else ():
             run_layer(layers[index], residual, rotation, board)
+
+
+def _run_closed(
+    layers: Sequence[Layer],
+    closed: Closed,
+    residual: Floats,
+    rotation: Rotation,
+    board: Board,
+    which: Sequence[int],
+) -> None:
+    """Run layers of which at most the ends are touched, as many in one go as nobody wants to see between."""
+    before, after = STREAM
+    begin = which[0]
+    for index in which:
+        number = layers[index].attention.index
+        if board.wants(before, number):
+            if begin < index:
+                closed(residual, rotation, begin, index)
+            begin = index
+            board.touch(before, number, residual)
+        if board.wants(after, number):
+            closed(residual, rotation, begin, index + 1)
+            begin = index + 1
+            board.touch(after, number, residual)
+    if begin <= which[-1]:
+        closed(residual, rotation, begin, which[-1] + 1)
 
 
 def run_layer(layer: Layer, residual: Floats, rotation: Rotation, board: Board) -> None:

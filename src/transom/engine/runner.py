@@ -73,7 +73,8 @@ class Runner:
         for chunk in chunks:
             restart = _restart(chunk)
             if restart is not None and chunk.start == restart.position:
-                self._attention.restore(chunk.sequence.pages[: pages_of(restart.position)], restart.pages)
+                own = chunk.sequence.pages[: pages_of(restart.position)]
+                self._attention.restore(own, restart.pages, restart.layer)
 
     def _keep(self, chunks: list[Chunk]) -> None:
         """Copy the pages of sequences in whose middle others will begin."""

@@ -14,7 +14,7 @@ from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
 from transom.engine.attention import PagedAttention
-from transom.engine.kernels.arrays import Floats
+from transom.engine.kernels.arrays import Floats, empty_aligned
 from transom.engine.kernels.layer import Factor, NormOf, Stacked, layers
 from transom.engine.linear import Product
 from transom.engine.parts import Layer, Norm, Rotation
@@ -123,7 +123,7 @@ def _stacked_norm(norms: Sequence[Norm]) -> NormOf:
 def _stacked_product(products: Sequence[Product]) -> Factor:
     """Move weights side by side, one after the other, so that memory holds one of them twice and no more."""
     panels, _, width = products[0].factor
-    place = np.empty((len(products), *panels.shape), panels.dtype)
+    place = empty_aligned((len(products), *panels.shape), panels.dtype)
     for product, own in zip(products, place, strict=True):
         product.move(own)
     return place, np.stack([product.factor[1] for product in products]), width

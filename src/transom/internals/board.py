@@ -20,6 +20,9 @@ Floats: TypeAlias = NDArray[np.float32]
 Rows: TypeAlias = slice | NDArray[np.intp]
 """Rows of the batch."""
 
+STREAM = ("resid_pre", "resid_post")
+"""What goes into a layer and what comes out of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -66,14 +69,14 @@ class Board:
         self.entries: list[Entry] = []
         """By layer; their rows are the last ones of the batch, in the same order."""
         self._actions: defaultdict[Where, list[Posted]] = defaultdict(list)
-        self._layers: set[int] = set()
+        self._open: set[int] = set()
 
     def post(self, actions: Iterable[Posted]) -> None:
         """Take the place of what was posted before. Actions at one place are done in their order."""
         self._actions.clear()
         for posted in actions:
             self._actions[posted.where].append(posted)
-        self._layers = {where.layer for where in self._actions}
+        self._open = {where.layer for where in self._actions if where.point not in STREAM}
         self.entries = []
 
     @property
@@ -86,9 +89,9 @@ class Board:
         """Where something is to be done."""
         return list(self._actions)
 
-    def touches(self, layer: int) -> bool:
-        """Whether anything is to be done in a layer."""
-        return layer in self._layers
+    def opens(self, layer: int) -> bool:
+        """Whether anything is to be done in a layer, between what goes in and what comes out."""
+        return layer in self._open
 
     def wants(self, point: str, layer: int = GLOBAL) -> bool:
         """Whether anything is to be done at a place."""

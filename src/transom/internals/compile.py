@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -32,6 +32,27 @@ class Shape:
 
 Shapes = Mapping[Where, Shape]
 """Of every place that a model has."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Patterned(Mapping[Where, Shape]):
+    """The same with the width of attention patterns, which is the length of the sequence.
+
+    A sweep has hundreds of runs that each look up one place or two of a thousand.
+    """
+
+    shapes: Shapes
+    longest: int
+
+    def __getitem__(self, where: Where) -> Shape:
+        shape = self.shapes[where]
+        return shape if shape.width else Shape(shape.groups, self.longest)
+
+    def __iter__(self) -> Iterator[Where]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +89,7 @@ def compile_run(run: RunSpec, shapes: Shapes, values: Mapping[str, Value], seed:
     Raises:
         PlanFailed: a value does not fit the site that it is written to.
     """
-    shapes = _with_patterns(shapes, longest=len(run.token_ids) + run.sampling.max_tokens)
+    shapes = _Patterned(shapes, len(run.token_ids) + run.sampling.max_tokens)
     reads: list[Read] = []
     kept: dict[str, Floats] = {}
     for spec in run.reads:
@@ -93,15 +114,10 @@ def compile_changes(changes: Changes, shapes: Shapes, owner: str, key: str) -> T
     Raises:
         PlanFailed: a value does not fit the site that it is written to.
     """
-    shapes = _with_patterns(shapes, changes.longest)
+    shapes = _Patterned(shapes, changes.longest)
     values = {name: Value.of(tensor) for name, tensor in changes.tensors.items()}
     source = Source(owner, key, values)
     return Taps([], [_write(spec, index, source, shapes) for index, spec in enumerate(changes.writes)])
-
-
-def _with_patterns(shapes: Shapes, longest: int) -> Shapes:
-    """With the width of attention patterns, which is the length of the sequence."""
-    return {where: Shape(shape.groups, shape.width or longest) for where, shape in shapes.items()}
 
 
 def value_of(spec: ReadSpec, kept: Floats, computed: int) -> Value:

@@ -94,10 +94,15 @@ def save(
     """
     partial = file.with_suffix(".partial")
     try:
-        with partial.open("wb") as out:
+        # To digest takes as long as to write, and neither holds the interpreter.
+        with partial.open("wb") as out, ThreadPoolExecutor(1, thread_name_prefix="digests") as other:
+            digests = [other.submit(_digest, value.array, is_wanted) for value in values.values()]
             parts = _Parts(out, part_bytes)
             parts.write(_header(values, record))
-            tensors = tuple(_write(name, value, parts, is_wanted) for name, value in values.items())
+            for value in values.values():
+                _write(value.array, parts, is_wanted)
+            found = zip(values.items(), digests, strict=True)
+            tensors = tuple(_told(name, value, digest.result()) for (name, value), digest in found)
         partial.rename(file)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -119,20 +124,24 @@ def _header(values: Mapping[str, Value], record: str) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write(name: str, value: Value, parts: _Parts, is_wanted: Callable[[], bool]) -> TensorInfo:
-    digest = sha256()
-    for block in _blocks(value.array):
+def _write(array: NDArray[Any], parts: _Parts, is_wanted: Callable[[], bool]) -> None:
+    for block in _blocks(array):
         if not is_wanted():
             raise PlanFailed("nobody waits for it")
         parts.write(block.data)
+
+
+def _digest(array: NDArray[Any], is_wanted: Callable[[], bool]) -> str:
+    digest = sha256()
+    for block in _blocks(array):
+        if not is_wanted():
+            break  # the writer says so
         digest.update(block.data)
-    return TensorInfo(
-        name=name,
-        dtype=_dtype(value),
-        shape=value.array.shape,
-        axes=value.axes,
-        sha256=digest.hexdigest(),
-    )
+    return digest.hexdigest()
+
+
+def _told(name: str, value: Value, digest: str) -> TensorInfo:
+    return TensorInfo(name=name, dtype=_dtype(value), shape=value.array.shape, axes=value.axes, sha256=digest)
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 30
 MAX_SPILLED = 8 << 30
 """Most bytes of what one plan reads on disk."""
 
-SPILLS_ABOVE = 256 << 20
+SPILLS_ABOVE = 512 << 20
 """Bytes of what a plan reads, above which arrays of at least `SPILLED_FROM` bytes lie on disk."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import httpx2
@@ -89,6 +90,33 @@ async def test_a_refusal_names_the_field(kind):
     with pytest.raises(InvalidRequest) as caught:
         await call(kind("http://server", "", transport=transport), "trace", PLAN)
     assert (caught.value.param, caught.value.reason) == ("runs.a.read.x.at", "unknown_point")
+
+
+LARGE = np.arange(1 << 18, dtype=np.float32)
+LARGE_BODY = save({"a.x": LARGE}, {"record": "rec_1", "axes.a.x": "unit"})
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_in_memory_once(kind):
+    found = await call(kind("http://server", "", transport=serving(LARGE_BODY, [])), "trace", PLAN)
+    assert bytes(found.content) == LARGE_BODY
+    np.testing.assert_array_equal(found["a.x"].data, LARGE)
+    found["a.x"].data[-1] = 7
+    assert bytes(found.content[-4:]) == np.float32(7).tobytes()
+
+
+@pytest.mark.anyio
+async def test_a_large_body_that_is_compressed_on_its_way_is_read_too(kind):
+    transport = serving(gzip.compress(LARGE_BODY, 0), [], **{"Content-Encoding": "gzip"})
+    found = await call(kind("http://server", "", transport=transport), "trace", PLAN)
+    np.testing.assert_array_equal(found["a.x"].data, LARGE)
+
+
+@pytest.mark.parametrize("body", [LARGE_BODY[:-8], LARGE_BODY[8:]])
+@pytest.mark.anyio
+async def test_a_large_body_that_is_none_is_no_result(kind, body):
+    with pytest.raises(UnexpectedReply):
+        await call(kind("http://server", "", transport=serving(body, [])), "trace", PLAN)
 
 
 def test_the_file_is_kept_as_it_came():

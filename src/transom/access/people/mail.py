@@ -97,7 +97,7 @@ def compose(mail: Mail, sender: str, when: datetime) -> EmailMessage:
     message["To"] = Address(addr_spec=mail.to)
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(when)
-    # Not the standard library's, which tells the process and the time, and draws from a generator that is shared.
+    # Not the standard library's: that tells the process and the time, and draws from a shared generator.
     message["Message-ID"] = f"<{random_id()}@{sender.rpartition('@')[2]}>"
     # No answering machine answers, and no list takes part (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"

@@ -8,7 +8,7 @@ from numba.core import types
 from numba.extending import overload
 
 from transom.engine.kernels import amx, squares
-from transom.engine.kernels.arrays import Floats, Operand, Panels
+from transom.engine.kernels.arrays import Floats, Operand, Panels, empty_aligned
 from transom.engine.kernels.compile import kernel, parallel_kernel
 from transom.engine.kernels.share import new_counter, take
 from transom.engine.kernels.tile import (
@@ -34,6 +34,9 @@ _BLOCK = 64
 _AMX_BLOCK = 256
 """The same where `amx` multiplies."""
 
+_HELD = 1 << 18
+"""Numbers of rows that meet all panels in one go: a mebibyte, half of what a core's second cache holds."""
+
 
 def pack(matrix: Panels, columns: int = COLUMNS) -> Panels:
     """[out, depth] to panels of so many columns."""
@@ -41,7 +44,9 @@ def pack(matrix: Panels, columns: int = COLUMNS) -> Panels:
     panels = -(-out // columns)
     filled = np.zeros((panels * columns, depth), matrix.dtype)
     filled[:out] = matrix
-    return np.ascontiguousarray(filled.reshape(panels, columns, depth).transpose(0, 2, 1))
+    packed = empty_aligned((panels, depth, columns), matrix.dtype)
+    packed[...] = filled.reshape(panels, columns, depth).transpose(0, 2, 1)
+    return packed
 
 
 @kernel
@@ -176,17 +181,21 @@ def multiply(rows: Operand, panels: Panels, bias: Floats, out: Floats, threads: 
         threads: how many share the work.
     """
     block = _block_size(panels.shape[2])
-    blocks = -(-rows.shape[0] // block)
-    total = panels.shape[0] * blocks
+    blocks, columns = -(-rows.shape[0] // block), panels.shape[0]
     size = panels.shape[1] * panels.shape[2]
+    group = max(1, _HELD // (panels.shape[1] * block))
     counter = new_counter()
     for _ in numba.prange(threads):
         work = take(counter)
-        while work < total:
-            number = work // blocks
+        while work < columns * blocks:
+            # Whole columns of a group of blocks: their rows stay in the cache of a core meanwhile.
+            before = work // (group * columns) * group
+            wide = min(group, blocks - before)
+            place = work - before * columns
+            number, first = place // wide, (before + place % wide) * block
             # Threads that are equally fast take pieces in turn. A single row is computed as fast as memory
             # can be read, and asking for more only disturbs it.
-            following = min(panels.shape[0] - 1, (work + threads) // blocks) if rows.shape[0] > 1 else number
+            following = min(columns - 1, (place + threads) // wide) if rows.shape[0] > 1 else number
             ahead = (following - number) * size
-            _multiply_block(rows, work % blocks * block, panels[number], number, bias, out, ahead)
+            _multiply_block(rows, first, panels[number], number, bias, out, ahead)
             work = take(counter)
