@@ -38,6 +38,8 @@ from benchmarks.load.wire import Address, Reply, encode_request, exchange
 STREAMS, TOKENS = 8, 96
 """How many generate at once, and how much."""
 
+_FULL = 503
+
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, and keep the row where that was asked for; 1 if any request failed."""
@@ -79,7 +81,7 @@ async def _main(options: argparse.Namespace) -> int:
             disturbed = await volley(quiet, requests, STREAMS)
         finally:
             await storm.stop()
-        rounds.append(figures(calm, disturbed, storm.answered))
+        rounds.append(figures(calm, disturbed, storm))
         print(f"round {number + 1} {rounds[-1]}", file=sys.stderr)
     row = _row(options, model, rounds)
     for line in lines([row]):
@@ -116,13 +118,15 @@ class Storm:
         self.problems: list[str] = []
         self.answered = 0
         """Plans, since it was started last."""
+        self.turned_away = 0
+        """Plans for which there was no room, since then."""
         self._server = server
         self._width = width
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Send the first plans."""
-        self.answered = 0
+        self.answered = self.turned_away = 0
         self._tasks = [asyncio.ensure_future(self._keep_asking(index)) for index in range(self._width)]
 
     async def stop(self) -> None:
@@ -136,8 +140,12 @@ class Storm:
             body = {"model": self._server.model} | plan
             request = encode_request(self._server.address, "POST", "/traces", body, self._server.key)
             reply = await exchange(self._server.address, request)
-            self.answered += 1
-            if reply.status != 200:
+            self.answered += reply.status == 200
+            if reply.status == _FULL:
+                # A storm asks for more than its share of the queue, and is told to come back.
+                self.turned_away += 1
+                await asyncio.sleep(1)
+            elif reply.status != 200:
                 self.problems.append(f"status {reply.status}: {reply.body[:300].decode(errors='replace')}")
                 await asyncio.sleep(1)
 
@@ -183,9 +191,10 @@ def _gradient(number: int) -> dict[str, Any]:
     return {"runs": {"a": {"input": {"token_ids": work.prompt(number, 24)}, "grad": grad}}, "return": ["a.g"]}
 
 
-def figures(calm: Sequence[Reply], disturbed: Sequence[Reply], plans: int) -> Figures:
+def figures(calm: Sequence[Reply], disturbed: Sequence[Reply], storm: Storm) -> Figures:
     """Times between tokens without and with the storm, and whether the answers are the same."""
-    found: Figures = {"requests": float(len(calm)), "plans": float(plans)}
+    found: Figures = {"requests": float(len(calm)), "plans": float(storm.answered)}
+    found["turned_away"] = float(storm.turned_away)
     for name, replies in (("calm", calm), ("storm", disturbed)):
         outcomes = [read_stream(reply) for reply in replies]
         for outcome in outcomes:
