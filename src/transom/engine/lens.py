@@ -22,7 +22,7 @@ from transom.internals.room import Room
 from transom.internals.values import Value
 from transom.schema.program import ReadSpec, Unembed
 
-_BLOCK = 32
+_BLOCK = 16
 """Rows that are looked at together, of whosever plans; others wait for them no longer than for a step."""
 
 Rows = Callable[[Tensor], Tensor]
