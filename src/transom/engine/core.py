@@ -88,7 +88,7 @@ class Engine:
             self._scheduler.failed_step(chunks)
             return self._fail(self._quarantine.blame(chunks), error)
         seconds = time.perf_counter() - started
-        self._scheduler.finished_step(chunks, seconds, self._whole_rows(chunks))
+        self._scheduler.finished_step(chunks, seconds)
         self._count(chunks, seconds)
         outputs = [self._publish(sequence, token) for sequence, token in finished]
         self._quarantine.passed([sequence for sequence, _ in finished])
@@ -115,11 +115,6 @@ class Engine:
             if chunk.completes:
                 finished.append((chunk.sequence, drawn))
         return finished
-
-    def _whole_rows(self, chunks: list[Chunk]) -> int:
-        """Rows through all layers that the chunks amount to."""
-        through = sum(chunk.length * self._runner.layers_of(chunk) for chunk in chunks)
-        return -(-through // self._runner.layers)
 
     def _count(self, chunks: list[Chunk], seconds: float) -> None:
         work = self._work

@@ -20,7 +20,7 @@ TOKEN_COST = 2
 STRETCH = 1.25
 """How many times longer a step may take than the least served project's rows alone, while others join it."""
 
-SHORT = 2.0
+SHORT = 3.0
 """How many times longer than a step of one row a short step takes."""
 
 _REMEMBERED = 64

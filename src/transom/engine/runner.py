@@ -64,14 +64,9 @@ class Runner:
         self._keep(chunks)
         return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
 
-    @property
-    def layers(self) -> int:
-        """How many the model has."""
-        return len(self._attention.specs)
-
     def layers_of(self, chunk: Chunk) -> int:
         """How many layers the rows of a chunk go through."""
-        return self.layers - _entry_layer(chunk)
+        return len(self._attention.specs) - _entry_layer(chunk)
 
     def _restore(self, chunks: list[Chunk]) -> None:
         """Give sequences that begin in the middle what lies before."""

@@ -177,21 +177,19 @@ class Scheduler:
         self._deal()
         return [Chunk(sequence, sequence.computed, rows) for sequence, rows in self._lengths.items()]
 
-    def finished_step(self, chunks: list[Chunk], seconds: float, rows: int | None = None) -> None:
+    def finished_step(self, chunks: list[Chunk], seconds: float) -> None:
         """The step has run: what it computed is in the cache. To be called before any token is appended.
 
         Args:
             chunks: as `schedule` returned them.
             seconds: how long the step took, from which the scheduler learns.
-            rows: that would have taken as long through all layers, where some came in at a later one. Else
-                steps of many such rows would teach that many rows take little time.
         """
         for chunk in chunks:
             self._lanes.of(chunk.sequence).counter += _service(chunk)
             chunk.sequence.computed = chunk.end
             self._cache.settle(chunk.sequence)
         self._seconds += seconds
-        self._times.observe(sum(chunk.length for chunk in chunks) if rows is None else rows, seconds)
+        self._times.observe(sum(chunk.length for chunk in chunks), seconds)
         self._lengths.clear()
 
     def failed_step(self, chunks: list[Chunk]) -> None:
