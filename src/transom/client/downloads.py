@@ -27,7 +27,6 @@ ATTEMPTS = 6
 _FIRST_PAUSE = 0.5
 """Seconds before the second attempt; each further pause is twice as long."""
 
-
 _LARGE = 1 << 20
 """Bytes from which on a body is put where it stays."""
 

@@ -151,8 +151,9 @@ class PagedAttention:
     def restore(self, pages: list[int], saved: Pages, layer: int = 0) -> None:
         """Put the first of what was saved into as many pages, of the layers from that one on."""
         for index, kept in saved.items():
-            for part, own in zip(self._cache[index], kept, strict=True) if index >= layer else ():
-                part[pages] = own[: len(pages)]
+            if index >= layer:
+                for part, own in zip(self._cache[index], kept, strict=True):
+                    part[pages] = own[: len(pages)]
 
     @property
     def rows(self) -> RowMap:

@@ -125,23 +125,31 @@ def _header(values: Mapping[str, Value], record: str) -> bytes:
 
 
 def _write(array: NDArray[Any], parts: _Parts, is_wanted: Callable[[], bool]) -> None:
-    for block in _blocks(array):
-        if not is_wanted():
-            raise PlanFailed("nobody waits for it")
+    for block in _wanted(array, is_wanted):
         parts.write(block.data)
 
 
 def _digest(array: NDArray[Any], is_wanted: Callable[[], bool]) -> str:
     digest = sha256()
-    for block in _blocks(array):
-        if not is_wanted():
-            break  # the writer says so
+    for block in _wanted(array, is_wanted):
         digest.update(block.data)
     return digest.hexdigest()
 
 
 def _told(name: str, value: Value, digest: str) -> TensorInfo:
     return TensorInfo(name=name, dtype=_dtype(value), shape=value.array.shape, axes=value.axes, sha256=digest)
+
+
+def _wanted(array: NDArray[Any], is_wanted: Callable[[], bool]) -> Iterator[NDArray[Any]]:
+    """The same as `_blocks`, as long as somebody waits for them.
+
+    Raises:
+        PlanFailed: nobody does.
+    """
+    for block in _blocks(array):
+        if not is_wanted():
+            raise PlanFailed("nobody waits for it")
+        yield block
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
