@@ -9,12 +9,13 @@ from transom.api.traces import _Result
 pytestmark = pytest.mark.anyio
 
 SCOPE = {"type": "http", "method": "POST", "headers": [], "asgi": {"spec_version": "2.4"}}
+LENGTH = 3 * _Result.chunk_size
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "rec.safetensors"
-    path.write_bytes(b"x" * 300_000)
+    path.write_bytes(b"x" * LENGTH)
     return path
 
 
@@ -29,7 +30,7 @@ async def test_it_is_sent_whole_and_then_gone(file):
         sent.append(message)
 
     await _Result(file)(SCOPE, receive, send)
-    assert sum(len(message.get("body", b"")) for message in sent) == 300_000
+    assert sum(len(message.get("body", b"")) for message in sent) == LENGTH
     assert not file.exists()
 
 
