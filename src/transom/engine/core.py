@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from itertools import chain
 
+from transom.engine.chunks import Chunk, scored_positions
 from transom.engine.kernels.read import DRAW
 from transom.engine.messages import Output, Stats
 from transom.engine.quarantine import Quarantine
 from transom.engine.runner import Runner, wanted_positions
 from transom.engine.sampler import Read, read
-from transom.engine.scheduler import Chunk, Scheduler, scored_positions
+from transom.engine.scheduler import Scheduler
 from transom.engine.sequence import Sequence
 from transom.internals.taps import Taps
 from transom.schema.generation import FinishReason, SequenceRequest, TokenLogprob
@@ -88,7 +89,8 @@ class Engine:
             self._scheduler.failed_step(chunks)
             return self._fail(self._quarantine.blame(chunks), error)
         seconds = time.perf_counter() - started
-        self._scheduler.finished_step(chunks, seconds)
+        is_whole = all(self._runner.layers_of(chunk) == self._runner.layers for chunk in chunks)
+        self._scheduler.finished_step(chunks, seconds, is_whole=is_whole)
         self._count(chunks, seconds)
         outputs = [self._publish(sequence, token) for sequence, token in finished]
         self._quarantine.passed([sequence for sequence, _ in finished])

@@ -23,6 +23,11 @@ STRETCH = 1.25
 SHORT = 3.0
 """How many times longer than a step of one row a short step takes."""
 
+GENTLE = 1.5
+"""How many times longer than the rows of those who generate a step mostly takes that others join: what
+stall-free batching bounds by a budget of tokens (Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM
+Inference with Sarathi-Serve", OSDI 2024)."""
+
 _REMEMBERED = 64
 """Departed projects that may be forgotten late, to spare a look at all of them at every departure."""
 
@@ -37,6 +42,8 @@ class Lane:
     """Service so far, in tokens."""
     number: int
     """Tells lanes apart; never used twice."""
+    hurried: int = -(1 << 62)
+    """The last step in which its rows made others wait who generate."""
     waiting: deque[Sequence] = field(default_factory=deque)
     """By arrival."""
     running: list[Sequence] = field(default_factory=list)

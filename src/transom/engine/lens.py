@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transom.engine.attention import floats
+from transom.engine.kernels.read import log_softmax_rows
 from transom.errors import PlanFailed
 from transom.internals.board import Floats
 from transom.internals.room import Room
@@ -165,8 +166,12 @@ def _best(row: Floats, count: int) -> NDArray[np.int32]:
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """[rows, vocabulary] to the same; each row summed in float64, in one order."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    total = np.exp(shifted, dtype=np.float64).sum(axis=-1, keepdims=True)
-    found: Floats = (shifted - np.log(total)).astype(np.float32)
+    """[rows, vocabulary] to the same, as logprobs of prompts and of drawn tokens are."""
+    found = np.empty(logits.shape, np.float32)
+    log_softmax_rows(np.ascontiguousarray(logits), found)
     return found
+
+
+def warm_up() -> None:
+    """Compile what a first look would wait for."""
+    log_softmax(np.zeros((1, 4), np.float32))

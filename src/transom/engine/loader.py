@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from transom.engine import lens as lenses
 from transom.engine import sampler
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.attention_torch import TorchAttention
@@ -83,6 +84,7 @@ def load(options: EngineOptions) -> LoadedEngine:
     runner = Runner(SplitModel(model), attention, board, places.modules)
     prove(runner, expected, pages, options.dtype, invariant=ours)
     sampler.warm_up()
+    lenses.warm_up()
     scheduler = Scheduler(
         pages=pages,
         max_num_seqs=options.max_num_seqs,

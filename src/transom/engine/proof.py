@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 
+from transom.engine.chunks import Chunk
 from transom.engine.pages import pages_of
 from transom.engine.runner import Runner, wanted_positions
-from transom.engine.scheduler import Chunk
 from transom.engine.sequence import Sequence
 from transom.errors import ModelRefused
 from transom.schema.generation import SamplingParams, SequenceRequest

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence as Sequences
 
-from transom.engine.scheduler import Chunk, Scheduler
+from transom.engine.chunks import Chunk
+from transom.engine.scheduler import Scheduler
 from transom.engine.sequence import Sequence
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
+from transom.engine.chunks import Chunk, scored_positions
 from transom.engine.kernels.arrays import Ints
 from transom.engine.pages import pages_of
 from transom.engine.places import LAST, Hooks, touched
-from transom.engine.scheduler import Chunk, scored_positions
 from transom.internals.board import Board, Entry, Posted, Where
 from transom.internals.restart import Restart
 
@@ -64,9 +64,14 @@ class Runner:
         self._keep(chunks)
         return hidden[torch.tensor(batch.wanted, dtype=torch.long)]
 
+    @property
+    def layers(self) -> int:
+        """Of the model."""
+        return len(self._attention.specs)
+
     def layers_of(self, chunk: Chunk) -> int:
         """How many layers the rows of a chunk go through."""
-        return len(self._attention.specs) - _entry_layer(chunk)
+        return self.layers - _entry_layer(chunk)
 
     def _restore(self, chunks: list[Chunk]) -> None:
         """Give sequences that begin in the middle what lies before."""

@@ -12,11 +12,11 @@ None of it can change an answer: a row's arithmetic knows nothing of the batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace, nsmallest
 from itertools import count
 
-from transom.engine.fairness import SHORT, TOKEN_COST, Lane, Lanes, StepTimes
+from transom.engine.chunks import Chunk, service_of
+from transom.engine.fairness import GENTLE, SHORT, TOKEN_COST, Lane, Lanes, StepTimes
 from transom.engine.kernels.cache import PAGE
 from transom.engine.kv_cache import KVCacheManager
 from transom.engine.pages import pages_of
@@ -29,35 +29,12 @@ _PATIENCE = 4
 _GUEST_SECONDS = 10.0
 """How long a house reckons with another project's return."""
 
+_CALM = 64
+"""Steps between two in which the rows of one project make those wait who generate."""
+
 _CANDIDATES = 4
 """Waiting projects that are looked at in a step for what they are entitled to. The others' turn comes, since
 the counters of those before them rise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The part of a sequence that one step computes: positions start .. start + length."""
-
-    sequence: Sequence
-    start: int
-    length: int
-
-    @property
-    def end(self) -> int:
-        """One past the last position."""
-        return self.start + self.length
-
-    @property
-    def completes(self) -> bool:
-        """Whether the next token can be drawn after this chunk."""
-        return self.end == self.sequence.target
-
-
-def scored_positions(chunk: Chunk) -> range:
-    """Positions whose logits score the next token of the prompt."""
-    if chunk.sequence.wanted_scores is None:
-        return range(0)
-    return range(chunk.start, min(chunk.end, chunk.sequence.prompt_length - 1))
 
 
 class Scheduler:
@@ -85,6 +62,8 @@ class Scheduler:
         """Until then steps are kept short for whoever may come."""
         self._lengths: dict[Sequence, int] = {}
         """Rows of each sequence in the step that is made or runs, in the order of the chunks."""
+        self._along: set[Sequence] = set()
+        """Those in the step who were brought along."""
         self._blocked = False
         """Whether somebody waits for pages, which those behind it shall not take."""
         self.preemptions = 0
@@ -168,6 +147,7 @@ class Scheduler:
         self._undo(list(self._lengths))
         self._step += 1
         self._blocked = False
+        self._along = set()
         if len(self._lanes) > 1:
             self._guests_until = self._seconds + _GUEST_SECONDS
         # Nobody is preempted once rows are dealt: a page that one sequence is about to fill may by then be
@@ -177,19 +157,22 @@ class Scheduler:
         self._deal()
         return [Chunk(sequence, sequence.computed, rows) for sequence, rows in self._lengths.items()]
 
-    def finished_step(self, chunks: list[Chunk], seconds: float) -> None:
+    def finished_step(self, chunks: list[Chunk], seconds: float, *, is_whole: bool = True) -> None:
         """The step has run: what it computed is in the cache. To be called before any token is appended.
 
         Args:
             chunks: as `schedule` returned them.
             seconds: how long the step took, from which the scheduler learns.
+            is_whole: whether all rows went through all layers; the others would teach that rows are cheap.
         """
         for chunk in chunks:
-            self._lanes.of(chunk.sequence).counter += _service(chunk)
+            if chunk.sequence not in self._along:
+                self._lanes.of(chunk.sequence).counter += service_of(chunk)
             chunk.sequence.computed = chunk.end
             self._cache.settle(chunk.sequence)
         self._seconds += seconds
-        self._times.observe(sum(chunk.length for chunk in chunks), seconds)
+        if is_whole:
+            self._times.observe(sum(chunk.length for chunk in chunks), seconds)
         self._lengths.clear()
 
     def failed_step(self, chunks: list[Chunk]) -> None:
@@ -251,7 +234,8 @@ class Scheduler:
 
     def _admit(self, lane: Lane) -> bool:
         """Seat the first that waits in `lane` if there is room now; an empty house takes anybody."""
-        if self._blocked or not self._may_admit(lane) or self._lanes.running >= self._max_num_seqs:
+        free_seats = self._max_num_seqs - self._lanes.running
+        if self._blocked or not self._may_admit(lane) or free_seats <= self._owed_seats(lane):
             return False
         sequence = lane.waiting[0]
         hits = self._cache.get_computed_pages(sequence)
@@ -264,6 +248,14 @@ class Scheduler:
         sequence.generated_before = sequence.generated
         self._cache.admit(sequence, hits)
         return True
+
+    def _owed_seats(self, lane: Lane) -> int:
+        """Seats that a project with its share leaves to those who wait and have less than theirs."""
+        lanes = [other for other in self._lanes if other.is_batch <= lane.is_batch]
+        share = self._max_num_seqs // len(lanes)
+        if len(lane.running) < max(1, share):
+            return 0
+        return sum(min(len(other.waiting), max(0, share - len(other.running))) for other in lanes)
 
     # Rows for those who have room.
 
@@ -284,24 +276,64 @@ class Scheduler:
             rows, service = self._serve(lane)
         if rows and heap:
             left = self._times.most_rows(rows, self._max_num_batched_tokens) - rows
+            left -= self._bring_along(lane, self._max_num_batched_tokens - rows)
             # Where a short step did not hold all that it needs, it takes part in the sharing.
             heappush(heap, (batch, counter + service, held, number, lane))
             self._share(heap, left)
 
     def _serve(self, lane: Lane) -> tuple[int, int]:
         """Give a project all the rows that it needs and a step can have; how many, and what they count."""
-        most = self._max_num_batched_tokens
-        if self._seconds < self._guests_until:
-            most = self._times.most_rows(1, most, SHORT)
+        gentle, most = self._bounds(lane)
         left, service = most, 0
         for sequence in self._work(lane):
-            decodes = sequence.target - sequence.computed == 1
+            decodes = sequence.decodes
             rows = self._take(sequence, left)
             left -= rows
             service += TOKEN_COST if decodes else rows
             if not left:
                 break
+        if most - left > gentle:
+            lane.hurried = self._step
         return most - left, service
+
+    def _bounds(self, lane: Lane) -> tuple[int, int]:
+        """How many rows a project may have in a step that it is the first in: mostly, and now.
+
+        While others generate, their next tokens wait for its rows. It may be in a hurry now and then: whoever
+        has come with a question is answered soon, and a flood of prompts is cut small.
+        """
+        whole = self._max_num_batched_tokens
+        if self._seconds >= self._guests_until:
+            return whole, whole
+        short = self._times.most_rows(1, whole, SHORT)
+        others = sum(1 for _ in self._generating(lane))
+        if not others:
+            return short, short
+        decoding = others + sum(sequence.decodes for sequence in lane.running)
+        gentle = self._times.most_rows(decoding, whole, GENTLE) - others
+        gentle = max(1, min(gentle, short))
+        is_calm = self._step - lane.hurried >= _CALM
+        return gentle, short if is_calm else gentle
+
+    def _generating(self, lane: Lane) -> Iterator[Sequence]:
+        """Sequences of others that generate, and need not give way to it altogether."""
+        for other in self._lanes:
+            if other is not lane and other.is_batch <= lane.is_batch:
+                yield from (sequence for sequence in other.running if sequence.decodes)
+
+    def _bring_along(self, lane: Lane, most: int) -> int:
+        """Move those who generate beside a project if they are few; how many there were.
+
+        A step is hardly longer for them, and they would wait for a whole one more; so it does not count, or
+        they would have to wait for it later. Projects of which many generate take turns by what they were
+        served.
+        """
+        others = list(self._generating(lane))
+        few = self._times.seconds(len(others)) <= GENTLE * self._times.seconds(1)
+        if not few or len(others) > most or self._seconds >= self._guests_until:
+            return 0
+        self._along = {sequence for sequence in others if self._take(sequence, 1)}
+        return len(others)
 
     def _share(self, heap: list[tuple[bool, int, int, int, Lane]], left: int) -> None:
         """Deal `left` rows to projects, a few at a time and each time to the least served."""
@@ -313,7 +345,7 @@ class Scheduler:
             if sequence is None:
                 heappop(heap)
                 continue
-            decodes = sequence.target - sequence.computed == 1
+            decodes = sequence.decodes
             rows = self._take(sequence, min(left, PAGE))
             left -= rows
             counter += TOKEN_COST if decodes else rows
@@ -335,7 +367,7 @@ class Scheduler:
         decoding: list[Sequence] = []
         prompts: list[Sequence] = []
         for sequence in lane.running:
-            (decoding if sequence.target - sequence.computed == 1 else prompts).append(sequence)
+            (decoding if sequence.decodes else prompts).append(sequence)
         decoding.sort(key=lambda sequence: sequence.moved)
         waited = sum(self._step - sequence.moved >= _PATIENCE for sequence in decoding)
         yield from decoding[:waited]
@@ -355,14 +387,3 @@ class Scheduler:
         self._lengths[sequence] = taken + rows
         self._cache.allocate_slots(sequence, sequence.computed + taken + rows)
         return rows
-
-
-def _service(chunk: Chunk) -> int:
-    """What a chunk counts: a row 1, a token that will be drawn TOKEN_COST.
-
-    The row of a generated token has been paid for with the token. One that is computed again after a
-    preemption counts like the row of a prompt.
-    """
-    decoded = chunk.completes and chunk.end > chunk.sequence.prompt_length
-    drawn = chunk.completes and chunk.sequence.wants_token
-    return chunk.length - decoded + TOKEN_COST * drawn

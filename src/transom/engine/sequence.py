@@ -70,6 +70,11 @@ class Sequence:
         return len(self.tokens)
 
     @property
+    def decodes(self) -> bool:
+        """Whether all that is left to compute is the row of the token that was drawn last."""
+        return self.target - self.computed == 1
+
+    @property
     def wants_token(self) -> bool:
         """False for a request that only scores its prompt (`max_tokens` 0)."""
         return self.generated < self.sampling.max_tokens

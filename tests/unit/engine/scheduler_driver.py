@@ -8,9 +8,10 @@ from itertools import count
 from typing import Literal
 from zlib import crc32
 
+from transom.engine.chunks import Chunk, scored_positions
 from transom.engine.kernels.cache import PAGE
 from transom.engine.pages import pages_of
-from transom.engine.scheduler import Chunk, Scheduler, scored_positions
+from transom.engine.scheduler import Scheduler
 from transom.engine.sequence import Sequence
 from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from scheduler_driver import StandInEngine, ask
 
-from transom.engine.fairness import STRETCH, Lanes, StepTimes
+from transom.engine.fairness import GENTLE, STRETCH, Lanes, StepTimes
 from transom.engine.sequence import Sequence
 
 # Counters of those who are active, and of those who were.
@@ -186,6 +186,89 @@ def test_prompts_of_a_flood_hold_a_guest_up_as_little():
     # Only the first guest after a while comes in the middle of a long step, which takes 33.
     assert first < 2 * alone[0] + 33
     assert max(later) < 2 * alone[0]
+
+
+@pytest.mark.parametrize("count", [2, 8, 24])
+def test_a_flood_of_prompts_mostly_makes_steps_little_longer_for_those_who_generate(count):
+    engine = house()
+    flood(engine, count, project="guest", prompt=4, tokens=600)
+    for _ in range(4):
+        engine.step()
+    flood(engine, 200, prompt=1000, tokens=1)
+    steps = [engine.step() for _ in range(400)]
+    rows = [sum(chunk.length for chunk in chunks) for chunks in steps]
+    # Whoever comes in between takes up to STRETCH times that.
+    longer = [each for each in rows if 1 + each / 16 > STRETCH * GENTLE * (1 + count / 16) + 1e-9]
+    assert len(longer) <= 400 / 64 + 1
+    # The flood gets on, no worse than they do.
+    tokens = sum(chunk.sequence.request.project == "guest" for chunks in steps for chunk in chunks)
+    assert sum(rows) - tokens > tokens
+
+
+def test_few_who_generate_are_in_every_step_beside_a_flood_of_prompts():
+    engine = house()
+    flood(engine, 8, project="guest", prompt=4, tokens=600)
+    for _ in range(4):
+        engine.step()
+    flood(engine, 200, prompt=1000, tokens=1)
+    for _ in range(400):
+        engine.step()
+    assert {row["guest"] for row in engine.rows[-400:]} == {8}
+
+
+def test_being_brought_along_leaves_no_debt():
+    engine = house()
+    flood(engine, 8, project="guest", prompt=4, tokens=600)
+    for _ in range(4):
+        engine.step()
+    flood(engine, 200, prompt=1000, tokens=1)
+    for _ in range(400):
+        engine.step()
+    name = engine.submit(ask([7] * 20, 1, project="guest"))
+    asked = engine.steps
+    while not engine.answers[name].finished:
+        engine.step()
+    assert engine.steps - asked < 8
+
+
+def test_seats_that_come_free_are_for_those_who_have_less_than_their_share():
+    engine = house(max_num_seqs=4, max_num_batched_tokens=16)
+    # Who only has a prompt computed gives no seat up for others.
+    flood(engine, 40, prompt=60, tokens=0)
+    for _ in range(4):
+        engine.step()
+    flood(engine, 2, project="guest", prompt=4, tokens=100)
+    while (
+        sum(s.request.project == "guest" for s in engine.scheduler.sequences[: engine.scheduler.running]) < 2
+    ):
+        engine.step()
+        waiting = [s for s in engine.scheduler.sequences if s.request.project == "flood"]
+        assert len(waiting) > 30
+
+
+def test_a_project_does_not_spare_its_own():
+    engine = house()
+    flood(engine, 4, prompt=4, tokens=600)
+    for _ in range(4):
+        engine.step()
+    for project in ("flood", "guest"):
+        flood(engine, 20, project=project, prompt=1000, tokens=1)
+    for _ in range(100):
+        engine.step()
+    # Its prompts fill a short step; those of the other make way for the four that generate.
+    assert max(row.get("flood", 0) for row in engine.rows[-90:]) == 35
+    assert {sum(row.values()) for row in engine.rows[-90:] if row.get("flood", 0) < 12} == {16}
+
+
+def test_interactive_prompts_do_not_spare_batch_work():
+    engine = house()
+    flood(engine, 8, project="batch", prompt=4, tokens=600, priority="batch")
+    for _ in range(4):
+        engine.step()
+    flood(engine, 20, prompt=1000, tokens=1)
+    rows = [engine.step() for _ in range(100)]
+    own = [sum(c.length for c in chunks if c.sequence.request.project == "flood") for chunks in rows]
+    assert set(own) == {47}
 
 
 def test_long_steps_come_back_when_no_guest_has_come_for_a_while():

@@ -3,7 +3,8 @@
 import pytest
 from scheduler_driver import StandInEngine, ask, generated_alone
 
-from transom.engine.scheduler import Chunk, Scheduler, scored_positions
+from transom.engine.chunks import Chunk, scored_positions
+from transom.engine.scheduler import Scheduler
 from transom.engine.sequence import Sequence
 
 

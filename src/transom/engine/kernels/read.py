@@ -104,6 +104,24 @@ def read_rows(
             top_logprobs[row, i] = np.float32((float(line[likeliest[i]]) - float(peak)) - log_total)
 
 
+@parallel_kernel
+def log_softmax_rows(logits: Floats, out: Floats) -> None:
+    """All logprobs of each row [rows, vocabulary], with the bits of `wholes` in `read_rows`.
+
+    Args:
+        logits: of a model.
+        out: [rows, vocabulary], written; not a number where the logits have no finite maximum.
+    """
+    for row in numba.prange(logits.shape[0]):
+        line, weights = logits[row], np.empty(logits.shape[1], np.float32)
+        best = argmax(line)
+        if best < 0:
+            out[row] = np.float32(np.nan)
+        else:
+            total = weigh(line, line[best], 1.0, weights)
+            log_softmax(line, line[best], math.log(total), out[row])
+
+
 @kernel
 def _draw(
     raw: tuple[Floats, np.float32, float, float],
