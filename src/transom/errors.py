@@ -220,6 +220,20 @@ class StorageError(TransomError):
     layer = "records"
 
 
+class NotVerified(TransomError):
+    """A signature, proof or file of a log is not what it should be; the message says which."""
+
+    code = "not_verified"
+    layer = "records"
+
+
+class LogBroken(TransomError):
+    """A log cannot be continued as it lies on disk without contradicting what was published."""
+
+    code = "log_broken"
+    layer = "records"
+
+
 class OperatorError(TransomError):
     """Something that only the operator can mend; printed by the command line."""
 

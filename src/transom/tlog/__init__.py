@@ -1,0 +1,1 @@
+"""The public log: its tree, its files and its signatures, as other people's tools read them."""

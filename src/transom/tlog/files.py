@@ -1,0 +1,147 @@
+"""A log as anybody may read it, out of a folder; and whether its files agree with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from transom.errors import NotVerified
+from transom.schema.merkle import leaf_hash
+from transom.tlog.checkpoints import Checkpoint, open_checkpoint
+from transom.tlog.notes import VerifierKey
+from transom.tlog.tiles import (
+    ENTRIES,
+    WIDTH,
+    Tile,
+    TileHashes,
+    fold,
+    join_entries,
+    split_entries,
+    split_hashes,
+    tile_at,
+    tiles_between,
+)
+from transom.tlog.tree import prove_consistency, prove_inclusion, root_of
+
+CHECKPOINT = "checkpoint"
+
+
+class LogFiles:
+    """The files of a log.
+
+    Args:
+        folder: of the checkpoint, and of `tile/`.
+        key: of the log.
+    """
+
+    def __init__(self, folder: Path, key: VerifierKey) -> None:
+        self.folder = folder
+        self.key = key
+
+    def note(self) -> bytes | None:
+        """The published checkpoint, verbatim; None where there is none yet."""
+        with suppress(FileNotFoundError):
+            return (self.folder / CHECKPOINT).read_bytes()
+        return None
+
+    def checkpoint(self) -> Checkpoint:
+        """The published checkpoint; an empty one where there is none yet.
+
+        Raises:
+            NotVerified: the log has not signed it.
+        """
+        note = self.note()
+        if note is None:
+            return Checkpoint(self.key.name, 0, root_of(_no_hash, 0))
+        return open_checkpoint(note, self.key)[0]
+
+    def read(self, tile: Tile) -> bytes:
+        """A tile's file. A partial one may be gone once a wider one is there.
+
+        Raises:
+            NotVerified: it is not there.
+        """
+        for width in range(tile.width, WIDTH + 1):
+            with suppress(FileNotFoundError):
+                content = (self.folder / Tile(tile.level, tile.index, width).path).read_bytes()
+                return _cut(tile, Tile(tile.level, tile.index, width), content)
+        raise NotVerified(f"{tile.path} is not there")
+
+    def hashes(self, size: int) -> TileHashes:
+        """Of complete subtrees in the log when it had `size` entries."""
+        return TileHashes(size, self.read)
+
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """The entries start .. end, as far as a checkpoint has them.
+
+        Raises:
+            NotVerified: they are not there.
+        """
+        found: list[bytes] = []
+        size = self.checkpoint().size
+        for index in range(start // WIDTH, (end + WIDTH - 1) // WIDTH):
+            tile = tile_at(ENTRIES, index, size)
+            found += split_entries(tile, self.read(tile))
+        return found[start % WIDTH :][: end - start]
+
+    def inclusion(self, index: int, size: int) -> list[bytes]:
+        """The proof that an entry is in the log of `size` entries; see `tree.prove_inclusion`."""
+        return prove_inclusion(self.hashes(size), index, size)
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """The proof that the log of `new` entries begins with that of `old`; see `tree.prove_consistency`."""
+        return prove_consistency(self.hashes(new), old, new)
+
+
+def _no_hash(_height: int, _index: int) -> bytes:
+    raise LookupError("an empty log has no hashes")
+
+
+def _cut(tile: Tile, wider: Tile, content: bytes) -> bytes:
+    """What a tile had when it was narrower."""
+    if tile.level == ENTRIES:
+        return join_entries(split_entries(wider, content)[: tile.width])
+    return b"".join(split_hashes(wider, content)[: tile.width])
+
+
+def check_files(log: LogFiles, entry: Callable[[int, bytes], object] | None = None) -> Iterator[str]:
+    """Everything that is wrong with a log's files, told as it is found; nothing where all is well.
+
+    Args:
+        log: whose checkpoint, tiles and entries are compared with each other.
+        entry: told each entry with its index.
+    """
+    try:
+        head = log.checkpoint()
+    except NotVerified as error:
+        yield error.message
+        return
+    expected: dict[tuple[int, int], bytes] = {}
+    for tile in tiles_between(0, head.size):
+        try:
+            content = log.read(tile)
+            if tile.level == ENTRIES:
+                entries = split_entries(tile, content)
+                for place, each in enumerate(entries if entry else ()):
+                    entry(tile.index * WIDTH + place, each)  # type: ignore[misc]  # there is one
+                expected[0, tile.index] = b"".join(map(leaf_hash, entries))
+                continue
+            hashes = split_hashes(tile, content)
+        except NotVerified as error:
+            yield error.message
+            continue
+        if expected.pop((tile.level, tile.index), b"") != content:
+            yield f"{tile.path} does not hold the hashes of what is below it"
+        if tile.is_full:
+            above = tile.level + 1, tile.index // WIDTH
+            expected[above] = expected.get(above, b"") + fold(hashes)
+    yield from _wrong_root(log, head)
+
+
+def _wrong_root(log: LogFiles, head: Checkpoint) -> Iterator[str]:
+    try:
+        if root_of(log.hashes(head.size), head.size) != head.root:
+            yield "the tiles do not have the root that the checkpoint says"
+    except NotVerified as error:
+        yield error.message

@@ -1,0 +1,236 @@
+"""The files of a log as they grow: only ever added to, each durable before anything says that it is there.
+
+Order of a growth: entries and tiles are written, synced, and named; their folders are synced; then the
+checkpoint takes the place of the older one, and its folder is synced. Until then nobody was told of the new
+entries, and whatever breaks, the next attempt writes the same bytes again: a tile is a function of the
+entries and the size.
+
+A file that is there already must have the bytes that would be written. If it has others, the entries are not
+those that were written before, and a checkpoint over them could contradict a published one: the log stands
+still.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from transom.errors import LogBroken, NotVerified
+from transom.schema.merkle import leaf_hash
+from transom.tlog.checkpoints import Checkpoint
+from transom.tlog.files import CHECKPOINT, LogFiles
+from transom.tlog.notes import Note, Signer
+from transom.tlog.tiles import (
+    ENTRIES,
+    WIDTH,
+    Tile,
+    TileHashes,
+    fold,
+    join_entries,
+    split_hashes,
+    tiles_between,
+)
+from transom.tlog.tree import prove_consistency, root_of, verify_consistency
+
+_LOCK = ".lock"
+_PART = ".part"
+
+
+class LogWriter(LogFiles):
+    """A log that grows. There is one for a folder at a time.
+
+    Args:
+        folder: made where it is not there.
+        signer: the log's own key.
+        step: told the name of each step before it is taken; for tests that break it there.
+
+    Raises:
+        LogBroken: another has it, or what lies there is not what the checkpoint says.
+    """
+
+    def __init__(
+        self, folder: Path, signer: Signer, step: Callable[[str], object] = lambda _name: None
+    ) -> None:
+        super().__init__(folder, signer.verifier)
+        self._signer = signer
+        self._step = step
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._head = self._checked()
+        except BlockingIOError:
+            os.close(self._lock)
+            raise LogBroken(f"another process writes the log in {folder}; one is the most") from None
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another write."""
+        os.close(self._lock)
+
+    @property
+    def size(self) -> int:
+        """Published entries."""
+        return self._head.size
+
+    def _checked(self) -> Checkpoint:
+        try:
+            head = self.checkpoint()
+            root = root_of(self.hashes(head.size), head.size)
+        except NotVerified as error:
+            raise LogBroken(f"the log in {self.folder} cannot be continued: {error.message}") from None
+        if root != head.root:
+            raise LogBroken(f"the tiles in {self.folder} do not have the root that the checkpoint says")
+        return head
+
+    def append(self, entries: Sequence[bytes]) -> Note | None:
+        """Publish entries after those that are published; the new checkpoint, None where none is needed.
+
+        Raises:
+            LogBroken: other entries were written in their place before.
+            OSError: the disk did not take them; nothing was published.
+            ValueError: an entry is too long.
+        """
+        if not entries and self.note() is not None:
+            return None
+        old, new = self.size, self.size + len(entries)
+        content = _Content(self, old, entries)
+        tiles = list(tiles_between(old, new))
+        for tile in tiles:
+            self._write_once(tile.path, content.of(tile))
+        self._sync_folders(tiles)
+        root = root_of(content.hashes(new), new)
+        self._check_growth(content, root, new)
+        head = Checkpoint(self.key.name, new, root)
+        note = head.signed(self._signer)
+        self._replace(CHECKPOINT, str(note).encode())
+        self._head = head
+        self._prune(tiles)
+        return note
+
+    def _sync_folders(self, tiles: Sequence[Tile]) -> None:
+        """Make durable that the files are there: innermost folders first."""
+        folders = {folder for tile in tiles for folder in Path(tile.path).parents}
+        for folder in sorted(folders, key=lambda each: -len(each.parts)):
+            self._step(f"sync folder {folder}")
+            _sync_folder(self.folder / folder)
+
+    def _prune(self, tiles: Sequence[Tile]) -> None:
+        """Delete what a full tile was before it was full, which can be cut out of it."""
+        for tile in tiles:
+            narrow = (self.folder / tile.path).with_name(f"{tile.index % 1000:03d}.p")
+            if tile.is_full and narrow.is_dir():
+                self._step(f"prune {tile.path}")
+                shutil.rmtree(narrow)
+
+    def _check_growth(self, content: _Content, root: bytes, new: int) -> None:
+        """That the new tree begins with the published one; nothing else is ever signed."""
+        proof = prove_consistency(content.hashes(new), self._head.size, new)
+        try:
+            verify_consistency(proof, self._head.size, new, self._head.root, root)
+        except NotVerified as error:
+            raise LogBroken(f"the log in {self.folder} would contradict itself: {error.message}") from None
+
+    def publish(self, note: Note) -> None:
+        """Put the published checkpoint with more signatures in its place.
+
+        Raises:
+            LogBroken: it is not the published one.
+        """
+        if Checkpoint.parse(note.text) != self._head:
+            raise LogBroken("a checkpoint with more signatures must be the one that is published")
+        self._replace(CHECKPOINT, str(note).encode())
+
+    def _write_once(self, path: str, content: bytes) -> None:
+        target = self.folder / path
+        if target.exists():
+            self._step(f"compare {path}")
+            if target.read_bytes() == content:
+                return
+            raise LogBroken(f"{path} was written before, with other entries")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._write(target, content, path)
+
+    def _replace(self, path: str, content: bytes) -> None:
+        self._write(self.folder / path, content, path)
+        self._step(f"sync folder of {path}")
+        _sync_folder(self.folder)
+
+    def _write(self, target: Path, content: bytes, name: str) -> None:
+        part = target.with_name(f".{target.name}{_PART}")
+        self._step(f"write {name}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            self._step(f"sync {name}")
+            os.fsync(descriptor)
+        self._step(f"name {name}")
+        part.replace(target)
+
+
+class _Content:
+    """What the files of a growth hold.
+
+    Args:
+        log: as it is.
+        old: its size.
+        added: the entries after.
+    """
+
+    def __init__(self, log: LogFiles, old: int, added: Sequence[bytes]) -> None:
+        self._log = log
+        self._old = old
+        self._added = added
+        self._leaves = [leaf_hash(entry) for entry in added]
+        self._made: dict[Tile, bytes] = {}
+
+    def of(self, tile: Tile) -> bytes:
+        """A tile of the grown log. Those of the levels below are asked for before it."""
+        start = tile.index * WIDTH
+        known = max(0, (self._old >> 8 * max(0, tile.level)) - start)
+        before = self._before(tile, known) if known else b""
+        content = before + self._after(tile, start + known, start + tile.width)
+        self._made[tile] = content
+        return content
+
+    def _before(self, tile: Tile, known: int) -> bytes:
+        return self._log.read(Tile(tile.level, tile.index, known))
+
+    def _after(self, tile: Tile, start: int, end: int) -> bytes:
+        if tile.level == ENTRIES:
+            return join_entries(self._added[start - self._old : end - self._old])
+        if tile.level == 0:
+            return b"".join(self._leaves[start - self._old : end - self._old])
+        below = (Tile(tile.level - 1, index) for index in range(start, end))
+        return b"".join(fold(split_hashes(each, self._read(each))) for each in below)
+
+    def _read(self, tile: Tile) -> bytes:
+        return self._made[tile] if tile in self._made else self._log.read(tile)
+
+    def hashes(self, size: int) -> TileHashes:
+        """Of the grown log."""
+        return TileHashes(size, self._read)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
