@@ -30,6 +30,8 @@ from transom.storage.database import Database
 from transom.storage.prepared import Prepared
 from transom.storage.tables import microseconds, projects, records
 from transom.storage.vault import DataKey, Vault
+from transom.tlog.entries import Entry
+from transom.tlog.sequencing import add_entries
 
 MAX_PAGE = 100
 
@@ -62,6 +64,8 @@ class StoredRecord:
     """Canonical bytes."""
     openings: bytes | None
     """JSON; private. None once its project was deleted."""
+    log_index: int
+    """Of its entry in the public log."""
 
     def summary(self) -> RecordSummary:
         """The record in a list."""
@@ -105,6 +109,36 @@ class _Entry:
         if self.sealed is not None and self.key is key:
             return self.sealed
         return seal_openings(key, self.answer.record_id, self.draft.openings)
+
+
+class _Numbered:
+    """A record that has its number in its project, and not yet its place in the log."""
+
+    def __init__(self, entry: _Entry, statement: bytes, sequence: int, sealed: bytes) -> None:
+        self.entry = entry
+        self.statement = statement
+        self.sequence = sequence
+        self.sealed = sealed
+        self.digest = sha256(statement)
+
+    def record(self, log_index: int) -> StoredRecord:
+        """The whole row."""
+        answer = self.entry.answer
+        return StoredRecord(
+            id=answer.record_id,
+            project_id=answer.project_id,
+            sequence=self.sequence,
+            key_id=answer.key_id,
+            created=answer.answered,
+            model=answer.model,
+            deployment=answer.deployment,
+            endpoint=answer.endpoint,
+            status=answer.status,
+            digest=self.digest,
+            statement=self.statement,
+            openings=self.entry.draft.openings,
+            log_index=log_index,
+        )
 
 
 class RecordStore:
@@ -230,16 +264,22 @@ class RecordStore:
         by_project: dict[str, list[_Entry]] = {}
         for entry in entries:
             by_project.setdefault(entry.answer.project_id, []).append(entry)
-        stored: dict[str, StoredRecord] = {}
-        rows: list[dict[str, Any]] = []
+        numbered: list[_Numbered] = []
         for project_id, own in by_project.items():
             first = _take_numbers(connection, project_id, len(own))
             key = self._vault.charge(connection, project_id, len(own))
-            for sequence, entry in enumerate(own, first):
-                stored[entry.answer.record_id] = record = _record(entry, sequence)
-                rows.append(_row(record, entry.sealed_by(key)))
-        _INSERT.execute_each(connection, rows)
+            numbered += [
+                _Numbered(entry, entry.draft.statement(sequence), sequence, entry.sealed_by(key))
+                for sequence, entry in enumerate(own, first)
+            ]
         _write_besides(connection, [entry.beside for entry in entries if entry.beside is not None])
+        # Last: who adds to the log waits for the commit of who did before.
+        index = add_entries(connection, [Entry("record", each.digest).content for each in numbered])
+        stored = {
+            each.entry.answer.record_id: each.record(place) for place, each in enumerate(numbered, index)
+        }
+        rows = [_row(stored[each.entry.answer.record_id], each.sealed) for each in numbered]
+        _INSERT.execute_each(connection, rows)
         return [stored[entry.answer.record_id] for entry in entries]
 
 
@@ -270,24 +310,6 @@ def _take_numbers(connection: Connection, project_id: str, count: int) -> int:
     if last is None:
         raise NotFound(f"There is no project {project_id!r}.")
     return last - count + 1
-
-
-def _record(entry: _Entry, sequence: int) -> StoredRecord:
-    answer, statement = entry.answer, entry.draft.statement(sequence)
-    return StoredRecord(
-        id=answer.record_id,
-        project_id=answer.project_id,
-        sequence=sequence,
-        key_id=answer.key_id,
-        created=answer.answered,
-        model=answer.model,
-        deployment=answer.deployment,
-        endpoint=answer.endpoint,
-        status=answer.status,
-        digest=sha256(statement),
-        statement=statement,
-        openings=entry.draft.openings,
-    )
 
 
 def _row(record: StoredRecord, sealed: bytes) -> dict[str, Any]:

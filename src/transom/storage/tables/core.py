@@ -76,5 +76,8 @@ records = Table(
     Column("statement", LargeBinary, nullable=False),
     # JSON with everything private.
     Column("openings", LargeBinary, nullable=False),
+    # Its entry in the public log.
+    Column("log_index", BigInteger),
     UniqueConstraint("project_id", "sequence"),
+    Index(None, "log_index", unique=True),
 )

@@ -1,0 +1,46 @@
+"""The public log; every record from before has its place in it, in the order of their times."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "log_entries",
+        sa.Column("place", sa.BigInteger, autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("place", name="pk_log_entries"),
+    )
+    op.create_table(
+        "log_head",
+        sa.Column("id", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_log_head"),
+    )
+    op.add_column("records", sa.Column("log_index", sa.BigInteger))
+    op.execute(
+        "UPDATE records SET log_index = places.place FROM "
+        "(SELECT id, row_number() OVER (ORDER BY created, id) - 1 AS place FROM records) AS places "
+        "WHERE places.id = records.id"
+    )
+    op.create_index("ix_records_log_index", "records", ["log_index"], unique=True)
+    _log_earlier(op.get_bind())
+
+
+def _log_earlier(connection: sa.Connection) -> None:
+    found = connection.execute(sa.text("SELECT log_index, digest FROM records ORDER BY log_index"))
+    insert = sa.text("INSERT INTO log_entries (place, content) VALUES (:place, :content)")
+    size = 0
+    while rows := found.fetchmany(1000):
+        entries = [
+            {"place": row.log_index, "content": b'{"digest":"%s","kind":"record"}' % row.digest.encode()}
+            for row in rows
+        ]
+        connection.execute(insert, entries)
+        size += len(rows)
+    connection.execute(sa.text("INSERT INTO log_head (id, size) VALUES (1, :size)"), {"size": size})

@@ -1,0 +1,50 @@
+"""What an entry of the log says: of which kind a document is, and its digest. Nothing else is published.
+
+A statement's commitments are salted, so its digest tells nothing to who does not have the statement; and
+whoever has it finds its entry by the digest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+from transom.errors import NotVerified
+from transom.schema.canonical import canonical_bytes
+
+Kind = Literal["record"]
+"""The documents that are logged."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry: canonical JSON with these two fields."""
+
+    kind: Kind
+    digest: str
+    """SHA-256 of the document's bytes, as `sha256:` and 64 hexadecimal digits."""
+
+    @property
+    def content(self) -> bytes:
+        """The leaf of the tree."""
+        return canonical_bytes({"digest": self.digest, "kind": self.kind})
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Read a leaf.
+
+        Raises:
+            NotVerified: it is of no kind that is known here, or spelled in another way.
+        """
+        try:
+            fields = json.loads(content)
+            entry = cls(fields["kind"], fields["digest"])
+            known = entry.kind in KINDS and entry.content == content
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise NotVerified(f"{content[:120]!r} is no entry of a kind that is known here")
+        return entry
