@@ -46,6 +46,9 @@ from transom.storage.database import Database
 from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
 from transom.storage.migrate import migrate
 from transom.storage.vault import Vault
+from transom.tlog.files import LogFiles
+from transom.tlog.keys import open_key
+from transom.tlog.publishing import Publication
 
 log = structlog.get_logger()
 
@@ -84,6 +87,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
         office = open_office(settings, database, mailer, clock)
+        signer = open_key(settings.log_key, settings.log_origin)
         app.state.house = house = House(
             serving,
             office.records,
@@ -95,12 +99,14 @@ def create_app(
             Quotas(database, clock=clock),
             Exposure(database),
             _emptied(settings.home, clock),
+            LogFiles(settings.log, signer.verifier),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
         working = [
             asyncio.create_task(work) for work in (house.quotas.run(), _keep_time(house), _sweep(house))
         ]
+        publication = Publication(database, settings.log, signer, _say_unpublished)
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -111,6 +117,7 @@ def create_app(
             await house.settle()
             with suppress(StorageError):  # then other gateways give back what this one holds
                 await house.quotas.close()
+            await asyncio.to_thread(publication.close)
             await asyncio.to_thread(database.close)
 
     app = FastAPI(
@@ -127,6 +134,10 @@ def create_app(
     )
     routes.install(app, serving, metrics_public=settings.metrics_public)
     return app
+
+
+def _say_unpublished(error: Exception) -> None:
+    log.error("the log is not published", reason=str(error), exc_info=error)
 
 
 def spool_of(home: Path) -> Path:

@@ -54,6 +54,17 @@ class Settings(BaseSettings):
     )
     artifact_mib: int = Field(default=256, ge=1, description="Largest artifact, MiB")
     artifacts_mib: int = Field(default=2048, ge=1, description="All artifacts of a project together, MiB")
+    log_origin: str | None = Field(
+        default=None,
+        description="Name of the public log, best its URL without the scheme: transom.example.org/log; left "
+        "out, a random one. It cannot be changed later",
+    )
+    log_key_file: Path | None = Field(
+        default=None, description="File of the log's private key; left out, `log.key` in the home folder"
+    )
+    log_folder: Path | None = Field(
+        default=None, description="Folder of the log's public files; left out, `log` in the home folder"
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )
@@ -109,6 +120,16 @@ class Settings(BaseSettings):
     def vault(self) -> Path:
         """File of the master keys under which data keys are wrapped."""
         return self.vault_file or self.home / "vault.json"
+
+    @property
+    def log_key(self) -> Path:
+        """File of the private key that signs checkpoints of the log."""
+        return self.log_key_file or self.home / "log.key"
+
+    @property
+    def log(self) -> Path:
+        """Folder of the log's public files."""
+        return self.log_folder or self.home / "log"
 
     @property
     def library(self) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from transom.api.dependencies import After, Limit, RecordId, TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.api.reply import while_present
 from transom.schema.record import RecordPage, RecordView, ReplayReport
-from transom.services import records, replay
+from transom.services import log, records, replay
 
 router = APIRouter(prefix="/records", tags=["Records"])
 
@@ -28,6 +29,12 @@ async def list_records(
 async def get_record(record_id: RecordId, house: TheHouse, caller: TheCaller) -> RecordView:
     """A whole record; only its owner's project may read it."""
     return await records.show(house, caller, record_id)
+
+
+@router.get("/{id}/receipt", response_class=PlainTextResponse, responses=documented(401, 404))
+async def get_receipt(record_id: RecordId, house: TheHouse, caller: TheCaller) -> Response:
+    """Proof that the record is in the public log, to be kept and verified offline: a `.tlog-proof` file."""
+    return PlainTextResponse(await log.receipt(house, caller, record_id))
 
 
 @router.post("/{id}/replay", responses=documented(401, 404, 500, 503))

@@ -15,6 +15,7 @@ from transom.api import (
     errors,
     grants,
     keys,
+    log,
     metrics,
     models,
     openapi,
@@ -46,6 +47,7 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
     openapi.install(app)
     app.include_router(service.router)
     app.include_router(metrics.router)
+    app.include_router(log.router, dependencies=[Depends(refuse_unknown_query)])
     app.include_router(_surface())
     # People are not below a model.
     app.include_router(sign_in_page.router)

@@ -21,6 +21,7 @@ from transom.records.store import RecordStore
 from transom.schema.deployment import ServedModel
 from transom.services.office import Office
 from transom.services.spool import Spool
+from transom.tlog.files import LogFiles
 
 T = TypeVar("T")
 
@@ -45,6 +46,8 @@ class House:
     exposure: Exposure
     spool: Spool
     """Results on their way to whoever asked."""
+    log: LogFiles
+    """What is public of all records."""
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

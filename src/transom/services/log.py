@@ -1,0 +1,63 @@
+"""The public log, and proof that a record is in it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from transom.access.keys.callers import Caller
+from transom.errors import NotFound, NotVerified
+from transom.services.house import House
+from transom.services.metering import allow
+from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.proofs import Proof
+from transom.tlog.tiles import Tile
+
+
+async def checkpoint(house: House) -> bytes:
+    """The newest checkpoint, a signed note.
+
+    Raises:
+        NotFound: nothing is published yet.
+    """
+    note = await asyncio.to_thread(house.log.note)
+    if note is None:
+        raise NotFound("The log has no checkpoint yet; it will have one within seconds.")
+    return note
+
+
+async def tile(house: House, path: str) -> bytes:
+    """A tile, or a bundle of entries, by its path.
+
+    Raises:
+        NotFound: the log has none there.
+    """
+    found = Tile.parse(path)
+    try:
+        if found is not None:
+            return await asyncio.to_thread(house.log.read, found)
+    except NotVerified:
+        pass
+    raise NotFound(f"The log has nothing at {path[:80]!r}.")
+
+
+async def receipt(house: House, caller: Caller, record_id: str) -> str:
+    """The proof that a record is in the log, as a file of its own (https://c2sp.org/tlog-proof).
+
+    Raises:
+        MissingScope: the caller lacks `records:read`.
+        NotFound: there is no such record, or it is not published yet.
+    """
+    await allow(house, caller, "records:read")
+    record = await house.records.get(record_id, caller.project_id)
+    return await asyncio.to_thread(_prove, house, record.log_index)
+
+
+def _prove(house: House, index: int) -> str:
+    note = house.log.note()
+    head = None if note is None else open_checkpoint(note, house.log.key)[0]
+    if note is None or head is None or index >= head.size:
+        raise NotFound(
+            "The record is kept, and not yet under a checkpoint of the log; ask again in a second.",
+            code="receipt_pending",
+        )
+    return str(Proof(index, tuple(house.log.inclusion(index, head.size)), note.decode()))

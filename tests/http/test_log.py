@@ -1,0 +1,89 @@
+"""The public log over HTTP: anybody reads it, and each record has a receipt that needs no server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import pytest
+
+from tests.http.test_records import other_project
+from transom.errors import NotVerified
+from transom.schema.canonical import sha256
+from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.entries import Entry
+from transom.tlog.files import check_files
+from transom.tlog.proofs import Proof
+from transom.tlog.tiles import ENTRIES, split_entries, tile_at
+
+pytestmark = pytest.mark.anyio
+
+
+async def receipt_of(door, record_id):
+    """The receipt, as soon as there is one."""
+    for _ in range(100):
+        reply = await door.client.get(f"/v1/records/{record_id}/receipt")
+        if reply.status_code == 200:
+            return reply
+        assert reply.status_code == 404
+        assert reply.json()["error"]["code"] == "receipt_pending"
+        await asyncio.sleep(0.05)
+    raise AssertionError("there was no receipt in time")
+
+
+async def test_a_receipt_proves_that_the_record_is_in_the_log(own_door):
+    records = [(await own_door.complete(max_tokens=1))["id"] for _ in range(3)]
+    for record_id in records:
+        reply = await receipt_of(own_door, record_id)
+        assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+        proof = Proof.parse(reply.text)
+        record = await own_door.record(record_id)
+        payload = base64.b64decode(record["envelope"]["payload"])
+        entry = Entry("record", sha256(payload))
+        head, _ = proof.verify(entry.content, own_door.house.log.key)
+        assert head.size > proof.index
+        with pytest.raises(NotVerified):
+            proof.verify(Entry("record", sha256(payload + b" ")).content, own_door.house.log.key)
+
+
+async def test_anybody_reads_the_log_and_finds_it_whole(own_door):
+    record_id = (await own_door.complete(max_tokens=1))["id"]
+    await receipt_of(own_door, record_id)
+    del own_door.client.headers["authorization"]
+    reply = await own_door.client.get("/log/checkpoint")
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+    assert reply.headers["cache-control"] == "no-cache"
+    head, _ = open_checkpoint(reply.content, own_door.house.log.key)
+    bundle = tile_at(ENTRIES, 0, head.size)
+    reply = await own_door.client.get(f"/log/{bundle.path}")
+    assert reply.headers["content-type"] == "application/octet-stream"
+    assert "immutable" in reply.headers["cache-control"]
+    entries = [Entry.parse(content) for content in split_entries(bundle, reply.content)]
+    assert {entry.kind for entry in entries} == {"record"}
+    assert list(check_files(own_door.house.log)) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tile/0/001",
+        "tile/0/000.p/255",
+        "tile/9/000",
+        "tile/0/0",
+        "tile/entries/x001/000",
+        "tile/%2e%2e/log.key",
+    ]
+    + [".lock", "tile/0/..%2f..%2f..%2flog.key", "tile/"],
+)
+async def test_there_is_nothing_else(own_door, path):
+    await receipt_of(own_door, (await own_door.complete(max_tokens=1))["id"])
+    assert (await own_door.client.get(f"/log/{path}")).status_code == 404
+
+
+async def test_a_receipt_is_for_the_owner(own_door):
+    record_id = (await own_door.complete(max_tokens=1))["id"]
+    await receipt_of(own_door, record_id)
+    headers = await other_project(own_door)
+    reply = await own_door.client.get(f"/v1/records/{record_id}/receipt", headers=headers)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["code"] != "receipt_pending"
