@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tests.vaults import make_vault
+from tests.vaults import make_vault, signing
 from transom.access.credentials.peppers import PepperSource, generate
 from transom.access.keys.callers import KeyStore
 from transom.access.people.persons import PersonCaller, at_the_machine
@@ -137,7 +137,7 @@ def office_over(
     arrivals = Arrivals(Path(gettempdir()), Limits(each=1 << 20, total=4 << 20))
     return Office(
         database=database,
-        records=RecordStore(database, vault),
+        records=RecordStore(database, vault, signing),
         artifacts=ArtifactStore(database, vault, Blobs("memory:///"), arrivals, lambda: time.now),
         keys=_key_store(database, peppers, time),
         peppers=peppers,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from transom.records.signing import SigningKey
 from transom.storage.master_keys import MasterKeys
 from transom.storage.vault import Vault
 
@@ -26,3 +29,11 @@ class KeysInMemory:
 
 def make_vault(**options) -> Vault:
     return Vault(KeysInMemory(), **options)
+
+
+_SIGNER = SigningKey(Ed25519PrivateKey.from_private_bytes(b"s" * 32), "2026-01-01T00:00:00.000000Z")
+
+
+def signing() -> SigningKey:
+    """The key that signs records."""
+    return _SIGNER

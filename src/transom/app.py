@@ -37,6 +37,7 @@ from transom.backends.local import Limits, LocalBackend
 from transom.config import Settings
 from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused, StorageError
+from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
 from transom.services.house import House, utc_now
 from transom.services.office import Office
@@ -221,10 +222,11 @@ def open_office(
 ) -> Office:
     """What the use cases around people and projects work with."""
     peppers, vault = PepperFile(settings.peppers), open_vault(settings, database)
+    signing = SigningKeyFile(settings.signing, clock())
     limits = ArtifactLimits(settings.artifact_mib << 20, settings.artifacts_mib << 20)
     return Office(
         database=database,
-        records=RecordStore(database, vault),
+        records=RecordStore(database, vault, lambda: signing.current),
         artifacts=ArtifactStore(
             database, vault, Blobs(settings.artifacts), Arrivals(spool_of(settings.home), limits), clock
         ),

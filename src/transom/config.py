@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     )
     artifact_mib: int = Field(default=256, ge=1, description="Largest artifact, MiB")
     artifacts_mib: int = Field(default=2048, ge=1, description="All artifacts of a project together, MiB")
+    signing_file: Path | None = Field(
+        default=None, description="File of the keys that sign records; left out, `signing.json` there"
+    )
     log_origin: str | None = Field(
         default=None,
         description="Name of the public log, best its URL without the scheme: transom.example.org/log; left "
@@ -120,6 +123,11 @@ class Settings(BaseSettings):
     def vault(self) -> Path:
         """File of the master keys under which data keys are wrapped."""
         return self.vault_file or self.home / "vault.json"
+
+    @property
+    def signing(self) -> Path:
+        """File of the private keys that sign records."""
+        return self.signing_file or self.home / "signing.json"
 
     @property
     def log_key(self) -> Path:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, RowMapping, Select, bindparam, insert, s
 from transom.errors import InvalidRequest, NotFound
 from transom.records.identifiers import cursor_after, is_record_id, sequence_of
 from transom.records.sealing import open_openings, seal_openings
+from transom.records.signing import SigningKey
 from transom.records.statement import Draft, draft
 from transom.schema.canonical import sha256
 from transom.schema.record import (
@@ -24,6 +25,7 @@ from transom.schema.record import (
     RecordStatus,
     RecordSummary,
     RecordView,
+    Signature,
     rfc3339,
 )
 from transom.storage.database import Database
@@ -66,6 +68,15 @@ class StoredRecord:
     """JSON; private. None once its project was deleted."""
     log_index: int
     """Of its entry in the public log."""
+    signer: str | None
+    """Id of the key that signed it; None of those from before records were signed."""
+    signature: bytes | None
+
+    def _envelope(self) -> Envelope:
+        signed: tuple[Signature, ...] = ()
+        if self.signer is not None and self.signature is not None:
+            signed = (Signature(keyid=self.signer, sig=base64.b64encode(self.signature).decode()),)
+        return Envelope(payload=base64.b64encode(self.statement).decode(), signatures=signed)
 
     def summary(self) -> RecordSummary:
         """The record in a list."""
@@ -75,7 +86,7 @@ class StoredRecord:
         """The whole record, as its owner reads it."""
         return RecordView(
             **_summary_fields(self),
-            envelope=Envelope(payload=base64.b64encode(self.statement).decode()),
+            envelope=self._envelope(),
             statement=orjson.loads(self.statement),
             openings=None if self.openings is None else orjson.loads(self.openings),
         )
@@ -114,12 +125,16 @@ class _Entry:
 class _Numbered:
     """A record that has its number in its project, and not yet its place in the log."""
 
-    def __init__(self, entry: _Entry, statement: bytes, sequence: int, sealed: bytes) -> None:
+    def __init__(
+        self, entry: _Entry, statement: bytes, sequence: int, sealed: bytes, signer: SigningKey
+    ) -> None:
         self.entry = entry
         self.statement = statement
         self.sequence = sequence
         self.sealed = sealed
         self.digest = sha256(statement)
+        self.signer = signer.key_id
+        self.signature = signer.sign(statement)
 
     def record(self, log_index: int) -> StoredRecord:
         """The whole row."""
@@ -138,6 +153,8 @@ class _Numbered:
             statement=self.statement,
             openings=self.entry.draft.openings,
             log_index=log_index,
+            signer=self.signer,
+            signature=self.signature,
         )
 
 
@@ -151,11 +168,13 @@ class RecordStore:
     Args:
         database: where they lie.
         vault: what seals their openings there.
+        signing: gives the key that signs them now.
     """
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, signing: Callable[[], SigningKey]) -> None:
         self._database = database
         self._vault = vault
+        self._signing = signing
 
     async def append(self, answer: Answer, beside: Beside | None = None) -> StoredRecord:
         """Make a record of `answer`; it is on disk on return, and what was written `beside` it too.
@@ -268,8 +287,9 @@ class RecordStore:
         for project_id, own in by_project.items():
             first = _take_numbers(connection, project_id, len(own))
             key = self._vault.charge(connection, project_id, len(own))
+            signer = self._signing()
             numbered += [
-                _Numbered(entry, entry.draft.statement(sequence), sequence, entry.sealed_by(key))
+                _Numbered(entry, entry.draft.statement(sequence), sequence, entry.sealed_by(key), signer)
                 for sequence, entry in enumerate(own, first)
             ]
         _write_besides(connection, [entry.beside for entry in entries if entry.beside is not None])

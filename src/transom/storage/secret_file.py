@@ -5,9 +5,42 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from transom.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+class Watched(Generic[T]):
+    """What is in a file, read again once it is another one: the command line changes it under a server.
+
+    Args:
+        path: the file, which is only ever replaced.
+        read: makes of it what is wanted; what it raises is raised.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+        self._path = path
+        self._read = read
+        self._known = read(path)
+        self._seen = self._mark()
+
+    def latest(self) -> T:
+        """As it is now. A file that is gone leaves what was known."""
+        try:
+            mark = self._mark()
+        except FileNotFoundError:
+            return self._known
+        if mark != self._seen:
+            self._known, self._seen = self._read(self._path), mark
+        return self._known
+
+    def _mark(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_ino, status.st_mtime_ns
 
 
 def read_secret(path: Path) -> bytes:

@@ -7,15 +7,18 @@ import pytest
 from sqlalchemy import insert, select, update
 from test_store import answer, prepared
 
-from tests.vaults import KeysInMemory, make_vault
+from tests.vaults import KeysInMemory, make_vault, signing
 from transom.errors import NotFound, StorageError
 from transom.records.openings import verify_openings
 from transom.records.sealing import count_unsealed, seal_earlier
 from transom.records.store import RecordStore
+from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.record import PREDICATE_TYPE
 from transom.storage.tables import data_keys, records
 from transom.storage.vault import Vault
+from transom.tlog.entries import Entry
+from transom.tlog.sequencing import read_entries
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +44,7 @@ def vault():
 
 @pytest.fixture
 def store(database, vault):
-    return RecordStore(database, vault)
+    return RecordStore(database, vault, signing)
 
 
 def private(project_id="local", **changes):
@@ -231,15 +234,25 @@ async def test_an_earlier_database_gets_the_table_of_keys_and_keeps_its_records(
         command.upgrade(config, "0001")
         columns = "(id, name, created, last_sequence)"
         connection.exec_driver_sql(f"INSERT INTO projects {columns} VALUES ('local', '', 0, 1)")
-        row = {column.name: "" for column in records.c} | {"id": "rec_" + "0" * 26, "project_id": "local"}
+        later = {"log_index", "signer", "signature"}
+        row = {column.name: "" for column in records.c if column.name not in later}
+        row |= {"id": "rec_" + "0" * 26, "project_id": "local", "digest": sha256(b"{}")}
         row |= {"sequence": 1, "key_id": None, "created": answer().answered, "status": "complete"}
         connection.execute(insert(records).values(row | {"statement": b"{}", "openings": b'{"a": 1}'}))
 
     database.write_sync(first_release)
     module.migrate(database)
     vault = make_vault()
-    store = RecordStore(database, vault)
+    store = RecordStore(database, vault, signing)
     assert (await store.get("rec_" + "0" * 26, "local")).openings == b'{"a": 1}'
     assert await asyncio.to_thread(seal_earlier, database, vault) == 1
-    assert (await store.get("rec_" + "0" * 26, "local")).openings == b'{"a": 1}'
+    earlier = await store.get("rec_" + "0" * 26, "local")
+    assert earlier.openings == b'{"a": 1}'
+    # It is in the log, and those that come are after it.
+    assert earlier.log_index == 0
+    assert earlier.view().envelope.signatures == ()
+    assert database.read_sync(lambda connection: read_entries(connection, 0, 9)) == [
+        Entry("record", sha256(b"{}")).content
+    ]
+    assert (await store.append(answer())).log_index == 1
     database.close()

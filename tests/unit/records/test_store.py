@@ -10,11 +10,12 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, insert, update
 
-from tests.vaults import KeysInMemory, make_vault
+from tests.vaults import KeysInMemory, make_vault, signing
 from transom.errors import InvalidRequest, NotFound, StorageError
 from transom.records.audit import find_gaps
 from transom.records.identifiers import cursor_after, is_record_id, new_record_id, sequence_of
@@ -60,7 +61,7 @@ def database(url):
 
 @pytest.fixture
 def store(database):
-    return RecordStore(database, make_vault())
+    return RecordStore(database, make_vault(), signing)
 
 
 def answer(project_id="local", **changes):
@@ -153,7 +154,10 @@ async def test_what_was_appended_reads_back_and_verifies(store):
     assert sha256(payload) == view.digest == stored.digest
     assert json.loads(payload) == view.statement
     assert verify_openings(view.statement, view.openings) == []
-    assert view.model_dump()["envelope"]["signatures"] == ()
+    (signature,) = view.envelope.signatures
+    assert signature.keyid == signing().key_id
+    signed = b"DSSEv1 28 application/vnd.in-toto+json %d %b" % (len(payload), payload)
+    Ed25519PublicKey.from_public_bytes(signing().public).verify(base64.b64decode(signature.sig), signed)
     assert view.envelope.payloadType == "application/vnd.in-toto+json"
     assert view.created.endswith("Z")
     assert (await store.page("local")).data == (stored.summary(),)
@@ -261,10 +265,10 @@ KEYS = MasterKeys({1: bytes(32)}, 1)
 APPENDER = """
 import asyncio, sys
 sys.path[:0] = sys.argv[2:]
-from test_store import KEYS, RecordStore, Database, KeysInMemory, Vault, answer
+from test_store import KEYS, RecordStore, Database, KeysInMemory, Vault, answer, signing
 
 async def main():
-    store = RecordStore(Database(sys.argv[1]), Vault(KeysInMemory(KEYS)))
+    store = RecordStore(Database(sys.argv[1]), Vault(KeysInMemory(KEYS)), signing)
     async def one():
         while True:
             stored = await store.append(answer())
@@ -289,7 +293,7 @@ def test_a_server_killed_while_recording_keeps_every_acknowledged_record_and_the
     assert database.check() == []
     assert len(acknowledged) > 200
     vault = Vault(KeysInMemory(KEYS))
-    asyncio.run(everything_is_there(RecordStore(database, vault), acknowledged))
+    asyncio.run(everything_is_there(RecordStore(database, vault, signing), acknowledged))
     database.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from transom.errors import ConfigurationError
-from transom.storage.secret_file import create_secret, read_secret, replace_secret
+from transom.storage.secret_file import Watched, create_secret, read_secret, replace_secret
 
 PEPPER_BYTES = 32
 _PURPOSE = b"transom-api-key-v1\0"
@@ -98,8 +98,8 @@ class PepperFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = load(path)
-        self._seen = _mark(path)
+        load(path)
+        self._watched = Watched(path, _read)
 
     def latest(self) -> Peppers:
         """The peppers as they are now. A file that is gone leaves those that were known.
@@ -107,23 +107,11 @@ class PepperFile:
         Raises:
             ConfigurationError: what the file holds now is no set of peppers.
         """
-        try:
-            mark = _mark(self._path)
-        except FileNotFoundError:
-            return self._known
-        if mark != self._seen:
-            self._known, self._seen = _read(self._path), mark
-        return self._known
+        return self._watched.latest()
 
     def replace(self, peppers: Peppers) -> None:
         """Put `peppers` in the place of those in the file, all of them or none."""
         replace_secret(self._path, _document(peppers))
-
-
-def _mark(path: Path) -> tuple[int, int]:
-    """Differs once the file is another one: it is only ever replaced."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
 
 
 def generate() -> Peppers:

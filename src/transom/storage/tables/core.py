@@ -78,6 +78,9 @@ records = Table(
     Column("openings", LargeBinary, nullable=False),
     # Its entry in the public log.
     Column("log_index", BigInteger),
+    # Of the statement's envelope, and the id of the key; null for those from before they were signed.
+    Column("signer", String(71)),
+    Column("signature", LargeBinary(64)),
     UniqueConstraint("project_id", "sequence"),
     Index(None, "log_index", unique=True),
 )

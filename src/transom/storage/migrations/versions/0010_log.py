@@ -1,4 +1,4 @@
-"""The public log; every record from before has its place in it, in the order of their times."""
+"""Signatures, and the public log; records from before have places in it, in the order of their times."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_log_head"),
     )
     op.add_column("records", sa.Column("log_index", sa.BigInteger))
+    op.add_column("records", sa.Column("signer", sa.String(71)))
+    op.add_column("records", sa.Column("signature", sa.LargeBinary(64)))
     op.execute(
         "UPDATE records SET log_index = places.place FROM "
         "(SELECT id, row_number() OVER (ORDER BY created, id) - 1 AS place FROM records) AS places "
