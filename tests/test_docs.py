@@ -18,11 +18,11 @@ from scripts.plans import GROUPS
 from tests.documents import ROOT, anchors, blocks, links, pages
 from transom.cli.main import app as command_line
 from transom.config import Settings
-from transom.records.openings import verify_openings
 from transom.records.statement import draft
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measured, Measures
+from transom.schema.openings import verify_openings
 from transom.schema.plan import Plan
 from transom.schema.points import POINTS
 from transom.schema.program import TensorInfo

@@ -101,6 +101,7 @@ def create_app(
             Exposure(database),
             _emptied(settings.home, clock),
             LogFiles(settings.log, signer.verifier),
+            SigningKeyFile(settings.signing, clock()),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)

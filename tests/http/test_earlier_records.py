@@ -8,8 +8,8 @@ import json
 import pytest
 
 from tests.http.test_records import stored, tamper
-from transom.records.openings import verify_openings
 from transom.schema.canonical import canonical_bytes, sha256
+from transom.schema.openings import verify_openings
 
 pytestmark = pytest.mark.anyio
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.http.test_records import other_project
 from transom.errors import NotVerified
@@ -90,3 +91,29 @@ async def test_a_receipt_is_for_the_owner(own_door):
     reply = await own_door.client.get(f"/v1/records/{record_id}/receipt", headers=headers)
     assert reply.status_code == 404
     assert reply.json()["error"]["code"] != "receipt_pending"
+
+
+async def test_the_keys_are_told_to_anybody_and_verify_a_record(own_door):
+    record = await own_door.record((await own_door.complete(max_tokens=1))["id"])
+    del own_door.client.headers["authorization"]
+    keys = (await own_door.client.get("/.well-known/transom-keys")).json()
+    assert keys["log"] == str(own_door.house.log.key)
+    (key,) = keys["records"]
+    (signature,) = record["envelope"]["signatures"]
+    assert signature["keyid"] == key["keyid"]
+    assert key["valid_until"] is None
+    payload = base64.b64decode(record["envelope"]["payload"])
+    signed = b"DSSEv1 28 application/vnd.in-toto+json %d %b" % (len(payload), payload)
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key["key"]))
+    public.verify(base64.b64decode(signature["sig"]), signed)
+
+
+async def test_a_new_key_signs_at_once_and_the_old_one_is_still_told(own_door):
+    before = await own_door.record((await own_door.complete(max_tokens=1))["id"])
+    own_door.house.signing.rotate(own_door.house.now())
+    after = await own_door.record((await own_door.complete(max_tokens=1))["id"])
+    keys = (await own_door.client.get("/.well-known/transom-keys")).json()["records"]
+    assert [key["keyid"] for key in keys] == [
+        record["envelope"]["signatures"][0]["keyid"] for record in (before, after)
+    ]
+    assert keys[0]["valid_until"] == keys[1]["valid_from"]

@@ -15,8 +15,8 @@ from tests.http.grants import PROGRAMME, holder
 from tests.http.test_artifacts import kept, other_project
 from tests.http.test_metering import balanced, rows
 from tests.http.test_records import changed, stored, tamper
-from transom.records.openings import committed, verify_openings
 from transom.schema.canonical import canonical_bytes, sha256
+from transom.schema.openings import committed, verify_openings
 
 pytestmark = pytest.mark.anyio
 

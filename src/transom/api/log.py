@@ -1,4 +1,7 @@
-"""`/log`: the public log, as static files that anybody may fetch and keep (https://c2sp.org/tlog-tiles)."""
+"""`/log`: the public log, as static files that anybody may fetch and keep; and the keys that sign.
+
+(https://c2sp.org/tlog-tiles)
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,30 @@ from fastapi.responses import PlainTextResponse
 
 from transom.api.dependencies import TheHouse
 from transom.api.errors import documented
+from transom.schema.envelopes import PublicKeys
 from transom.services import log
 
-router = APIRouter(prefix="/log", tags=["Log"])
+router = APIRouter(tags=["Log"])
 
 _BRIEFLY = "no-cache"
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-@router.get("/checkpoint", response_class=PlainTextResponse, responses=documented(404))
+@router.get("/log/checkpoint", response_class=PlainTextResponse, responses=documented(404))
 async def get_checkpoint(house: TheHouse) -> Response:
     """The newest checkpoint: size and root of the log, signed."""
     return PlainTextResponse(await log.checkpoint(house), headers={"cache-control": _BRIEFLY})
 
 
-@router.get("/tile/{path:path}", response_class=Response, responses=documented(404))
+@router.get("/log/tile/{path:path}", response_class=Response, responses=documented(404))
 async def get_tile(path: Annotated[str, Path(description="Level and index")], house: TheHouse) -> Response:
     """Hashes of the log's tree, or its entries: 256 to a file, less to the newest."""
     content = await log.tile(house, f"tile/{path}")
     headers = {"cache-control": _FOR_EVER}
     return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/.well-known/transom-keys")
+async def get_keys(house: TheHouse) -> PublicKeys:
+    """The keys that sign records and the log. Keep them: what a server says later proves nothing."""
+    return log.public_keys(house)

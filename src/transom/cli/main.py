@@ -7,7 +7,19 @@ from importlib.util import find_spec
 import typer
 
 from transom import __version__
-from transom.cli import account, applicant, artifacts, inside, keys, projects, researcher, rights, top, usage
+from transom.cli import (
+    account,
+    applicant,
+    artifacts,
+    evidence,
+    inside,
+    keys,
+    projects,
+    researcher,
+    rights,
+    top,
+    usage,
+)
 
 app = typer.Typer(
     name="transom",
@@ -23,6 +35,7 @@ app.add_typer(artifacts.app, name="artifact")
 app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)
+evidence.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)

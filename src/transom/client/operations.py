@@ -18,6 +18,7 @@ from transom.client.inside import Traced
 from transom.client.options import Conversation, Prompt
 from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
 from transom.errors import InvalidRequest
+from transom.schema.envelopes import PublicKeys
 from transom.schema.explanations import Explanation
 from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
@@ -161,6 +162,16 @@ def records(after: str | None, limit: int) -> Operation[RecordPage]:
 def record(record_id: str) -> Operation[RecordView]:
     """`GET /v1/records/{id}`."""
     return Operation("GET", _record_path(record_id), RecordView.model_validate_json)
+
+
+def receipt(record_id: str) -> Operation[str]:
+    """`GET /v1/records/{id}/receipt`."""
+    return Operation("GET", _record_path(record_id) + "/receipt", bytes.decode)
+
+
+def public_keys() -> Operation[PublicKeys]:
+    """`GET /.well-known/transom-keys`."""
+    return Operation("GET", "/.well-known/transom-keys", PublicKeys.model_validate_json)
 
 
 def replay(record_id: str) -> Operation[ReplayReport]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transom.records.openings import EVIDENCE, SAMPLING_KINDS
 from transom.schema.generation import SamplingParams
 from transom.schema.measures import Measures
+from transom.schema.openings import EVIDENCE, SAMPLING_KINDS
 from transom.schema.record import PREDICATE_TYPE_1
 
 

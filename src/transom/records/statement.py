@@ -24,10 +24,10 @@ from typing import Any
 
 import orjson
 
-from transom.records.openings import EVIDENCE, SAMPLING_KINDS, committed
 from transom.schema.canonical import CanonicalJson, canonical_bytes, decimal, digest, sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measures
+from transom.schema.openings import EVIDENCE, SAMPLING_KINDS, committed
 from transom.schema.program import TensorInfo
 from transom.schema.record import PREDICATE_TYPE, STATEMENT_TYPE, Answer, rfc3339
 
@@ -43,7 +43,7 @@ class Draft:
     record_id: str
     project_id: str
     openings: bytes
-    """JSON, see `transom.records.openings`."""
+    """JSON, see `transom.schema.openings`."""
     _before: bytes
     _after: bytes
 

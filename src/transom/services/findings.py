@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from transom.records.openings import EVIDENCE
 from transom.records.reading import RecordedSequence
 from transom.records.statement import evidence_openings
 from transom.schema.generation import SamplingParams, SequenceResult
+from transom.schema.openings import EVIDENCE
 from transom.schema.record import Difference, ReplayLevel
 
 ENDINGS = ("stop", "length")

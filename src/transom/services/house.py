@@ -17,6 +17,7 @@ from transom.access.sign_in.entrance import Entrance
 from transom.access.weights.exposure import Exposure
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
+from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
 from transom.schema.deployment import ServedModel
 from transom.services.office import Office
@@ -48,6 +49,8 @@ class House:
     """Results on their way to whoever asked."""
     log: LogFiles
     """What is public of all records."""
+    signing: SigningKeyFile
+    """Who signs them."""
     now: Callable[[], datetime] = utc_now
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""

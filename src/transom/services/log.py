@@ -6,11 +6,17 @@ import asyncio
 
 from transom.access.keys.callers import Caller
 from transom.errors import NotFound, NotVerified
+from transom.schema.envelopes import PublicKeys
 from transom.services.house import House
 from transom.services.metering import allow
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.proofs import Proof
 from transom.tlog.tiles import Tile
+
+
+def public_keys(house: House) -> PublicKeys:
+    """Who signs what this server says."""
+    return PublicKeys(log=str(house.log.key), records=house.signing.public())
 
 
 async def checkpoint(house: House) -> bytes:

@@ -22,12 +22,12 @@ from transom.backends.admission import Admission
 from transom.backends.base import Backend
 from transom.errors import GenerationFailed, InvalidRequest
 from transom.records.identifiers import new_record_id
-from transom.records.openings import verify_openings
 from transom.records.reading import RecordedRequest, RecordedSequence, read_request
 from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.measures import Measures
+from transom.schema.openings import verify_openings
 from transom.schema.record import RecordView, ReplayReport
 from transom.schema.steering import Extension
 from transom.services import artifacts, traces

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from made_records import changed, leaves
 
-from transom.records.openings import verify_openings
 from transom.records.reading import read_request
 from transom.schema.canonical import canonical_bytes, sha256
 from transom.schema.measures import Measures
+from transom.schema.openings import verify_openings
 
 DIGESTS = {
     1: "sha256:f652a809ce5f188edc91e8b3b328360b6ccc3f168319574c640166c7a0cac06e",

@@ -9,11 +9,11 @@ from test_store import answer, prepared
 
 from tests.vaults import KeysInMemory, make_vault, signing
 from transom.errors import NotFound, StorageError
-from transom.records.openings import verify_openings
 from transom.records.sealing import count_unsealed, seal_earlier
 from transom.records.store import RecordStore
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.openings import verify_openings
 from transom.schema.record import PREDICATE_TYPE
 from transom.storage.tables import data_keys, records
 from transom.storage.vault import Vault

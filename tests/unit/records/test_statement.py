@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import RECEIVED, answer, changed, generated, leaves, record, token
 
-from transom.records.openings import ranked_bytes, verify_openings
 from transom.records.reading import read_request
 from transom.records.statement import draft
 from transom.schema.canonical import canonical_bytes, commit, float32_bytes, sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measured, Measures
+from transom.schema.openings import ranked_bytes, verify_openings
 from transom.schema.record import PREDICATE_TYPE, rfc3339
 
 

@@ -19,10 +19,10 @@ from tests.vaults import KeysInMemory, make_vault, signing
 from transom.errors import InvalidRequest, NotFound, StorageError
 from transom.records.audit import find_gaps
 from transom.records.identifiers import cursor_after, is_record_id, new_record_id, sequence_of
-from transom.records.openings import verify_openings
 from transom.records.store import RecordStore, owner_of
 from transom.schema.canonical import sha256
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
+from transom.schema.openings import verify_openings
 from transom.schema.record import Answer
 from transom.storage.database import Database
 from transom.storage.master_keys import MasterKeys

@@ -6,8 +6,8 @@ import json
 import pytest
 from made_records import TENSORS, record
 
-from transom.records.openings import committed, verify_openings
 from transom.records.reading import read_request
+from transom.schema.openings import committed, verify_openings
 
 MANIFEST = [
     ["clean.heads", "float32", [2, 3, 64], ["position", "head", "unit"], "sha256:" + "c" * 64],

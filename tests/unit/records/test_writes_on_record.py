@@ -5,8 +5,8 @@ import json
 import pytest
 from made_records import WRITES, record
 
-from transom.records.openings import committed, verify_openings
 from transom.records.reading import read_request
+from transom.schema.openings import committed, verify_openings
 
 
 def with_writes(openings, writes):

@@ -1,0 +1,158 @@
+"""Checks of records that need files and no server: signatures, places in the log, openings."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import ValidationError
+
+from transom.client.verify import verify_record
+from transom.errors import InvalidRequest, NotVerified
+from transom.schema.envelopes import PublicKey, PublicKeys, pre_authentication_encoding
+from transom.schema.openings import verify_openings
+from transom.schema.record import RecordView
+from transom.tlog.checkpoints import Checkpoint, open_checkpoint
+from transom.tlog.entries import Entry
+from transom.tlog.notes import VerifierKey
+from transom.tlog.policies import Policy
+from transom.tlog.proofs import Proof
+
+MOST_BYTES = 1 << 28
+"""Larger files are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom the verifier believes; never taken from what is verified."""
+
+    keys: PublicKeys
+    policy: Policy | None = None
+    """Which witnesses must have cosigned; None for none."""
+
+    def open(self, checkpoint: str) -> Checkpoint:
+        """The checkpoint in a note that is believed.
+
+        Raises:
+            NotVerified: it is not.
+        """
+        found, _ = open_checkpoint(checkpoint, VerifierKey.parse(self.keys.log))
+        if self.policy is not None:
+            self.policy.verify(checkpoint)
+        return found
+
+
+@dataclass(slots=True)
+class Finding:
+    """What was found of one record."""
+
+    record: str
+    shown: list[str] = field(default_factory=list)
+    """What holds, in words."""
+    faults: list[str] = field(default_factory=list)
+    """What does not, or could not be checked; empty where all is well."""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What files hold, told apart by their contents."""
+
+    records: list[RecordView] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
+
+
+def read_evidence(paths: Iterable[Path]) -> Evidence:
+    """Read records (JSON, as `transom record show --json` prints them) and receipts (`.tlog-proof`).
+
+    Raises:
+        InvalidRequest: a file is neither; names it.
+    """
+    found = Evidence()
+    for path in paths:
+        content = _content(path)
+        try:
+            if content.startswith("{"):
+                found.records.append(RecordView.model_validate_json(content))
+            else:
+                found.proofs.append(Proof.parse(content))
+        except (ValidationError, NotVerified) as error:
+            raise InvalidRequest(f"{path} is neither a record nor a receipt: {error}") from None
+    return found
+
+
+def _content(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InvalidRequest(f"{path} is larger than {MOST_BYTES} bytes.")
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}") from None
+
+
+def verify_evidence(evidence: Evidence, trust: Trust) -> Iterator[Finding]:
+    """Check each record against its signature, its receipt and its openings."""
+    for view in evidence.records:
+        finding = Finding(view.id)
+        faults = verify_record(view)
+        finding.faults += faults
+        if not faults:
+            finding.shown.append("agrees with itself")
+            _check_signature(view, trust.keys.records, finding)
+            _check_log(view, evidence.proofs, trust, finding)
+            _check_openings(view, finding)
+        yield finding
+
+
+def _check_signature(view: RecordView, keys: Sequence[PublicKey], finding: Finding) -> None:
+    """By a key that was in use when the answer was complete."""
+    payload = base64.b64decode(view.envelope.payload)
+    known = {key.keyid: key for key in keys}
+    signed = pre_authentication_encoding(view.envelope.payloadType, payload)
+    for signature in view.envelope.signatures:
+        key = known.get(signature.keyid)
+        if key is None:
+            continue
+        try:
+            public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.key, validate=True))
+            public.verify(base64.b64decode(signature.sig, validate=True), signed)
+        except (InvalidSignature, ValueError):
+            finding.faults.append(f"the signature by {key.keyid} is not one")
+            return
+        if view.created < key.valid_from or (key.valid_until is not None and view.created > key.valid_until):
+            finding.faults.append(f"the key {key.keyid} was not in use when the answer was given")
+            return
+        finding.shown.append(f"signed by {key.keyid}")
+        return
+    finding.faults.append("no signature by a key that is trusted")
+
+
+def _check_log(view: RecordView, proofs: Sequence[Proof], trust: Trust, finding: Finding) -> None:
+    entry = Entry("record", view.digest).content
+    reasons = []
+    for proof in proofs:
+        try:
+            proof.verify(entry, VerifierKey.parse(trust.keys.log))
+            head = trust.open(proof.checkpoint)
+        except NotVerified as error:
+            reasons.append(error.message)
+            continue
+        cosigned = "" if trust.policy is None else ", with a quorum of witnesses"
+        finding.shown.append(f"entry {proof.index} of {head.size} of {head.origin}{cosigned}")
+        return
+    told = f" ({reasons[0]})" if len(reasons) == 1 else ""
+    finding.faults.append(f"no receipt of these files proves that it is in the log{told}")
+
+
+def _check_openings(view: RecordView, finding: Finding) -> None:
+    if view.openings is None:
+        finding.shown.append("openings destroyed")
+        return
+    wrong = verify_openings(view.statement, view.openings)
+    if wrong:
+        finding.faults.append(f"openings that do not open: {', '.join(wrong)}")
+    else:
+        finding.shown.append("question and answer are those that it commits to")
