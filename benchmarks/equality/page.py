@@ -18,8 +18,8 @@ reference. What "the same" means, and why numbers differ at all, is in
   is above 1: a residual stream has numbers above 20,000, and a float32 of that size is known to 0.002. It
   must be at most 1e-4.
 - *absolute* is the largest difference of those values that must be within 1e-4 however large they are:
-  logprobs of tokens, logits of the answers, attention patterns, attributions. A gradient as it is may have any
-  size, and counts like the residual stream.
+  logprobs of tokens, logits of the answers, attention patterns, attributions. A gradient as it is may have
+  any size, and counts like the residual stream.
 - *of all* is the largest difference of any number, as it is.
 - *from float64* is how far ours, and plain PyTorch in float32, are from the same model in float64, scaled.
 - *alone = in traffic*: each experiment alone, and then all twelve at once beside eight others who generate

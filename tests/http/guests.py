@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.http.door import Door, open_door
 from transom.access.people.mail import KeptMail, MailFolder
@@ -124,3 +125,10 @@ async def open_street(home, tokenizer, *, site: str = SITE, **more: Any) -> Asyn
         street = Street(door, clock, site, mails)
         yield street
         await street.leave()
+
+
+@pytest.fixture
+async def street(tokenizer, tmp_path):
+    """A street of the test's own."""
+    async with open_street(tmp_path, tokenizer) as street:
+        yield street

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert, select
 
 from tests import databases
@@ -14,6 +15,7 @@ from transom.access.programme import applying, deciding, holding, reading
 from transom.access.programme.desk import Desk
 from transom.access.programme.grants import grant_for
 from transom.access.programme.programme import parse
+from transom.errors import InvalidRequest
 from transom.schema.applications import (
     Act,
     Approval,
@@ -233,3 +235,10 @@ class Stage:
     def events(self, application):
         query = select(application_events).where(application_events.c.application_id == application.id)
         return self.look(query.order_by(application_events.c.number))
+
+
+def refused_param(act, *arguments, **more):
+    """The field that an act is refused for."""
+    with pytest.raises(InvalidRequest) as refused:
+        act(*arguments, **more)
+    return refused.value.param
