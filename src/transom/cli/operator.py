@@ -11,7 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from transom.cli import admin_keys, admin_people, admin_programme, admin_rights, admin_vault
+from transom.cli import (
+    admin_keys,
+    admin_people,
+    admin_programme,
+    admin_rights,
+    admin_signing,
+    admin_vault,
+)
 from transom.cli.admin import admin
 from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
@@ -24,7 +31,7 @@ def register(app: typer.Typer) -> None:
     """Add the operator's commands."""
     app.add_typer(models, name="model")
     app.command()(mail)
-    for part in (admin_keys, admin_people, admin_programme, admin_rights, admin_vault):
+    for part in (admin_keys, admin_people, admin_programme, admin_rights, admin_signing, admin_vault):
         part.register(admin)
     app.add_typer(admin, name="admin")
     app.command()(serve)
