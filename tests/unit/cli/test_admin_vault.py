@@ -43,7 +43,7 @@ def database(home):
         project = {"id": "local", "name": "", "created": datetime.now(UTC), "last_sequence": 2}
         connection.execute(insert(projects), project)
         key = vault.charge(connection, "local", 1)
-        empty = {column.name: "" for column in records.c}
+        empty = {column.name: "" for column in records.c if not column.nullable}
         empty |= {
             "project_id": "local",
             "key_id": None,
