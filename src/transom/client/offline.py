@@ -149,9 +149,12 @@ def _check_log(view: RecordView, proofs: Sequence[Proof], trust: Trust, finding:
 
 def _check_openings(view: RecordView, finding: Finding) -> None:
     if view.openings is None:
-        finding.shown.append("openings destroyed")
+        finding.faults.append("there are no openings, and so nothing shows what was asked and answered")
         return
-    wrong = verify_openings(view.statement, view.openings)
+    try:
+        wrong = verify_openings(view.statement, view.openings)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        wrong = ["the statement has another form"]
     if wrong:
         finding.faults.append(f"openings that do not open: {', '.join(wrong)}")
     else:

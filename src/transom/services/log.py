@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from transom.access.keys.callers import Caller
-from transom.errors import NotFound, NotVerified
+from transom.errors import LogBroken, NotFound, NotVerified
 from transom.schema.envelopes import PublicKeys
 from transom.services.house import House
 from transom.services.metering import allow
 from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.entries import Entry
 from transom.tlog.proofs import Proof
 from transom.tlog.tiles import Tile
 
@@ -52,13 +53,15 @@ async def receipt(house: House, caller: Caller, record_id: str) -> str:
     Raises:
         MissingScope: the caller lacks `records:read`.
         NotFound: there is no such record, or it is not published yet.
+        LogBroken: the published log is not that of the database.
     """
     await allow(house, caller, "records:read")
     record = await house.records.get(record_id, caller.project_id)
-    return await asyncio.to_thread(_prove, house, record.log_index)
+    entry = Entry("record", record.digest)
+    return await asyncio.to_thread(_prove, house, entry, record.log_index)
 
 
-def _prove(house: House, index: int) -> str:
+def _prove(house: House, entry: Entry, index: int) -> str:
     note = house.log.note()
     head = None if note is None else open_checkpoint(note, house.log.key)[0]
     if note is None or head is None or index >= head.size:
@@ -66,4 +69,11 @@ def _prove(house: House, index: int) -> str:
             "The record is kept, and not yet under a checkpoint of the log; ask again in a second.",
             code="receipt_pending",
         )
-    return str(Proof(index, tuple(house.log.inclusion(index, head.size)), note.decode()))
+    proof = Proof(index, tuple(house.log.inclusion(index, head.size)), note.decode())
+    try:
+        proof.verify(entry.content, house.log.key)
+    except NotVerified as error:
+        raise LogBroken(
+            f"The published log has something else in the place of this record: {error.message}."
+        ) from error
+    return str(proof)

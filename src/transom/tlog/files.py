@@ -57,15 +57,14 @@ class LogFiles:
         return open_checkpoint(note, self.key)[0]
 
     def read(self, tile: Tile) -> bytes:
-        """A tile's file. A partial one may be gone once a wider one is there.
+        """A tile's file. A partial one may be gone once the full one is there, and is cut out of it.
 
         Raises:
             NotVerified: it is not there.
         """
-        for width in range(tile.width, WIDTH + 1):
+        for wider in (tile, Tile(tile.level, tile.index)):
             with suppress(FileNotFoundError):
-                content = (self.folder / Tile(tile.level, tile.index, width).path).read_bytes()
-                return _cut(tile, Tile(tile.level, tile.index, width), content)
+                return _cut(tile, wider, (self.folder / wider.path).read_bytes())
         raise NotVerified(f"{tile.path} is not there")
 
     def hashes(self, size: int) -> TileHashes:

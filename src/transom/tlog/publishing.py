@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from transom.errors import LogBroken
@@ -25,39 +26,47 @@ class Publisher:
     Args:
         database: with the entries.
         writer: of the files.
-
-    Raises:
-        LogBroken: the database is not that of these files.
     """
 
     def __init__(self, database: Database, writer: LogWriter) -> None:
         self._database = database
         self._writer = writer
-        self._check()
+
+    @property
+    def published(self) -> int:
+        """Entries under the checkpoint."""
+        return self._writer.size
 
     def publish(self) -> Note | None:
         """Publish what is not published, as far as one checkpoint goes; that one, if there is a new one.
 
         Raises:
-            LogBroken: the files hold other entries.
+            LogBroken: the database is not that of these files.
             OSError: the disk did not take them; the next call tries again.
         """
-        start = self._writer.size
-        entries = self._database.read_sync(lambda connection: read_entries(connection, start, MOST_AT_ONCE))
-        return self._writer.append(entries)
-
-    def _check(self) -> None:
-        """That the newest published entry is in the database: a copy from before must not be continued."""
         size = self._writer.size
-        if self._database.read_sync(log_size) < size:
+        # The last published one comes along: a database that went back is seen before it is continued.
+        start = max(0, size - 1)
+        found = self._database.read_sync(lambda connection: read_entries(connection, start, MOST_AT_ONCE))
+        if size:
+            self._check(found[:1], size)
+            found = found[1:]
+        return self._writer.append(found)
+
+    @property
+    def size(self) -> int:
+        """Entries in the database, published or not."""
+        return self._database.read_sync(log_size)
+
+    def _check(self, last: list[bytes], size: int) -> None:
+        """That the newest published entry is in the database: a copy from before must not be continued."""
+        if not last:
             raise LogBroken(
                 f"{size} entries are published, and the database has fewer: it is an older copy. What was "
                 "published cannot be taken back; bring back the newest database, or begin another log."
             )
-        if size:
-            (last,) = self._database.read_sync(lambda connection: read_entries(connection, size - 1, 1))
-            if self._writer.entries(size - 1, size) != [last]:
-                raise LogBroken(f"entry {size - 1} in the database is not the one that is published")
+        if self._writer.entries(size - 1, size) != last:
+            raise LogBroken(f"entry {size - 1} in the database is not the one that is published")
 
 
 class Publication:
@@ -101,8 +110,11 @@ class Publication:
             publisher = Publisher(self._database, writer)
             while True:
                 is_over = self._over.is_set()
-                while publisher.publish() is not None:
-                    self._said = ""
+                # What comes meanwhile is for the next second; where there was much, it takes several steps.
+                aim = publisher.size
+                while publisher.publish() is not None and publisher.published < aim:
+                    pass
+                self._said = ""
                 if is_over:
                     return
                 self._over.wait(SECONDS)
@@ -110,4 +122,6 @@ class Publication:
     def _tell(self, error: Exception) -> None:
         if self._said != str(error):
             self._said = str(error)
-            self._on_error(error)
+            # Where it would be said may be on the disk that is full.
+            with suppress(Exception):
+                self._on_error(error)

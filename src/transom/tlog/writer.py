@@ -22,7 +22,7 @@ from typing import Self
 
 from transom.errors import LogBroken, NotVerified
 from transom.schema.merkle import leaf_hash
-from transom.tlog.checkpoints import Checkpoint
+from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.files import CHECKPOINT, LogFiles
 from transom.tlog.notes import Note, Signer
 from transom.tlog.tiles import (
@@ -151,8 +151,9 @@ class LogWriter(LogFiles):
 
         Raises:
             LogBroken: it is not the published one.
+            NotVerified: the log's own signature is missing.
         """
-        if Checkpoint.parse(note.text) != self._head:
+        if open_checkpoint(str(note), self.key)[0] != self._head:
             raise LogBroken("a checkpoint with more signatures must be the one that is published")
         self._replace(CHECKPOINT, str(note).encode())
 
