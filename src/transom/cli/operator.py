@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from transom.cli import (
     admin_keys,
+    admin_log,
     admin_people,
     admin_programme,
     admin_rights,
@@ -31,7 +32,15 @@ def register(app: typer.Typer) -> None:
     """Add the operator's commands."""
     app.add_typer(models, name="model")
     app.command()(mail)
-    for part in (admin_keys, admin_people, admin_programme, admin_rights, admin_signing, admin_vault):
+    for part in (
+        admin_keys,
+        admin_log,
+        admin_people,
+        admin_programme,
+        admin_rights,
+        admin_signing,
+        admin_vault,
+    ):
         part.register(admin)
     app.add_typer(admin, name="admin")
     app.command()(serve)

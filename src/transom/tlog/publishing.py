@@ -10,7 +10,7 @@ from pathlib import Path
 from transom.errors import LogBroken
 from transom.storage.database import Database
 from transom.tlog.notes import Note, Signer
-from transom.tlog.sequencing import log_size, read_entries
+from transom.tlog.sequencing import log_size, published_size, read_entries, set_published
 from transom.tlog.writer import LogWriter
 
 SECONDS = 1.0
@@ -45,13 +45,22 @@ class Publisher:
             OSError: the disk did not take them; the next call tries again.
         """
         size = self._writer.size
+        if size < self._database.read_sync(published_size):
+            raise LogBroken(
+                "The files of the log are missing, or older than what was published. Bring the folder back; or, "
+                "if the database is surely the newest, write them again: transom admin log rebuild."
+            )
         # The last published one comes along: a database that went back is seen before it is continued.
         start = max(0, size - 1)
         found = self._database.read_sync(lambda connection: read_entries(connection, start, MOST_AT_ONCE))
         if size:
             self._check(found[:1], size)
             found = found[1:]
-        return self._writer.append(found)
+        note = self._writer.append(found)
+        if found:
+            done = self._writer.size
+            self._database.write_sync(lambda connection: set_published(connection, done))
+        return note
 
     @property
     def size(self) -> int:

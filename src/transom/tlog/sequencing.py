@@ -48,6 +48,17 @@ def log_size(connection: Connection) -> int:
     return size
 
 
+def published_size(connection: Connection) -> int:
+    """How many were published."""
+    size: int = connection.execute(select(log_head.c.published)).scalar_one()
+    return size
+
+
+def set_published(connection: Connection, size: int) -> None:
+    """Note that so many were published."""
+    connection.execute(update(log_head).values(published=size))
+
+
 def read_entries(connection: Connection, start: int, most: int) -> list[bytes]:
     """Entries from a place on, `most` of them.
 

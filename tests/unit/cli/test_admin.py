@@ -152,6 +152,8 @@ def test_no_other_command_shows_what_was_asked(transom, made, tmp_path):
         "admin stats": (),
         "admin programme show": (),
         "admin programme check": (),
+        "admin log status": (),
+        "admin log rebuild": (),
         "admin signing-key list": (),
         "admin signing-key rotate": (),
         "admin vault status": (),

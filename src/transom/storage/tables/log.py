@@ -21,4 +21,6 @@ log_head = Table(
     # There is one row: who adds entries holds it until the commit, so that none is left out.
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
+    # As many of them as were published: files that have fewer are not those that people have seen.
+    Column("published", BigInteger, nullable=False, server_default="0"),
 )

@@ -20,6 +20,7 @@ def upgrade() -> None:
         "log_head",
         sa.Column("id", sa.Integer, autoincrement=False, nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("published", sa.BigInteger, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("id", name="pk_log_head"),
     )
     op.add_column("records", sa.Column("log_index", sa.BigInteger))
