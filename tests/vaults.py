@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from transom.records.signing import SigningKey
@@ -34,6 +36,6 @@ def make_vault(**options) -> Vault:
 _SIGNER = SigningKey(Ed25519PrivateKey.from_private_bytes(b"s" * 32), "2026-01-01T00:00:00.000000Z")
 
 
-def signing() -> SigningKey:
+def signing(_answered: datetime | None = None) -> SigningKey:
     """The key that signs records."""
     return _SIGNER

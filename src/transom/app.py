@@ -101,7 +101,7 @@ def create_app(
             Exposure(database),
             _emptied(settings.home, clock),
             LogFiles(settings.log, signer.verifier),
-            SigningKeyFile(settings.signing, clock()),
+            SigningKeyFile(settings.signing),
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
@@ -223,11 +223,11 @@ def open_office(
 ) -> Office:
     """What the use cases around people and projects work with."""
     peppers, vault = PepperFile(settings.peppers), open_vault(settings, database)
-    signing = SigningKeyFile(settings.signing, clock())
+    signing = SigningKeyFile(settings.signing)
     limits = ArtifactLimits(settings.artifact_mib << 20, settings.artifacts_mib << 20)
     return Office(
         database=database,
-        records=RecordStore(database, vault, lambda: signing.current),
+        records=RecordStore(database, vault, signing.at),
         artifacts=ArtifactStore(
             database, vault, Blobs(settings.artifacts), Arrivals(spool_of(settings.home), limits), clock
         ),

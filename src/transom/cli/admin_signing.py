@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import typer
 
 from transom.cli.output import exit_on_error, out, write_rows
 from transom.config import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from transom.records.signing import SigningKey
 
 signing = typer.Typer(help="The keys that sign records.", no_args_is_help=True)
 
@@ -24,7 +30,7 @@ def list_signing_keys() -> None:
     """Show the keys that sign records, or did, oldest first."""
     from transom.records.signing import SigningKeyFile
 
-    keys = SigningKeyFile(Settings().signing, datetime.now(UTC)).public()
+    keys = SigningKeyFile(Settings().signing).public()
     rows = [(key.keyid, key.valid_from, key.valid_until or "in use") for key in keys]
     write_rows(("key", "since", "until"), rows)
 
@@ -41,16 +47,22 @@ def rotate_signing_key() -> None:
     settings = Settings()
     database = open_database(settings)
     try:
-        file = SigningKeyFile(settings.signing, datetime.now(UTC))
-        fresh = file.rotate(datetime.now(UTC))
-        entry = trail.Entry(
-            at=datetime.now(UTC),
-            actor=at_the_machine(getpass.getuser()).person_id,
-            action="signing_key.rotate",
-            subject=fresh.key_id,
-            details={},
-        )
-        database.write_sync(lambda connection: trail.note(connection, entry))
+        file = SigningKeyFile(settings.signing)
+
+        def write(connection: Connection) -> SigningKey:
+            # In a transaction that writes, so that two do not rotate at once.
+            fresh = file.rotate(datetime.now(UTC))
+            entry = trail.Entry(
+                at=datetime.now(UTC),
+                actor=at_the_machine(getpass.getuser()).person_id,
+                action="signing_key.rotate",
+                subject=fresh.key_id,
+                details={},
+            )
+            trail.note(connection, entry)
+            return fresh
+
+        fresh = database.write_sync(write)
     finally:
         database.close()
-    out.print(f"Records are signed by {fresh.key_id} from now on. Back up {settings.signing}.")
+    out.print(f"Records are signed by {fresh.key_id} from {fresh.since} on. Back up {settings.signing}.")

@@ -122,7 +122,7 @@ def _check_signature(view: RecordView, keys: Sequence[PublicKey], finding: Findi
         except (InvalidSignature, ValueError):
             finding.faults.append(f"the signature by {key.keyid} is not one")
             return
-        if view.created < key.valid_from or (key.valid_until is not None and view.created > key.valid_until):
+        if view.created < key.valid_from or (key.valid_until is not None and view.created >= key.valid_until):
             finding.faults.append(f"the key {key.keyid} was not in use when the answer was given")
             return
         finding.shown.append(f"signed by {key.keyid}")

@@ -10,7 +10,8 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,8 +21,14 @@ from transom.schema.envelopes import PublicKey, key_id_of, pre_authentication_en
 from transom.schema.record import PAYLOAD_TYPE, rfc3339
 from transom.storage.secret_file import Watched, create_secret, read_secret, replace_secret
 
+AHEAD = timedelta(seconds=60)
+"""For so long the older key signs after a rotation: whoever reads the file late signs like the others."""
 
-@dataclass(frozen=True, slots=True)
+BEGINNING = "1970-01-01T00:00:00.000000Z"
+"""Since when the first key signs, whatever the clock says."""
+
+
+@dataclass(frozen=True)
 class SigningKey:
     """A private key, and since when it signs."""
 
@@ -29,12 +36,12 @@ class SigningKey:
     since: str
     """RFC 3339, UTC."""
 
-    @property
+    @cached_property
     def public(self) -> bytes:
         """32 bytes."""
         return self.private.public_key().public_bytes_raw()
 
-    @property
+    @cached_property
     def key_id(self) -> str:
         """What signatures call it."""
         return key_id_of(self.public)
@@ -49,16 +56,15 @@ class SigningKeyFile:
 
     Args:
         path: the file, made with a fresh key where there is none.
-        now: since when that key signs.
 
     Raises:
         ConfigurationError: others can read it, or it holds no keys.
     """
 
-    def __init__(self, path: Path, now: datetime) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         if not path.exists():
-            create_secret(path, _document([SigningKey(Ed25519PrivateKey.generate(), rfc3339(now))]))
+            create_secret(path, _document([SigningKey(Ed25519PrivateKey.generate(), BEGINNING)]))
         self._watched = Watched(path, _read)
 
     def keys(self) -> Sequence[SigningKey]:
@@ -69,13 +75,14 @@ class SigningKeyFile:
         """
         return self._watched.latest()
 
-    @property
-    def current(self) -> SigningKey:
-        """The one that signs."""
-        return self.keys()[-1]
+    def at(self, moment: datetime) -> SigningKey:
+        """The key that signs what was answered then: by the times in the file, and by no other clock."""
+        first, *later = self.keys()
+        answered = rfc3339(moment)
+        return next((key for key in reversed(later) if key.since <= answered), first)
 
     def public(self) -> tuple[PublicKey, ...]:
-        """What others need to verify, oldest first; each key was in use until the next one was."""
+        """What others need to verify, oldest first; each key signs until the next one does."""
         keys = self.keys()
         ends = [*(key.since for key in keys[1:]), None]
         return tuple(
@@ -89,9 +96,19 @@ class SigningKeyFile:
         )
 
     def rotate(self, now: datetime) -> SigningKey:
-        """Sign with a fresh key from now on."""
-        fresh = SigningKey(Ed25519PrivateKey.generate(), rfc3339(now))
-        replace_secret(self._path, _document([*self.keys(), fresh]))
+        """Sign with a fresh key a minute from now on. One caller at a time.
+
+        Raises:
+            ConfigurationError: the newest key signs from a later time on: a clock was, or is, wrong.
+        """
+        keys = self.keys()
+        fresh = SigningKey(Ed25519PrivateKey.generate(), rfc3339(now + AHEAD))
+        if fresh.since <= keys[-1].since:
+            raise ConfigurationError(
+                f"The newest key signs from {keys[-1].since} on, which is not before {fresh.since}: look at "
+                "the clock."
+            )
+        replace_secret(self._path, _document([*keys, fresh]))
         return fresh
 
 

@@ -168,10 +168,10 @@ class RecordStore:
     Args:
         database: where they lie.
         vault: what seals their openings there.
-        signing: gives the key that signs them now.
+        signing: gives the key that signs what was answered at a time.
     """
 
-    def __init__(self, database: Database, vault: Vault, signing: Callable[[], SigningKey]) -> None:
+    def __init__(self, database: Database, vault: Vault, signing: Callable[[datetime], SigningKey]) -> None:
         self._database = database
         self._vault = vault
         self._signing = signing
@@ -287,9 +287,14 @@ class RecordStore:
         for project_id, own in by_project.items():
             first = _take_numbers(connection, project_id, len(own))
             key = self._vault.charge(connection, project_id, len(own))
-            signer = self._signing()
             numbered += [
-                _Numbered(entry, entry.draft.statement(sequence), sequence, entry.sealed_by(key), signer)
+                _Numbered(
+                    entry,
+                    entry.draft.statement(sequence),
+                    sequence,
+                    entry.sealed_by(key),
+                    self._signing(entry.answer.answered),
+                )
                 for sequence, entry in enumerate(own, first)
             ]
         _write_besides(connection, [entry.beside for entry in entries if entry.beside is not None])

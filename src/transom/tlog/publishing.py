@@ -47,7 +47,7 @@ class Publisher:
         size = self._writer.size
         if size < self._database.read_sync(published_size):
             raise LogBroken(
-                "The files of the log are missing, or older than what was published. Bring the folder back; or, "
+                "The files of the log are missing, or older than what was published. Bring them back; or, "
                 "if the database is surely the newest, write them again: transom admin log rebuild."
             )
         # The last published one comes along: a database that went back is seen before it is continued.
