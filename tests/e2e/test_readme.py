@@ -43,9 +43,9 @@ def environment(server, key):
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def asked_before(environment):
-    """Some block may read the newest record: there is one."""
+    """Some block may read the newest record: it is one of a chat, whatever block ran before."""
     program = "from transom import Client\nwith Client() as client:\n    client.chat('Hello', max_tokens=2)"
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
 

@@ -264,8 +264,9 @@ class Scheduler:
 
         A step takes longer the more rows it has; everybody in it waits for all of them, and who comes while
         it runs waits for its end. So where projects share the engine, or have lately, the least served gets
-        what it needs up to the rows of a short step, and the others no more than lets the step take STRETCH
-        times as long: the flood of one does not multiply the latency of another.
+        what it needs up to the rows of a short step, or of a gentle one where others generate, and the others
+        no more than lets the step take STRETCH times as long: the flood of one does not multiply the latency
+        of another. Those who generate come along where they are few.
         """
         seats = self._lanes.running < self._max_num_seqs
         heap = [(*lane.order, lane) for lane in self._lanes if seats or lane.running]
@@ -330,7 +331,7 @@ class Scheduler:
         """
         others = list(self._generating(lane))
         few = self._times.seconds(len(others)) <= GENTLE * self._times.seconds(1)
-        if not few or len(others) > most or self._seconds >= self._guests_until:
+        if not few or len(others) > most:
             return 0
         self._along = {sequence for sequence in others if self._take(sequence, 1)}
         return len(others)

@@ -188,12 +188,18 @@ def test_prompts_of_a_flood_hold_a_guest_up_as_little():
     assert max(later) < 2 * alone[0]
 
 
-@pytest.mark.parametrize("count", [2, 8, 24])
-def test_a_flood_of_prompts_mostly_makes_steps_little_longer_for_those_who_generate(count):
+def generating(count, project="guest", **kwargs):
+    """A house in which a project generates."""
     engine = house()
-    flood(engine, count, project="guest", prompt=4, tokens=600)
+    flood(engine, count, project=project, prompt=4, tokens=600, **kwargs)
     for _ in range(4):
         engine.step()
+    return engine
+
+
+@pytest.mark.parametrize("count", [2, 8, 24])
+def test_a_flood_of_prompts_mostly_makes_steps_little_longer_for_those_who_generate(count):
+    engine = generating(count)
     flood(engine, 200, prompt=1000, tokens=1)
     steps = [engine.step() for _ in range(400)]
     rows = [sum(chunk.length for chunk in chunks) for chunks in steps]
@@ -206,10 +212,7 @@ def test_a_flood_of_prompts_mostly_makes_steps_little_longer_for_those_who_gener
 
 
 def test_few_who_generate_are_in_every_step_beside_a_flood_of_prompts():
-    engine = house()
-    flood(engine, 8, project="guest", prompt=4, tokens=600)
-    for _ in range(4):
-        engine.step()
+    engine = generating(8)
     flood(engine, 200, prompt=1000, tokens=1)
     for _ in range(400):
         engine.step()
@@ -217,10 +220,7 @@ def test_few_who_generate_are_in_every_step_beside_a_flood_of_prompts():
 
 
 def test_being_brought_along_leaves_no_debt():
-    engine = house()
-    flood(engine, 8, project="guest", prompt=4, tokens=600)
-    for _ in range(4):
-        engine.step()
+    engine = generating(8)
     flood(engine, 200, prompt=1000, tokens=1)
     for _ in range(400):
         engine.step()
@@ -247,10 +247,7 @@ def test_seats_that_come_free_are_for_those_who_have_less_than_their_share():
 
 
 def test_a_project_does_not_spare_its_own():
-    engine = house()
-    flood(engine, 4, prompt=4, tokens=600)
-    for _ in range(4):
-        engine.step()
+    engine = generating(4, "flood")
     for project in ("flood", "guest"):
         flood(engine, 20, project=project, prompt=1000, tokens=1)
     for _ in range(100):
@@ -261,10 +258,7 @@ def test_a_project_does_not_spare_its_own():
 
 
 def test_interactive_prompts_do_not_spare_batch_work():
-    engine = house()
-    flood(engine, 8, project="batch", prompt=4, tokens=600, priority="batch")
-    for _ in range(4):
-        engine.step()
+    engine = generating(8, "batch", priority="batch")
     flood(engine, 20, prompt=1000, tokens=1)
     rows = [engine.step() for _ in range(100)]
     own = [sum(c.length for c in chunks if c.sequence.request.project == "flood") for chunks in rows]
