@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused, StorageError
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
+from transom.services import log as log_service
 from transom.services.house import House, utc_now
 from transom.services.office import Office
 from transom.services.spool import Spool
@@ -88,7 +90,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
         office = open_office(settings, database, mailer, clock)
-        signer = open_key(settings.log_key, settings.log_origin)
+        signer, signing = open_key(settings.log_key, settings.log_origin), SigningKeyFile(settings.signing)
+        await asyncio.to_thread(log_service.begin, database, str(signer.verifier), signing)
         app.state.house = house = House(
             serving,
             office.records,
@@ -101,7 +104,7 @@ def create_app(
             Exposure(database),
             _emptied(settings.home, clock),
             LogFiles(settings.log, signer.verifier),
-            SigningKeyFile(settings.signing),
+            signing,
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
@@ -109,7 +112,8 @@ def create_app(
             asyncio.create_task(work) for work in (house.quotas.run(), _keep_time(house), _sweep(house))
         ]
         publication = Publication(database, settings.log, signer, _say_unpublished)
-        starting = asyncio.create_task(_start(serving, on_refusal))
+        app.state.metrics.watch_log(lambda: publication.progress)
+        starting = asyncio.create_task(_start(database, serving, on_refusal))
         try:
             yield
         finally:
@@ -308,11 +312,14 @@ def _options(settings: Settings, root: Path) -> EngineOptions:
     )
 
 
-async def _start(backends: Mapping[str, Backend], on_refusal: Callable[[ModelRefused], None]) -> None:
+async def _start(
+    database: Database, backends: Mapping[str, Backend], on_refusal: Callable[[ModelRefused], None]
+) -> None:
     for name, backend in backends.items():
         try:
-            await backend.start()
-        except ModelRefused as refusal:
+            await backend.start(partial(log_service.note_deployment, database))
+        except (ModelRefused, StorageError) as error:
+            refusal = ModelRefused(f"{name}: {error.message}") if isinstance(error, StorageError) else error
             log.error("model refused", model=name, reason=refusal.message)
             on_refusal(refusal)
         else:

@@ -6,6 +6,7 @@ One line, as the tools of the field keep it: `PRIVATE+KEY+name+id+key`
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,6 +16,7 @@ from transom.storage.secret_file import create_secret, read_secret
 from transom.tlog.notes import ED25519, Signer, decode, encode
 
 _PREFIX = "PRIVATE+KEY+"
+_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]{1,255}")
 
 
 def open_key(path: Path, name: str | None) -> Signer:
@@ -25,8 +27,14 @@ def open_key(path: Path, name: str | None) -> Signer:
         name: of the log; None for one that no other log will have, of a new key.
 
     Raises:
-        ConfigurationError: others can read the file, it holds no key, or one of another name.
+        ConfigurationError: others can read the file, it holds no key, or one of another name; or the name is
+            none that a note can carry.
     """
+    if name is not None and not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a log (TRANSOM_LOG_ORIGIN): it has 1 to 255 characters, and no "
+            "spaces, control characters or plus signs."
+        )
     try:
         return _named(read_secret(path), path, name)
     except FileNotFoundError:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transom.errors import LogBroken
+from sqlalchemy import Connection
+
+from transom.errors import LogBroken, LogTaken
 from transom.storage.database import Database
+from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import Note, Signer
 from transom.tlog.sequencing import log_size, published_size, read_entries, set_published
 from transom.tlog.writer import LogWriter
@@ -18,6 +23,10 @@ SECONDS = 1.0
 
 MOST_AT_ONCE = 1 << 16
 """Entries under one checkpoint, which bounds memory when much is to be caught up with."""
+
+
+_COMPARED = 1024
+"""Entries that are compared at once."""
 
 
 class Publisher:
@@ -78,6 +87,20 @@ class Publisher:
             raise LogBroken(f"entry {size - 1} in the database is not the one that is published")
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a log is published."""
+
+    kept: int = 0
+    """Entries in the database."""
+    published: int = 0
+    """Entries under the checkpoint."""
+    checked: float = 0.0
+    """When that was looked at, in Unix seconds."""
+    stands: str | None = None
+    """Why nothing is published; None where it is."""
+
+
 class Publication:
     """A thread that publishes the log, unless another process does; then it waits until that no longer does.
 
@@ -95,10 +118,15 @@ class Publication:
         self._folder = folder
         self._signer = signer
         self._on_error = on_error
-        self._said = ""
+        self._progress = Progress()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="transom-log", daemon=True)
         self._thread.start()
+
+    @property
+    def progress(self) -> Progress:
+        """As of a second ago."""
+        return self._progress
 
     def close(self) -> None:
         """Publish what there is, and end."""
@@ -109,6 +137,8 @@ class Publication:
         while True:
             try:
                 self._publish()
+            except LogTaken:
+                self._follow()
             except Exception as error:  # noqa: BLE001  # a disk that is full may have room again
                 self._tell(error)
             if self._over.wait(SECONDS):
@@ -123,14 +153,48 @@ class Publication:
                 aim = publisher.size
                 while publisher.publish() is not None and publisher.published < aim:
                     pass
-                self._said = ""
+                self._progress = Progress(aim, publisher.published, time.time())
                 if is_over:
                     return
                 self._over.wait(SECONDS)
 
+    def _follow(self) -> None:
+        """Note how far the process is that publishes."""
+        with suppress(Exception):  # a database that is away for a moment is not this thread's to tell
+            kept, published = self._database.read_sync(_sizes)
+            self._progress = Progress(kept, published, time.time())
+
     def _tell(self, error: Exception) -> None:
-        if self._said != str(error):
-            self._said = str(error)
+        said, self._progress = self._progress.stands, replace(self._progress, stands=str(error))
+        if said != str(error):
             # Where it would be said may be on the disk that is full.
             with suppress(Exception):
                 self._on_error(error)
+
+
+def _sizes(connection: Connection) -> tuple[int, int]:
+    return log_size(connection), published_size(connection)
+
+
+def find_departures(database: Database, log: LogFiles) -> Iterator[str]:
+    """Everything in which the published files are at odds with each other or with the database. Blocks.
+
+    Args:
+        database: with the entries.
+        log: its files.
+    """
+    head = log.checkpoint()
+    kept = database.read_sync(log_size)
+    if head.size > kept:
+        yield f"{head.size} entries are published, and the database has {kept}"
+    batch: list[bytes] = []
+    wrong: list[str] = []
+
+    def compare(place: int, content: bytes) -> None:
+        if place % _COMPARED == 0:
+            batch[:] = database.read_sync(lambda connection: read_entries(connection, place, _COMPARED))
+        if place % _COMPARED < len(batch) and batch[place % _COMPARED] != content:
+            wrong.append(f"entry {place} of the log is published with another content")
+
+    yield from check_files(log, compare, head)
+    yield from wrong

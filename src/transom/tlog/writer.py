@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from transom.errors import LogBroken, NotVerified
+from transom.errors import LogBroken, LogTaken, NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.files import CHECKPOINT, LogFiles
@@ -50,7 +50,8 @@ class LogWriter(LogFiles):
         step: told the name of each step before it is taken; for tests that break it there.
 
     Raises:
-        LogBroken: another has it, or what lies there is not what the checkpoint says.
+        LogTaken: another has it.
+        LogBroken: what lies there is not what the checkpoint says.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class LogWriter(LogFiles):
             self._head = self._checked()
         except BlockingIOError:
             os.close(self._lock)
-            raise LogBroken(f"another process writes the log in {folder}; one is the most") from None
+            raise LogTaken(f"another process writes the log in {folder}; one is the most") from None
         except BaseException:
             os.close(self._lock)
             raise
