@@ -38,6 +38,7 @@ from transom.backends.local import Limits, LocalBackend
 from transom.config import Settings
 from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused, StorageError
+from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
 from transom.services import log as log_service
@@ -95,6 +96,7 @@ def create_app(
         app.state.house = house = House(
             serving,
             office.records,
+            SeedPromises(database, clock),
             office.keys,
             open_entrance(office),
             office,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -21,6 +22,7 @@ from transom.schema.envelopes import (
     pre_authentication_encoding,
 )
 from transom.schema.openings import verify_openings
+from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.entries import Entry
@@ -177,9 +179,16 @@ def _check_openings(view: RecordView, finding: Finding) -> None:
         return
     try:
         wrong = verify_openings(view.statement, view.openings)
+        if not wrong and not _is_own_seed(view):
+            wrong = ["the seed, which is not made of what both sides brought"]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         wrong = ["the statement has another form"]
     if wrong:
         finding.faults.append(f"openings that do not open: {', '.join(wrong)}")
     else:
         finding.shown.append("question and answer are those that it commits to")
+
+
+def _is_own_seed(view: RecordView) -> bool:
+    body = json.loads((view.openings or {})["request"]["json"])
+    return is_own_seed(view.statement["predicate"]["randomness"], body)

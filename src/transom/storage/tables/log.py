@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text
 
-from transom.storage.tables.base import metadata
+from transom.storage.tables.base import UtcTime, metadata
 
 log_entries = Table(
     "log_entries",
@@ -27,6 +27,17 @@ log_head = Table(
     # of their own would be two logs.
     Column("log_key", Text),
     Column("record_key", String(71)),
+)
+
+seed_promises = Table(
+    "seed_promises",
+    metadata,
+    Column("commitment", String(71), primary_key=True),
+    Column("project_id", String(64), nullable=False),
+    # Told in the record of the request that uses it; its row is deleted then.
+    Column("secret", LargeBinary(32), nullable=False),
+    Column("expires", UtcTime, nullable=False),
+    Index(None, "project_id", "expires"),
 )
 
 log_documents = Table(
