@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.engine.drive import Result, ask, collect, forced, load_tiny, run, unjudged
 from tests.engine.test_contract import SCHEDULES, VOCAB, batches, break_steps, load

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from transom.engine.chunks import Chunk, judged_positions, scored_positions
-from transom.engine.kernels.read import DRAW
 from transom.engine.messages import Output, Stats
 from transom.engine.quarantine import Quarantine
 from transom.engine.runner import Runner, wanted_positions

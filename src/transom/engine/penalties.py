@@ -54,8 +54,8 @@ class Penalties:
     def after(self, generated: Sequence[int]) -> Self:
         """The same after all these tokens, the first of which are those that were counted.
 
-        They are counted on where they are more, and from the beginning where they are fewer: a step that broke
-        may have counted tokens that are to be judged again.
+        They are counted on where they are more, and from the beginning where they are fewer: a step that
+        broke may have counted tokens that are to be judged again.
         """
         if not (self._frequency or self._presence):
             return self

@@ -144,8 +144,10 @@ def _posted(chunks: list[Chunk]) -> Iterator[Posted]:
 
 
 def wanted_positions(chunk: Chunk) -> list[int]:
-    """Positions of the chunk whose logits somebody needs, in order: the scored ones, then the judged ones or
-    the drawn one."""
+    """Positions of the chunk whose logits somebody needs, in order.
+
+    First those that score the prompt, then those that judge what is known, or the one that draws.
+    """
     positions = [*scored_positions(chunk), *judged_positions(chunk)]
     if chunk.completes and chunk.sequence.wants_token:
         positions.append(chunk.end - 1)

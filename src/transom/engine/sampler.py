@@ -31,8 +31,10 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one hidden row is wanted for: to draw the sequence's next token, to look up a known one of the
-    prompt, or to judge a known one behind it."""
+    """What one hidden row is wanted for.
+
+    To draw the next token, to look up a known one of the prompt, or to judge a known one behind it.
+    """
 
     sequence: sequences.Sequence
     token_id: int = DRAW

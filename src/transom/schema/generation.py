@@ -78,8 +78,8 @@ class Verdict:
     token_id: int
     """The token that it would have drawn there."""
     margin: float
-    """How far the known token was from being drawn, in logits, as float32: 0 where it would have been, infinite
-    where a filter had removed it.
+    """How far the known token was from being drawn, in logits, as float32: 0 where it would have been,
+    infinite where a filter had removed it.
 
     The highest of (logit + temperature x noise) less that of the known token, the logits being those after
     penalties and bias: Token-DiFR's score (Karvonen and others, "DiFR: Inference Verification Despite
@@ -125,9 +125,9 @@ class SequenceRequest:
     changes: Changes | None = None
     """What is written inside while it is computed."""
     forced: tuple[int, ...] | None = None
-    """What follows the prompt, where that is known (teacher forcing). Nothing is generated then: all positions
-    are computed as those of a prompt are, and each of these tokens comes with a verdict, and else as if it had
-    been drawn. It ends where generating would have ended; with "abort" where these tokens end before."""
+    """What follows the prompt, where that is known (teacher forcing). Nothing is generated then: all
+    positions are computed as those of a prompt are, and each of these tokens comes as if it had been drawn,
+    with a verdict. It ends where generating would have ended; with "abort" where these tokens end before."""
     choice: int = 0
     """Which of `n` draws this is; part of the key of the noise, so that choices differ under one seed."""
     project: str = ""

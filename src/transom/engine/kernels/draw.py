@@ -215,6 +215,23 @@ def margin(
 
 
 @kernel
+def _favourite(
+    logits: Floats,
+    best: int,
+    temperature: float,
+    limit: tuple[np.float32, int],
+    key: tuple[np.uint64, int, int],
+    known: int,
+) -> tuple[int, float]:
+    """Whichever of two tokens comes before the other, and its score; -1 for `known` is none."""
+    lead = noise(best, key)
+    if known < 0 or not is_within(logits, known, limit):
+        return best, lead
+    score = (float(logits[known]) - float(logits[best])) / temperature + noise(known, key)
+    return (known, score) if score > lead or (score == lead and known < best) else (best, lead)
+
+
+@kernel
 def gumbel_max(
     logits: Floats,
     best: int,
@@ -226,8 +243,8 @@ def gumbel_max(
 ) -> int:
     """Argmax of (logit - top logit) / temperature + noise over the tokens within the limit.
 
-    `best` has the top logit, which is taken off so that no temperature, however small, overflows. `known` is a
-    token that is likely to win, or -1. It changes nothing but how many words are drawn: what others have to
+    `best` has the top logit, which is taken off so that no temperature, however small, overflows. `known` is
+    a token that is likely to win, or -1. It changes nothing but how many words are drawn: what others have to
     beat is high from the beginning.
 
     The noise of a word x is -log(E) with E = -log(1 - v) > v = (x + 1/2) / 2^32, so a token of weight w beats
@@ -237,14 +254,9 @@ def gumbel_max(
     seed, position, choice = key
     floor, floor_id = limit
     peak = float(logits[best])
-    leader = best
     counter = np.uint64(position), np.uint64(choice)
     halves = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32)
-    lead = noise(best, key)
-    if known >= 0 and is_within(logits, known, limit):
-        score = (float(logits[known]) - peak) / temperature + noise(known, key)
-        if score > lead or (score == lead and known < leader):
-            leader, lead = known, score
+    leader, lead = _favourite(logits, best, temperature, limit, key, known)
     reach = np.float32(math.exp(-lead) * 2.0**32 * _MARGIN)
     words = np.empty(CHUNK, np.uint32)
     vocabulary = logits.shape[0]

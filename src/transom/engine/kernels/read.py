@@ -138,8 +138,9 @@ def _draw(
     key: tuple[np.uint64, int, int],
     known: int,
 ) -> tuple[int, float, float]:
-    """A token; how far what it was drawn from is from `raw`, or 0 where that is not to be measured; and by how
-    much a known token was missed.
+    """A token, what is to be measured of its choice, and by how much a known one was missed.
+
+    Measured is how far what it was drawn from is from `raw`; 0 where that is not wanted.
 
     Args:
         raw: the model's row, its highest logit, the sum of its weights, and their `summed`, or 0 where
