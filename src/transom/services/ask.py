@@ -15,7 +15,7 @@ from transom.schema.completions import CompletionRequest
 from transom.schema.generation import MAX_SEED, SamplingParams
 from transom.schema.record import SeedSource
 from transom.schema.steering import SteeredBody
-from transom.schema.wire import SamplingBody
+from transom.schema.wire import DrawingBody, SamplingBody
 from transom.services import artifacts
 from transom.services.generation import Generation, Order, begin
 from transom.services.house import House
@@ -58,7 +58,7 @@ async def complete(
             logprobs=body.logprobs,
             prompt_logprobs=_wider(body.prompt_logprobs, body.logprobs if body.echo else None),
         ),
-        seed_source=_seed_source(body),
+        seed_source=seed_source_of(body),
         candidates=candidates,
         received=received,
         steering=steering,
@@ -95,7 +95,7 @@ async def chat(
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             prompt_logprobs=body.prompt_logprobs,
         ),
-        seed_source=_seed_source(body),
+        seed_source=seed_source_of(body),
         candidates=body.n,
         received=received,
         steering=steering,
@@ -238,7 +238,7 @@ def _sampling(
 ) -> SamplingParams:
     vocabulary = backend.tokenizer.vocab_size
     return SamplingParams(
-        seed=secrets.randbelow(MAX_SEED) if body.seed is None else body.seed,
+        seed=seed_of(body),
         max_tokens=max_tokens,
         temperature=body.temperature,
         top_k=max(0, body.top_k),
@@ -246,7 +246,7 @@ def _sampling(
         min_p=body.min_p,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        logit_bias=_logit_bias(body.logit_bias, vocabulary),
+        logit_bias=bias_of(body.logit_bias, vocabulary),
         stop=body.stop_strings,
         stop_token_ids=_in_vocabulary(body.stop_token_ids, vocabulary),
         ignore_eos=body.ignore_eos,
@@ -259,7 +259,12 @@ def _sampling(
     )
 
 
-def _logit_bias(bias: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+def bias_of(bias: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    """The biases by token id.
+
+    Raises:
+        InvalidRequest: one is of no token, or of one that has another.
+    """
     found: dict[int, float] = {}
     for key, value in bias.items():
         if not (key.isascii() and key.isdigit() and len(key) < 12 and int(key) < vocabulary):
@@ -283,7 +288,13 @@ def _in_vocabulary(token_ids: Sequence[int], vocabulary: int) -> tuple[int, ...]
     return tuple(token_ids)
 
 
-def _seed_source(body: SamplingBody) -> SeedSource:
+def seed_of(body: DrawingBody) -> int:
+    """The seed that was sent, or one that the server draws."""
+    return secrets.randbelow(MAX_SEED) if body.seed is None else body.seed
+
+
+def seed_source_of(body: DrawingBody) -> SeedSource:
+    """Who chose the seed."""
     return "server" if body.seed is None else "explicit"
 
 

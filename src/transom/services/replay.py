@@ -24,8 +24,9 @@ from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
 from transom.schema.openings import verify_openings
 from transom.schema.record import RecordView, ReplayReport
+from transom.schema.scoring import ScoreRequest
 from transom.schema.steering import Extension
-from transom.services import artifacts, rerunning, traces
+from transom.services import artifacts, rerunning, scoring, traces
 from transom.services.ask import encode_prompts, render
 from transom.services.findings import Finding
 from transom.services.house import House
@@ -133,6 +134,9 @@ async def _open(
 def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]] | None:
     """The prompts' token ids, rendered anew from what was sent; None where that is refused now."""
     try:
+        if request.endpoint == scoring.ENDPOINT:
+            asked = ScoreRequest.model_validate(request.body | {"model": backend.served.name})
+            return [question.whole for question in scoring.questions_of(backend, asked)]
         if request.messages is not None:
             return [render(backend, request.messages)]
         body = request.body | {"model": backend.served.name}
