@@ -22,7 +22,7 @@ from transom.internals.values import Value
 from transom.schema.changes import GLOBAL, Changes, WriteSpec
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.dimensions import Dimensions
-from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob
+from transom.schema.generation import Delta, SamplingParams, SequenceRequest, TokenLogprob, Verdict
 from transom.schema.measures import Measured, Measures
 from transom.schema.program import ModelPoint, Program, ReadSpec, Traced
 
@@ -215,9 +215,11 @@ class FakeBackend:
         params, ids = request.sampling, list(request.prompt_token_ids)
         text = StopText(self.tokenizer.stream(ids), params.stop)
         news = _News(self.tokenizer, self._prompt(ids, request))
-        if params.max_tokens == 0:
-            yield news.delta("length", None)
-        for count in range(params.max_tokens):
+        known = request.forced
+        most = params.max_tokens if known is None else min(params.max_tokens, len(known))
+        if most == 0:
+            yield news.delta("length" if params.max_tokens == 0 else "abort", None)
+        for count in range(most):
             if (excessive := _excessive(request.changes, len(ids))) is not None:
                 param = f"transom.write.{excessive}"
                 yield Delta(finish_reason="error", error=f"{param} is too much", param=param)
@@ -225,10 +227,12 @@ class FakeBackend:
             async for delta in self._misbehave(request.choice, count):
                 yield delta
                 return
-            token = self._draw(ids, request)
+            token = self._draw(ids, request, None if known is None else known[count])
             ids.append(token.token_id)
             news.add(token, text.push(token.token_id))
             reason, stop = self._ending(token.token_id, params, text, last=count + 1 == params.max_tokens)
+            if reason is None and count + 1 == most:
+                reason = "abort"
             if reason is not None:
                 news.text += text.finish()
                 if text.stopped_by is not None:
@@ -274,7 +278,7 @@ class FakeBackend:
             found = np.nextafter(found, np.float32(-np.inf))
         return found
 
-    def _draw(self, ids: list[int], request: SequenceRequest) -> TokenLogprob:
+    def _draw(self, ids: list[int], request: SequenceRequest, known: int | None) -> TokenLogprob:
         params, row = request.sampling, self._logprobs(ids, request.changes)
         scores = row.astype(np.float64)
         for token_id, bias in params.logit_bias:
@@ -284,7 +288,11 @@ class FakeBackend:
             noise = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8]))
             scores += params.temperature * noise.gumbel(size=len(scores))
         place = len(ids) - len(request.prompt_token_ids)
-        token = _describe(row, int(scores.argmax()), params.logprobs)
+        drawn = int(scores.argmax())
+        token = _describe(row, drawn if known is None else known, params.logprobs)
+        if known is not None:
+            margin = float(np.float32(scores[drawn] - scores[known]))
+            token = replace(token, verdict=Verdict(drawn, margin))
         return _measure(row, token, params.measures, whole=place in params.distributions)
 
     def _prompt(self, ids: list[int], request: SequenceRequest) -> tuple[TokenLogprob | None, ...] | None:

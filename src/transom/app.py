@@ -37,10 +37,13 @@ from transom.backends.library import ModelLibrary
 from transom.backends.local import Limits, LocalBackend
 from transom.config import Settings
 from transom.engine.messages import EngineOptions
-from transom.errors import ConfigurationError, ModelRefused, StorageError
+from transom.errors import ConfigurationError, ModelRefused, NotFound, StorageError
+from transom.records.beacons import open_beacon
+from transom.records.challenges import Rules
 from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
+from transom.services import challenges
 from transom.services import log as log_service
 from transom.services.house import House, utc_now
 from transom.services.office import Office
@@ -85,7 +88,8 @@ def create_app(
     serving = local_backends(settings) if backends is None else backends
     mailer = mailer_of(settings)
     open_entrance = entrance_maker(settings, mailer, clock)
-    rules = programme.load(settings.programme_file)
+    offered = programme.load(settings.programme_file)
+    rules = challenge_rules(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -100,21 +104,24 @@ def create_app(
             office.keys,
             open_entrance(office),
             office,
-            Desk(database, rules, served=serving.keys(), clock=clock),
-            Entitlements(database, rules, clock=clock),
+            Desk(database, offered, served=serving.keys(), clock=clock),
+            Entitlements(database, offered, clock=clock),
             Quotas(database, clock=clock),
             Exposure(database),
             _emptied(settings.home, clock),
             LogFiles(settings.log, signer.verifier),
             signing,
+            rules,
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
         working = [
-            asyncio.create_task(work) for work in (house.quotas.run(), _keep_time(house), _sweep(house))
+            asyncio.create_task(work)
+            for work in (house.quotas.run(), _keep_time(house), _sweep(house), _meet_challenges(house))
         ]
         publication = Publication(database, settings.log, signer, _say_unpublished)
-        app.state.metrics.watch_log(lambda: publication.progress)
+        house.progress = lambda: publication.progress
+        app.state.metrics.watch_log(house.progress)
         starting = asyncio.create_task(_start(database, serving, on_refusal))
         try:
             yield
@@ -148,6 +155,16 @@ def _say_unpublished(error: Exception) -> None:
     log.error("the log is not published", reason=str(error), exc_info=error)
 
 
+def challenge_rules(settings: Settings) -> Rules:
+    """What the operator takes on in challenges.
+
+    Raises:
+        ConfigurationError: the beacon is neither an address nor a file.
+    """
+    beacon = None if settings.beacon is None else open_beacon(settings.beacon)
+    return Rules(beacon, settings.challenge_count, settings.challenges_a_day)
+
+
 def spool_of(home: Path) -> Path:
     """The folder of what is on its way, in or out."""
     folder = home / "spool"
@@ -172,6 +189,19 @@ async def _sweep(house: House) -> None:
         except Exception as error:  # the next hour may bring it back
             log.error("artifacts could not be swept", exc_info=error)
         await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _meet_challenges(house: House) -> None:
+    """Draw the day's lots, and judge the challenges that are open."""
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        for work in (challenges.draw, challenges.meet):
+            try:
+                await work(house)
+            except NotFound:
+                pass  # there is no checkpoint yet
+            except Exception as error:  # the beacon, or the engine, may be back at the next stroke
+                log.error("challenges are not met", exc_info=error)
 
 
 async def _keep_time(house: House) -> None:

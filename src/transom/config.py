@@ -68,6 +68,19 @@ class Settings(BaseSettings):
     log_folder: Path | None = Field(
         default=None, description="Folder of the log's public files; left out, `log` in the home folder"
     )
+    beacon: str | None = Field(
+        default=None,
+        description="Public beacon that draws the records which are replayed in public each day: the address "
+        "of a chain of drand, or a file of dates and values; left out, none are drawn",
+    )
+    challenge_count: int = Field(
+        default=8, ge=1, le=256, description="Records that the beacon draws, each day"
+    )
+    challenges_a_day: int = Field(
+        default=24,
+        ge=0,
+        description="Records that people may have replayed in public each day, all together",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -47,6 +47,16 @@ def ask(
     return SequenceRequest(
         sequence_id=name, prompt_token_ids=tuple(prompt), sampling=params, choice=choice, project=project
     )
+
+
+def forced(request: SequenceRequest, tokens: Iterable[int]) -> SequenceRequest:
+    """The same request with what follows its prompt known beforehand."""
+    return replace(request, forced=tuple(tokens))
+
+
+def unjudged(result: Result) -> Result:
+    """What came out of a forced sequence, but for the verdicts."""
+    return replace(result, tokens=[replace(token, verdict=None) for token in result.tokens])
 
 
 def run(engine: Engine, requests: Iterable[SequenceRequest]) -> dict[str, Result]:

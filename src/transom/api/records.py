@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from transom.api.body import JsonRoute
 from transom.api.dependencies import After, Limit, RecordId, TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.api.reply import while_present
-from transom.schema.record import RecordPage, RecordView, ReplayReport
+from transom.schema.record import RecordPage, RecordView, ReplayBatch, ReplayReport, ReplayReports
 from transom.services import log, records, replay
 
-router = APIRouter(prefix="/records", tags=["Records"])
+router = APIRouter(prefix="/records", tags=["Records"], route_class=JsonRoute)
 
 
 @router.get("", responses=documented(400, 401, 403))
@@ -23,6 +24,15 @@ async def list_records(
 ) -> RecordPage:
     """The records of the caller's project, newest first."""
     return await records.page(house, caller, after, limit)
+
+
+@router.post("/replay", responses=documented(400, 401, 403, 404, 413, 415, 500, 503))
+async def replay_records(
+    request: Request, house: TheHouse, caller: TheCaller, body: ReplayBatch
+) -> ReplayReports:
+    """Replay several records together, which takes less time than one after the other."""
+    reports = await while_present(request, replay.replay_all(house, caller, body.ids))
+    return ReplayReports(data=tuple(reports))
 
 
 @router.get("/{id}", responses=documented(401, 404))
@@ -41,5 +51,5 @@ async def get_receipt(record_id: RecordId, house: TheHouse, caller: TheCaller) -
 async def replay_record(
     request: Request, record_id: RecordId, house: TheHouse, caller: TheCaller
 ) -> ReplayReport:
-    """Run a record again: `EXACT`, or where it differs."""
+    """Replay a record: `EXACT`, or where it differs."""
     return await while_present(request, replay.replay(house, caller, record_id))

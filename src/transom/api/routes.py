@@ -10,6 +10,7 @@ from transom.api import (
     account,
     applications,
     artifacts,
+    challenges,
     chat,
     completions,
     errors,
@@ -22,6 +23,7 @@ from transom.api import (
     programme,
     projects,
     records,
+    score,
     seeds,
     service,
     sign_in,
@@ -49,6 +51,7 @@ def install(app: FastAPI, backends: Mapping[str, Backend], *, metrics_public: bo
     app.include_router(service.router)
     app.include_router(metrics.router)
     app.include_router(log.router, dependencies=[Depends(refuse_unknown_query)])
+    app.include_router(challenges.router, prefix="/v1", dependencies=[Depends(refuse_unknown_query)])
     app.include_router(_surface())
     # People are not below a model.
     app.include_router(sign_in_page.router)
@@ -67,7 +70,7 @@ def _surface() -> APIRouter:
     surface.include_router(tokens.router)
     for router in (completions.router, chat.router, models.router, records.router, usage.router):
         surface.include_router(router, prefix="/v1")
-    for router in (seeds.router, traces.router, traces.asking, artifacts.router):
+    for router in (score.router, seeds.router, traces.router, traces.asking, artifacts.router):
         surface.include_router(router, prefix="/v1")
     return surface
 

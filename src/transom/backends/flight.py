@@ -37,7 +37,8 @@ class Flight:
 
     def receive(self, output: Output) -> None:
         """The engine has news."""
-        self._observe(len(output.tokens), ended=output.finish_reason in {"stop", "length"})
+        if self.request.forced is None:
+            self._observe(len(output.tokens), ended=output.finish_reason in {"stop", "length"})
         self._generated.extend(token.token_id for token in output.tokens)
         self._outputs.put_nowait(output)
 
@@ -58,9 +59,13 @@ class Flight:
 
     def _absorb(self, output: Output) -> Delta:
         """The output as text; a stop string makes it the last."""
-        text = ""
-        for token in output.tokens:
+        text, tokens = "", output.tokens
+        for count, token in enumerate(output.tokens, 1):
             text += self._text.push(token.token_id)
+            if self._text.stopped_by is not None:
+                # There is more than one only where they were known; nothing would have come after this one.
+                tokens = output.tokens[:count]
+                break
         reason: FinishReason | None = output.finish_reason
         stop: str | int | None = output.stop_token
         if reason is not None:
@@ -68,8 +73,8 @@ class Flight:
         if self._text.stopped_by is not None:
             reason, stop = "stop", self._text.stopped_by
         return Delta(
-            tokens=tuple(output.tokens),
-            token_texts=tuple(self._tokenizer.token_text(token.token_id) for token in output.tokens),
+            tokens=tuple(tokens),
+            token_texts=tuple(self._tokenizer.token_text(token.token_id) for token in tokens),
             text=text,
             prompt_logprobs=None if output.prompt_logprobs is None else tuple(output.prompt_logprobs),
             finish_reason=reason,

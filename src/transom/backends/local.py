@@ -296,7 +296,8 @@ class LocalBackend:
         flight = self._roster.find(output.sequence_id)
         if not isinstance(flight, Flight):
             return
-        self._meter.generated_tokens += len(output.tokens)
+        if flight.request.forced is None:
+            self._meter.generated_tokens += len(output.tokens)
         flight.receive(output)
         if output.finish_reason is not None:
             self._roster.remove(flight)

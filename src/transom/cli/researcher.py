@@ -22,6 +22,9 @@ ApiKey = Annotated[
     str | None, typer.Option(help="Your key. Others on this machine may see it here: prefer TRANSOM_API_KEY.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's reply as it is.")]
+RecordIds = Annotated[
+    list[str], typer.Argument(metavar="ID…", help="Ids of records, such as rec_01j…; at most 512.")
+]
 RecordId = Annotated[str, typer.Argument(metavar="ID", help="A record's id, such as rec_01j….")]
 
 _REPLAY_ENDS: dict[ReplayLevel, tuple[int, str]] = {
@@ -179,18 +182,31 @@ def _short(digest: str) -> str:
 
 @exit_on_error
 def replay(
-    record_id: RecordId, as_json: AsJson = False, base_url: BaseUrl = None, api_key: ApiKey = None
+    record_ids: RecordIds, as_json: AsJson = False, base_url: BaseUrl = None, api_key: ApiKey = None
 ) -> None:
-    """Run a record again. Ends with 0 if it came out the same, 1 if not, 2 if it cannot be told."""
+    """Run records again, together where there are several.
+
+    Ends with 0 if all came out the same, 1 if one did not, and else with 2 if of one it cannot be told.
+    """
     with Client(base_url, api_key) as client:
-        text, report = client.send(operations.replay(record_id).with_text())
-    status, style = _REPLAY_ENDS[report.level]
+        text, reports = _replayed(client, record_ids)
     if as_json:
         output.write_json(text)
     else:
-        said = "  ".join(_replay_details(report))
-        output.out.print(Text.assemble((report.level, style), "  ", output.printable(said)))
-    raise typer.Exit(status)
+        for report in reports:
+            said = "  ".join(_replay_details(report))
+            style = _REPLAY_ENDS[report.level][1]
+            output.out.print(Text.assemble((report.level, style), "  ", output.printable(said)))
+    ends = {_REPLAY_ENDS[report.level][0] for report in reports}
+    raise typer.Exit(next(status for status in (1, 2, 0) if status in ends))
+
+
+def _replayed(client: Client, record_ids: Sequence[str]) -> tuple[str, tuple[ReplayReport, ...]]:
+    """The server's reply as it is, and the reports in it."""
+    if len(record_ids) > 1:
+        return client.send(operations.replay_all(record_ids).with_text())
+    text, report = client.send(operations.replay(record_ids[0]).with_text())
+    return text, (report,)
 
 
 def _replay_details(report: ReplayReport) -> Iterator[str]:
@@ -201,6 +217,8 @@ def _replay_details(report: ReplayReport) -> Iterator[str]:
     if report.first_difference is not None:
         where = report.first_difference
         yield f"first difference: sequence {where.sequence}, token {where.position}"
+    if report.differing:
+        yield f"{report.differing} of {report.tokens} tokens would have been others"
 
 
 @exit_on_error

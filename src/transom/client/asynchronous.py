@@ -18,8 +18,8 @@ from transom.client.failures import ServerUnreachable
 from transom.client.inside import Traced
 from transom.client.interp.models import AsyncLanguageModel
 from transom.client.operations import DONE, Operation
-from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt
-from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Tokens
+from transom.client.options import ChatOptions, CompletionOptions, Conversation, Prompt, ScoreOptions
+from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, Scores, Tokens
 from transom.errors import InvalidRequest, TransomError
 from transom.schema.artifacts import ArtifactPage, ArtifactView
 from transom.schema.explanations import Explanation
@@ -90,6 +90,22 @@ class AsyncClient:
         async with aclosing(self.stream(operation)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def score(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        **options: Unpack[ScoreOptions],
+    ) -> Scores:
+        """Score answers from anywhere, token by token; with a seed, tell whether they would have been drawn.
+
+        Args:
+            items: each with `prompt` or `messages`, and the `completion` that follows: text or token ids.
+            model: that scores them.
+            options: see `ScoreOptions`.
+        """
+        return await self.send(operations.score(await self._named(model), items, options))
 
     async def tokenize(
         self, text: Conversation, *, model: str | None = None, add_special_tokens: bool | None = None
@@ -233,6 +249,10 @@ class AsyncClient:
     async def replay(self, record_id: str) -> ReplayReport:
         """Have a record run again: `EXACT`, or where it differs."""
         return await self.send(operations.replay(record_id))
+
+    async def replay_all(self, record_ids: Sequence[str]) -> tuple[ReplayReport, ...]:
+        """Have up to 512 records run again together; the reports in the order of the ids."""
+        return await self.send(operations.replay_all(record_ids))
 
     async def send(self, operation: Operation[T]) -> T:
         """Carry out one operation; the methods above are shorthands for this."""

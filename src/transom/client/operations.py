@@ -16,14 +16,25 @@ import httpx2
 from transom.client import downloads, failures
 from transom.client.inside import Traced
 from transom.client.options import Conversation, Prompt
-from transom.client.types import Chat, ChatChunk, Completion, CompletionChunk, Model, ModelList, Text, Tokens
+from transom.client.types import (
+    Chat,
+    ChatChunk,
+    Completion,
+    CompletionChunk,
+    Model,
+    ModelList,
+    Scores,
+    Text,
+    Tokens,
+)
 from transom.errors import InvalidRequest
+from transom.schema.challenges import ChallengePage, ChallengeView, Transparency
 from transom.schema.envelopes import PublicKeys
 from transom.schema.explanations import Explanation
 from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
 from transom.schema.randomness import Promises
-from transom.schema.record import RecordPage, RecordView, ReplayReport
+from transom.schema.record import RecordPage, RecordView, ReplayReport, ReplayReports
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -175,6 +186,21 @@ def receipt(record_id: str) -> Operation[str]:
     return Operation("GET", _record_path(record_id) + "/receipt", bytes.decode)
 
 
+def challenge(index: int) -> Operation[ChallengeView]:
+    """`POST /v1/challenges/{index}`."""
+    return Operation("POST", f"/v1/challenges/{index}", ChallengeView.model_validate_json)
+
+
+def challenges() -> Operation[ChallengePage]:
+    """`GET /v1/challenges`."""
+    return Operation("GET", "/v1/challenges", ChallengePage.model_validate_json)
+
+
+def transparency() -> Operation[Transparency]:
+    """`GET /v1/transparency`."""
+    return Operation("GET", "/v1/transparency", Transparency.model_validate_json)
+
+
 def public_keys() -> Operation[PublicKeys]:
     """`GET /.well-known/transom-keys`."""
     return Operation("GET", "/.well-known/transom-keys", PublicKeys.model_validate_json)
@@ -183,6 +209,20 @@ def public_keys() -> Operation[PublicKeys]:
 def replay(record_id: str) -> Operation[ReplayReport]:
     """`POST /v1/records/{id}/replay`."""
     return Operation("POST", _record_path(record_id) + "/replay", ReplayReport.model_validate_json)
+
+
+def replay_all(record_ids: Sequence[str]) -> Operation[tuple[ReplayReport, ...]]:
+    """`POST /v1/records/replay`."""
+    body = {"ids": list(record_ids)}
+    return Operation(
+        "POST", "/v1/records/replay", lambda data: ReplayReports.model_validate_json(data).data, body
+    )
+
+
+def score(model: str, items: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Operation[Scores]:
+    """`POST /v1/score`."""
+    body = _body(options, model=model, items=[dict(item) for item in items])
+    return Operation("POST", "/v1/score", Scores.model_validate_json, body)
 
 
 def points(model: str) -> Operation[PointPage]:

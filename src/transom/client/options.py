@@ -80,6 +80,25 @@ class CompletionOptions(SamplingOptions, total=False):
     add_special_tokens: bool | None
 
 
+class ScoreOptions(TypedDict, total=False):
+    """Options of `score`. Those of drawing need a seed: without one, nothing is drawn."""
+
+    logprobs: int | None
+    """How many of the likeliest tokens to report at each position."""
+    measures: PromptMeasures | None
+    add_special_tokens: bool | None
+    seed: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    service_tier: Literal["auto", "default", "flex"] | None
+    user: str | None
+
+
 class ChatOptions(SamplingOptions, total=False):
     """Options of `chat`."""
 

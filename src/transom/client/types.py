@@ -282,6 +282,53 @@ class ChatChunk(_Answer, _OfPrompt):
         return "".join(choice.text for choice in self.choices if choice.index == 0)
 
 
+class NamedToken(Read):
+    """A token of the vocabulary."""
+
+    token_id: int
+    token: str
+
+
+class LikelyToken(NamedToken):
+    """A token, and how likely it was."""
+
+    logprob: Logprob
+
+
+class ScoredToken(LikelyToken):
+    """A token of an answer that was scored."""
+
+    rank: int
+    """1 is the most likely."""
+    top_logprobs: tuple[LikelyToken, ...] = ()
+    measures: Mapping[str, float | None] | None = None
+    drawn: NamedToken | None = None
+    """What would have been drawn there after the tokens before it; None where no seed was given."""
+    margin: float | None = None
+    """How far the token was from being drawn, in logits: 0 where it would have been. None where no seed was
+    given, and of a token that a filter had removed, which no rise would have brought back."""
+
+
+class ScoredAnswer(Read):
+    """An answer that was scored."""
+
+    index: int
+    logprob: Logprob
+    """Of the whole answer: the sum of its tokens'."""
+    tokens: tuple[ScoredToken, ...]
+    differing: int | None = None
+    """Tokens in whose place another would have been drawn; None where no seed was given."""
+    would_be_drawn: bool | None = None
+    """Whether the model would have given this answer with these parameters and this seed."""
+
+
+class Scores(_Answer):
+    """The reply of `score`."""
+
+    items: tuple[ScoredAnswer, ...]
+    usage: Usage
+
+
 class Model(Read):
     """A model that is served."""
 

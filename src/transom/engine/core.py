@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
-from transom.engine.chunks import Chunk, scored_positions
-from transom.engine.kernels.read import DRAW
+from transom.engine.chunks import Chunk, judged_positions, scored_positions
 from transom.engine.messages import Output, Stats
 from transom.engine.quarantine import Quarantine
 from transom.engine.runner import Runner, wanted_positions
@@ -30,6 +29,17 @@ class _Work:
     prefill_tokens: int = 0
     decode_tokens: int = 0
     scored_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a step has found out about a sequence."""
+
+    sequence: Sequence
+    tokens: list[TokenLogprob]
+    """Its next token, if it wanted one; or those that were judged."""
+    is_whole: bool
+    """Whether nothing of it is left to compute."""
 
 
 class Engine:
@@ -92,8 +102,8 @@ class Engine:
         is_whole = all(self._runner.layers_of(chunk) == self._runner.layers for chunk in chunks)
         self._scheduler.finished_step(chunks, seconds, is_whole=is_whole)
         self._count(chunks, seconds)
-        outputs = [self._publish(sequence, token) for sequence, token in finished]
-        self._quarantine.passed([sequence for sequence, _ in finished])
+        outputs = [self._publish(news) for news in finished]
+        self._quarantine.passed([news.sequence for news in finished])
         return outputs
 
     def _fail(self, sequence: Sequence | None, error: Exception) -> list[Output]:
@@ -103,19 +113,19 @@ class Engine:
         reason = f"{type(error).__name__}: {error}"
         return [Output(sequence.sequence_id, finish_reason="error", error=reason)]
 
-    def _run(self, chunks: list[Chunk]) -> list[tuple[Sequence, TokenLogprob | None]]:
-        """Compute the chunks; each sequence that is complete, with its next token where one is wanted."""
+    def _run(self, chunks: list[Chunk]) -> list[_News]:
+        """Compute the chunks; the news of each sequence that got further."""
         reads = [_reads(chunk) for chunk in chunks]
         hidden = self._runner.run(chunks)
         tokens = iter(read(self._runner.logits, hidden, list(chain.from_iterable(reads))))
-        finished: list[tuple[Sequence, TokenLogprob | None]] = []
+        finished: list[_News] = []
         for chunk, wanted in zip(chunks, reads, strict=True):
-            found = [next(tokens) for _ in wanted]
-            drawn = found.pop() if wanted and wanted[-1].token_id == DRAW else None
-            chunk.sequence.record_scores(found)
-            self._work.scored_tokens += len(found)
-            if chunk.completes:
-                finished.append((chunk.sequence, drawn))
+            scores = list(islice(tokens, len(scored_positions(chunk))))
+            found = list(islice(tokens, len(wanted) - len(scores)))
+            chunk.sequence.record_scores(scores)
+            self._work.scored_tokens += len(scores) + len(judged_positions(chunk))
+            if chunk.completes or found:
+                finished.append(_News(chunk.sequence, found, is_whole=chunk.completes))
         return finished
 
     def _count(self, chunks: list[Chunk], seconds: float) -> None:
@@ -126,22 +136,30 @@ class Engine:
         for chunk in chunks:
             work.batch_tokens += chunk.length
             work.layer_rows += chunk.length * self._runner.layers_of(chunk)
-            prompt = max(0, min(chunk.end, chunk.sequence.prompt_length) - chunk.start)
+            known = chunk.end if chunk.sequence.is_forced else chunk.sequence.prompt_length
+            prompt = max(0, min(chunk.end, known) - chunk.start)
             work.prefill_tokens += prompt
             work.decode_tokens += chunk.length - prompt
 
-    def _publish(self, sequence: Sequence, token: TokenLogprob | None) -> Output:
-        prompt_logprobs = None
+    def _publish(self, news: _News) -> Output:
+        sequence, prompt_logprobs = news.sequence, None
         if sequence.finished_prompt_logprobs and sequence.generated == 0:
             prompt_logprobs = sequence.prompt_logprobs
-        if token is not None:
+        tokens: list[TokenLogprob] = []
+        reason, stop_token = (None, None) if news.tokens else self._finish(sequence, None)
+        for token in news.tokens:
             sequence.append(token.token_id)
-        reason, stop_token = self._finish(sequence, token)
+            tokens.append(token)
+            reason, stop_token = self._finish(sequence, token)
+            if reason is not None:
+                break
+        if sequence.is_forced and news.is_whole and reason is None:
+            reason = "abort"
         if reason is not None:
             self._scheduler.remove(sequence)
         return Output(
             sequence.sequence_id,
-            tokens=[token] if token else [],
+            tokens=tokens,
             prompt_logprobs=prompt_logprobs,
             finish_reason=reason,
             stop_token=stop_token,
@@ -155,14 +173,13 @@ class Engine:
             return "stop", token.token_id
         if token is not None and token.token_id in self._eos_token_ids and not params.ignore_eos:
             return "stop", None
-        return ("length" if not sequence.wants_token else None), None
+        return ("length" if sequence.is_full else None), None
 
 
 def _reads(chunk: Chunk) -> list[Read]:
     """What each of the chunk's `wanted_positions` is wanted for."""
     sequence = chunk.sequence
-    scored = scored_positions(chunk)
-    return [
-        Read(sequence, sequence.tokens[position + 1], position + 1) if position in scored else Read(sequence)
-        for position in wanted_positions(chunk)
-    ]
+    positions = wanted_positions(chunk)
+    known = len(scored_positions(chunk)) + len(judged_positions(chunk))
+    reads = [Read(sequence, sequence.tokens[position + 1], position + 1) for position in positions[:known]]
+    return reads if known == len(positions) else [*reads, Read(sequence)]

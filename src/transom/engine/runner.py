@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transom.engine.attention import PagedAttention, RowMap
 from transom.engine.body import SplitModel
-from transom.engine.chunks import Chunk, scored_positions
+from transom.engine.chunks import Chunk, judged_positions, scored_positions
 from transom.engine.kernels.arrays import Ints
 from transom.engine.pages import pages_of
 from transom.engine.places import LAST, Hooks, touched
@@ -144,8 +144,11 @@ def _posted(chunks: list[Chunk]) -> Iterator[Posted]:
 
 
 def wanted_positions(chunk: Chunk) -> list[int]:
-    """Positions of the chunk whose logits somebody needs, in order: the scored ones, then the drawn one."""
-    positions = list(scored_positions(chunk))
+    """Positions of the chunk whose logits somebody needs, in order.
+
+    First those that score the prompt, then those that judge what is known, or the one that draws.
+    """
+    positions = [*scored_positions(chunk), *judged_positions(chunk)]
     if chunk.completes and chunk.sequence.wants_token:
         positions.append(chunk.end - 1)
     return positions

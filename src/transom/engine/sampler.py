@@ -16,7 +16,8 @@ from transom.engine import sequence as sequences
 from transom.engine.attention import floats
 from transom.engine.kernels.arrays import Flags, Floats, Ints, Longs
 from transom.engine.kernels.read import DRAW, ENTROPY, KL, MASS, NOTHING, read_rows
-from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob
+from transom.engine.penalties import Penalties
+from transom.schema.generation import SamplingParams, SequenceRequest, TokenLogprob, Verdict
 from transom.schema.measures import Measured, Measures
 
 NAME = "gumbel-max/philox4x32-10/v4"
@@ -30,32 +31,55 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one hidden row is wanted for: to draw the sequence's next token, or to look up a known one."""
+    """What one hidden row is wanted for.
+
+    To draw the next token, to look up a known one of the prompt, or to judge a known one behind it.
+    """
 
     sequence: sequences.Sequence
     token_id: int = DRAW
-    position: int = 0
-    """Of a known token, in the prompt."""
+    at: int = 0
+    """Of a known token, in the sequence."""
+
+    @property
+    def position(self) -> int:
+        """Of the token, in the sequence."""
+        return len(self.sequence.tokens) if self.token_id == DRAW else self.at
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the token belongs to the prompt."""
+        return self.position < self.sequence.prompt_length
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the token is known and belongs to what could have been drawn."""
+        return self.token_id != DRAW and not self.is_scored
 
     @property
     def top(self) -> int:
         """How many of the likeliest tokens to report."""
         params = self.sequence.sampling
-        return (params.logprobs if self.token_id == DRAW else params.prompt_logprobs) or 0
+        return (params.prompt_logprobs if self.is_scored else params.logprobs) or 0
 
     @property
     def measures(self) -> Measures | None:
         """What to measure."""
         params = self.sequence.sampling
-        return params.measures if self.token_id == DRAW else params.prompt_measures
+        return params.prompt_measures if self.is_scored else params.measures
 
     @property
     def whole(self) -> bool:
         """Whether the distribution is to be reported."""
-        params = self.sequence.sampling
-        if self.token_id == DRAW:
-            return self.sequence.generated in params.distributions
-        return self.position in params.prompt_distributions
+        params, position = self.sequence.sampling, self.position
+        if self.is_scored:
+            return position in params.prompt_distributions
+        return position - self.sequence.prompt_length in params.distributions
+
+    @property
+    def penalties(self) -> Penalties | None:
+        """What is taken from the logits before it is drawn."""
+        return None if self.is_scored else self.sequence.penalties_before(self.position)
 
 
 def read(head: Head, hidden: Tensor, reads: Sequence[Read]) -> list[TokenLogprob]:
@@ -87,6 +111,8 @@ def _read_block(logits: Floats, reads: Sequence[Read]) -> list[TokenLogprob]:
     top_ids = np.zeros((len(reads), int(counts.max())), np.int32)
     top_logprobs = np.zeros(top_ids.shape, np.float32)
     extra = _Extra.of(reads, logits.shape[1])
+    judged = np.array([item.is_judged for item in reads], np.bool_)
+    verdicts = judged, np.zeros(len(reads), np.int64), np.zeros(len(reads), np.float32)
     read_rows(
         logits,
         shaped,
@@ -99,11 +125,12 @@ def _read_block(logits: Floats, reads: Sequence[Read]) -> list[TokenLogprob]:
         ),
         (
             np.array([p.seed % 2**64 for p in params], np.uint64),
-            np.array([len(item.sequence.tokens) for item in reads], np.int64),
+            np.array([item.position for item in reads], np.int64),
             np.array([item.sequence.request.choice for item in reads], np.int64),
         ),
         counts,
         extra.wanted,
+        verdicts,
         tokens,
         logprobs,
         ranks,
@@ -115,6 +142,9 @@ def _read_block(logits: Floats, reads: Sequence[Read]) -> list[TokenLogprob]:
     if not np.isfinite(logprobs).all():
         raise FloatingPointError("the model's logits are not finite after this prompt")
     found = _report(tokens, logprobs, ranks, counts, top_ids, top_logprobs)
+    for row in np.flatnonzero(judged).tolist():
+        verdict = Verdict(int(verdicts[1][row]), float(verdicts[2][row]))
+        found[row] = replace(found[row], verdict=verdict)
     return extra.added(found, reads)
 
 
@@ -175,12 +205,13 @@ def _report(
 
 def _shape(logits: Floats, reads: Sequence[Read]) -> tuple[Floats, Flags]:
     """Logits after penalties and bias, and which rows differ; a copy only where some row does."""
-    is_shaped = np.array(
-        [item.token_id == DRAW and bool(item.sequence.penalties) for item in reads], np.bool_
-    )
-    if not is_shaped.any():
-        return logits, is_shaped
-    shaped = logits.copy()
-    for row in np.flatnonzero(is_shaped).tolist():
-        reads[row].sequence.penalties.apply(shaped[row])
+    shaped, is_shaped = logits, np.zeros(len(reads), np.bool_)
+    for row, item in enumerate(reads):
+        # Those of a forced sequence are counted on from row to row.
+        penalties = item.penalties
+        if penalties:
+            if shaped is logits:
+                shaped = logits.copy()
+            penalties.apply(shaped[row])
+            is_shaped[row] = True
     return shaped, is_shaped

@@ -16,6 +16,13 @@ class Sequence:
 
     A position is *computed* once its keys and values are in the cache. The last token is never computed
     before the next one is wanted.
+
+    What follows the prompt of a *forced* sequence is known beforehand, and is judged instead of generated.
+
+    Args:
+        request: what is asked.
+        generated: tokens that it has from before, of an engine that died; of a forced one, those judged.
+        taps: what is read and written inside.
     """
 
     def __init__(
@@ -25,9 +32,12 @@ class Sequence:
         self.taps = taps
         """What is read and written inside, if anything."""
         self.sampling = request.sampling
-        self.tokens = [*request.prompt_token_ids, *generated]
+        self.is_forced = request.forced is not None
+        self.tokens = [*request.prompt_token_ids, *(generated if request.forced is None else request.forced)]
         self.prompt_length = len(request.prompt_token_ids)
-        self.penalties = Penalties(request.sampling, generated)
+        self.generated = len(generated)
+        """Number of generated tokens, or of judged ones."""
+        self._penalties = Penalties(request.sampling, generated)
         # A resumed sequence has sent its prompt logprobs before.
         wanted = request.sampling.scores_prompt and not generated
         self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if wanted else None
@@ -60,24 +70,26 @@ class Sequence:
         return self.request.sequence_id
 
     @property
-    def generated(self) -> int:
-        """Number of generated tokens."""
-        return len(self.tokens) - self.prompt_length
-
-    @property
     def target(self) -> int:
-        """How many positions must be computed before the next token can be drawn."""
+        """How many positions must be computed before the next token can be drawn, or the last one judged."""
+        if self.is_forced:
+            return max(self.prompt_length, len(self.tokens) - 1)
         return len(self.tokens)
 
     @property
     def decodes(self) -> bool:
         """Whether all that is left to compute is the row of the token that was drawn last."""
-        return self.target - self.computed == 1
+        return self.target - self.computed == 1 and not self.is_forced
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as many tokens as it may."""
+        return self.generated >= self.sampling.max_tokens
 
     @property
     def wants_token(self) -> bool:
-        """False for a request that only scores its prompt (`max_tokens` 0)."""
-        return self.generated < self.sampling.max_tokens
+        """Whether a token is to be drawn: not for a request that only scores what there is."""
+        return not (self.is_forced or self.is_full)
 
     @property
     def finished_prompt_logprobs(self) -> bool:
@@ -108,9 +120,10 @@ class Sequence:
     def borrowable(self) -> int:
         """How many of its pages, at most, may be those of others.
 
-        A position that it reads or writes inside is its own to compute, and so is the last, for its logits.
+        A position that it reads or writes inside is its own to compute, and so is the one whose logits are
+        wanted next.
         """
-        last = len(self.tokens) - 1
+        last = self.prompt_length + self.generated - 1
         return (last if self.taps is None else min(last, self.taps.first_touched)) // PAGE
 
     @property
@@ -119,9 +132,17 @@ class Sequence:
         return len(self.tokens) if self.taps is None else min(len(self.tokens), self.taps.first_written)
 
     def append(self, token_id: int) -> None:
-        """Take a generated token."""
-        self.tokens.append(token_id)
-        self.penalties.count(token_id)
+        """Take the next token: one that was generated, or judged."""
+        if not self.is_forced:
+            self.tokens.append(token_id)
+            self._penalties.count(token_id)
+        self.generated += 1
+
+    def penalties_before(self, position: int) -> Penalties:
+        """What is taken from the logits of the token at a position after the prompt."""
+        if self.is_forced:
+            self._penalties = self._penalties.after(self.tokens[self.prompt_length : position])
+        return self._penalties
 
     def page_tokens(self, index: int) -> list[int]:
         """The tokens of its page `index`."""
@@ -144,9 +165,10 @@ class Sequence:
     def promise_scores(self, index: int, page: CachedPage) -> None:
         """Leave the scores of page `index` on a registered page of the same contents, once they are known.
 
-        While scores are wanted nothing has been generated: a full page is a page of the prompt.
+        While scores are wanted nothing has been generated: a full page is a page of the prompt, but where
+        what follows is known.
         """
-        top = self.wanted_scores
+        top = self.wanted_scores if (index + 1) * PAGE <= self.prompt_length else None
         if top is not None and self.shares_scores and not page.has_scores(top):
             page.promised = top
             self._promises.append((index, page))

@@ -214,6 +214,16 @@ class RecordStore:
             raise NotFound(f"There is no record {record_id!r} in this project.", param="id")
         return stored
 
+    async def at(self, log_index: int) -> StoredRecord | None:
+        """The record of an entry of the log, whosever it is: for challenges, which tell nothing of it."""
+
+        def find(connection: Connection) -> StoredRecord | None:
+            query = select(records).where(records.c.log_index == log_index)
+            row = connection.execute(query).mappings().one_or_none()
+            return None if row is None else self._opened(connection, row)
+
+        return await self._database.read(find)
+
     async def page(self, project_id: str, after: str | None = None, limit: int = 20) -> RecordPage:
         """A project's records, newest first. Records that arrive meanwhile never shift a page.
 

@@ -72,6 +72,22 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the sampler would have done where a token was known beforehand."""
+
+    token_id: int
+    """The token that it would have drawn there."""
+    margin: float
+    """How far the known token was from being drawn, in logits, as float32: 0 where it would have been,
+    infinite where a filter had removed it.
+
+    The highest of (logit + temperature x noise) less that of the known token, the logits being those after
+    penalties and bias: Token-DiFR's score (Karvonen and others, "DiFR: Inference Verification Despite
+    Nondeterminism", arXiv 2511.20621). At temperature 0 it is the difference of two logits.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """One token as the raw model distribution sees it (before penalties, bias, temperature, filters)."""
 
@@ -85,6 +101,13 @@ class TokenLogprob:
     measured: Measured | None = None
     distribution: bytes | None = None
     """Logprobs of the whole vocabulary by token id, as little-endian float32."""
+    verdict: Verdict | None = None
+    """Of a token that was forced; None for one that was drawn, or of a prompt."""
+
+    @property
+    def drawn(self) -> int:
+        """The token that the sampler draws in this place."""
+        return self.token_id if self.verdict is None else self.verdict.token_id
 
     def values(self, measures: Measures) -> list[float]:
         """What was asked for of it, in the order of `Measures.names`."""
@@ -101,6 +124,10 @@ class SequenceRequest:
     sampling: SamplingParams
     changes: Changes | None = None
     """What is written inside while it is computed."""
+    forced: tuple[int, ...] | None = None
+    """What follows the prompt, where that is known (teacher forcing). Nothing is generated then: all
+    positions are computed as those of a prompt are, and each of these tokens comes as if it had been drawn,
+    with a verdict. It ends where generating would have ended; with "abort" where these tokens end before."""
     choice: int = 0
     """Which of `n` draws this is; part of the key of the noise, so that choices differ under one seed."""
     project: str = ""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.program import TensorInfo
+from transom.schema.wire import Body
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:transom:record:v6"
@@ -35,6 +39,9 @@ PREDICATE_TYPES = frozenset(
     }
 )
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+MAX_REPLAYS = 512
+"""Most records that one request may replay."""
 
 RecordStatus = Literal["complete", "failed", "aborted"]
 SeedSource = Literal["explicit", "server", "joint"]
@@ -160,6 +167,34 @@ class Difference(Read):
     position: int = Field(description="Index of the generated token within that sequence")
 
 
+MARGIN_CLIP = 0.5
+"""Where margins are cut off before they are averaged, in logits: as the authors of Token-DiFR do in their
+code, so that one token that could never have been drawn does not outweigh all others."""
+
+
+class Margins(Read):
+    """How far the recorded tokens were from being drawn, in logits: 0 for each that would be.
+
+    Token-DiFR (Karvonen and others, arXiv 2511.20621).
+    """
+
+    mean: float = Field(description=f"Over all tokens compared, each margin cut off at {MARGIN_CLIP}")
+    largest: float = Field(description="Of those that are finite")
+    infinite: int = Field(description="Tokens that a filter (`top_k`, `top_p`, `min_p`) would have removed")
+
+    @classmethod
+    def of(cls, margins: Sequence[float]) -> Margins | None:
+        """The summary of some margins; None where there are none."""
+        if not margins:
+            return None
+        finite = [margin for margin in margins if math.isfinite(margin)]
+        return cls(
+            mean=math.fsum(min(margin, MARGIN_CLIP) for margin in margins) / len(margins),
+            largest=max(finite, default=0.0),
+            infinite=len(margins) - len(finite),
+        )
+
+
 class ReplayReport(Read):
     """What running a record again showed."""
 
@@ -168,4 +203,32 @@ class ReplayReport(Read):
     reason: str | None = Field(None, description="Such as `TOKEN at 17`, `RENDER` or `DEPLOYMENT`")
     first_difference: Difference | None = None
     tokens: int = Field(description="Generated tokens compared")
-    elapsed_s: float
+    differing: int = Field(
+        0, description="Of those, the ones in whose place another would have been drawn after those before it"
+    )
+    margins: Margins | None = Field(
+        None, description="How far the recorded tokens were from being drawn; null where none was judged"
+    )
+    elapsed_s: float = Field(description="Of records that were replayed together, for all of them")
+
+
+class ReplayBatch(Body):
+    """Records to replay together."""
+
+    ids: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        min_length=1, max_length=MAX_REPLAYS, description="Each once"
+    )
+
+    @field_validator("ids")
+    @classmethod
+    def _each_once(cls, ids: list[str]) -> list[str]:
+        twice = next((each for each, count in Counter(ids).items() if count > 1), None)
+        if twice is not None:
+            raise PydanticCustomError("ids", "names {id} twice", {"id": twice})
+        return ids
+
+
+class ReplayReports(Read):
+    """What running several records again showed."""
+
+    data: tuple[ReplayReport, ...] = Field(description="In the order in which they were named")

@@ -125,8 +125,8 @@ Positions = Annotated[
 """Places of tokens, each once."""
 
 
-class SamplingBody(Body):
-    """Fields that both completion endpoints know."""
+class DrawingBody(Body):
+    """Fields that say how one token is drawn, by which model, and for whom."""
 
     model: str | None = Field(
         default=None, description="Which model; may be left out below `/models/{name}`."
@@ -144,13 +144,33 @@ class SamplingBody(Body):
         description="Token id, as a string, to bias.",
         json_schema_extra={"default": {}},
     )
-    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(
         default=None,
         ge=-MAX_SEED - 1,
         le=MAX_SEED,
         description="Left out, the server draws one and reports it.",
     )
+    service_tier: Literal["auto", "default", "flex"] | None = Field(
+        default=None,
+        description="`flex` runs when nothing else waits; `auto` is `default`. The reply says which it was.",
+    )
+    user: str | None = Field(default=None, max_length=256, description="Kept in the record; changes nothing.")
+
+    @property
+    def tier(self) -> Literal["default", "flex"] | None:
+        """The tier that serves the request, to be told; None where the request says nothing of it."""
+        return "default" if self.service_tier == "auto" else self.service_tier
+
+    @property
+    def priority(self) -> Priority:
+        """What the tier means to the engine's scheduler."""
+        return "batch" if self.service_tier == "flex" else "interactive"
+
+
+class SamplingBody(DrawingBody):
+    """Fields that both completion endpoints know."""
+
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     stop: Annotated[
         Text | Annotated[list[Text], Field(max_length=MAX_STOPS)], BeforeValidator(text_or_list)
     ] = Field(
@@ -182,21 +202,6 @@ class SamplingBody(Body):
         default=[],
         description="The same of the prompt's tokens; the first one, 0, is predicted by nothing.",
     )
-    service_tier: Literal["auto", "default", "flex"] | None = Field(
-        default=None,
-        description="`flex` runs when nothing else waits; `auto` is `default`. The reply says which it was.",
-    )
-    user: str | None = Field(default=None, max_length=256, description="Kept in the record; changes nothing.")
-
-    @property
-    def tier(self) -> Literal["default", "flex"] | None:
-        """The tier that serves the request, to be told; None where the request says nothing of it."""
-        return "default" if self.service_tier == "auto" else self.service_tier
-
-    @property
-    def priority(self) -> Priority:
-        """What the tier means to the engine's scheduler."""
-        return "batch" if self.service_tier == "flex" else "interactive"
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

@@ -253,7 +253,7 @@ def _sampling(
         min_p=body.min_p,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        logit_bias=_logit_bias(body.logit_bias, vocabulary),
+        logit_bias=bias_of(body.logit_bias, vocabulary),
         stop=body.stop_strings,
         stop_token_ids=_in_vocabulary(body.stop_token_ids, vocabulary),
         ignore_eos=body.ignore_eos,
@@ -266,7 +266,12 @@ def _sampling(
     )
 
 
-def _logit_bias(bias: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+def bias_of(bias: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    """The biases by token id.
+
+    Raises:
+        InvalidRequest: one is of no token, or of one that has another.
+    """
     found: dict[int, float] = {}
     for key, value in bias.items():
         if not (key.isascii() and key.isdigit() and len(key) < 12 and int(key) < vocabulary):

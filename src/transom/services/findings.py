@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from transom.records.reading import RecordedSequence
 from transom.records.statement import evidence_openings
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.openings import EVIDENCE
-from transom.schema.record import Difference, ReplayLevel
+from transom.schema.record import Difference, Margins, ReplayLevel
 
 ENDINGS = ("stop", "length")
 """How a sequence ends by itself."""
@@ -23,6 +24,10 @@ class Finding:
     place: Difference | None = None
     tokens: int = 0
     """Generated tokens that were compared."""
+    differing: int = 0
+    """Those in whose place another would have been drawn."""
+    margins: Margins | None = None
+    """Of those that were judged."""
 
 
 _OTHERWISE = {
@@ -39,10 +44,17 @@ _OTHERWISE = {
 def compare(
     index: int, recorded: RecordedSequence, again: SequenceResult, sampling: SamplingParams
 ) -> Finding | None:
-    """Where a sequence came out differently; None if it did nowhere."""
+    """Where a sequence came out differently; None if it did nowhere.
+
+    Args:
+        index: of the sequence, in its record.
+        recorded: what the record says.
+        again: what came of generating it again, or of judging what was generated.
+        sampling: of the request.
+    """
     for position, token in enumerate(recorded.token_ids):
         place = Difference(sequence=index, position=position)
-        if position >= len(again.tokens) or again.tokens[position].token_id != token:
+        if position >= len(again.tokens) or again.tokens[position].drawn != token:
             return Finding("OUTSIDE", f"TOKEN at {position}", place)
         if again.tokens[position].logprob != recorded.logprobs[position]:
             return Finding("OUTSIDE", f"LOGPROB at {position}", place)
@@ -72,3 +84,21 @@ def _same_ending(recorded: RecordedSequence, again: SequenceResult) -> bool:
         return again.text.startswith(recorded.text)
     ending = (recorded.token_ids, recorded.finish_reason, recorded.text)
     return ending == (again.token_ids, again.finish_reason, again.text)
+
+
+def counted(finding: Finding, tokens: int, results: Iterable[SequenceResult]) -> Finding:
+    """The finding, with what all the tokens of a record say together.
+
+    Args:
+        finding: where it differs first, or that it does not.
+        tokens: that were generated.
+        results: of judging them.
+    """
+    judged = [(token.token_id, token.verdict) for result in results for token in result.tokens]
+    verdicts = [(known, verdict) for known, verdict in judged if verdict is not None]
+    return replace(
+        finding,
+        tokens=tokens,
+        differing=sum(known != verdict.token_id for known, verdict in verdicts),
+        margins=Margins.of([verdict.margin for _, verdict in verdicts]),
+    )

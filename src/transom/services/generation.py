@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -31,6 +31,35 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """That the prompts end in answers, whose tokens are to be judged."""
+
+    questions: Sequence[int]
+    """Of each prompt, how many tokens come before the answer."""
+    sampling: SamplingParams
+    """How they would have been drawn; `max_tokens` is the length of each."""
+
+    def request(self, request: SequenceRequest, prompt: int) -> SequenceRequest:
+        """The request for a whole prompt, as one that judges the answer in it."""
+        question, tokens = self.questions[prompt], request.prompt_token_ids
+        return replace(
+            request,
+            prompt_token_ids=tokens[:question],
+            forced=tokens[question:],
+            sampling=replace(self.sampling, max_tokens=len(tokens) - question),
+        )
+
+    @staticmethod
+    def scored(result: SequenceResult) -> SequenceResult:
+        """What came of it, as of a prompt that was scored: on record no token is said to be drawn."""
+        known = result.prompt_logprobs
+        if known is None or result.finish_reason != "length":
+            return replace(result, tokens=[], token_texts=[], text="", prompt_logprobs=None)
+        tokens = (replace(token, verdict=None) for token in result.tokens)
+        return SequenceResult(prompt_logprobs=(*known, *tokens), finish_reason=result.finish_reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What was asked for, checked and rendered."""
 
@@ -52,6 +81,13 @@ class Order:
     service_tier: str | None = None
     """What to say of the tier; None where the request said nothing of it."""
     priority: Priority = "interactive"
+    judging: Judging | None = None
+    """Where prompts end in answers to judge."""
+
+    @property
+    def judged(self) -> int:
+        """Tokens of answers to judge."""
+        return 0 if self.judging is None else sum(map(len, self.prompts)) - sum(self.judging.questions)
 
 
 async def begin(house: House, caller: Caller, order: Order) -> Generation:
@@ -70,6 +106,7 @@ async def begin(house: House, caller: Caller, order: Order) -> Generation:
         sampling=order.sampling,
         candidates=order.candidates,
         is_steered=order.steering is not None,
+        judged=order.judged,
     )
     meter = await reserve(house, caller, work, record_id)
     telling: Telling | None = None
@@ -151,8 +188,14 @@ class Generation:
             StorageError: there is no record.
         """
         # A client that leaves cancels this coroutine; what was queued is written all the same.
-        with self.meter.settlement(self._work.used(self.results, self.meter.seconds)) as settlement:
+        with self.meter.settlement(self._work.used(self._noted, self.meter.seconds)) as settlement:
             self.record = await self._house.records.append(self._answer(status, failure), settlement)
+
+    @property
+    def _noted(self) -> list[SequenceResult]:
+        """What is on record of the sequences."""
+        judging = self.order.judging
+        return self.results if judging is None else [judging.scored(result) for result in self.results]
 
     def _take(self, index: int, delta: Delta) -> None:
         self.results[index].add(delta)
@@ -222,8 +265,8 @@ class Generation:
         raise GenerationFailed("The sequence ended without a finish reason.")
 
     def _requests(self) -> list[SequenceRequest]:
-        steering = self.order.steering
-        return [
+        steering, judging = self.order.steering, self.order.judging
+        requests = [
             SequenceRequest(
                 sequence_id=f"{self.record_id}/{index}",
                 prompt_token_ids=self.order.prompts[prompt],
@@ -235,6 +278,9 @@ class Generation:
             )
             for index, (prompt, choice) in enumerate(map(self.place, range(len(self.results))))
         ]
+        if judging is None:
+            return requests
+        return [judging.request(each, self.place(index)[0]) for index, each in enumerate(requests)]
 
     def _answer(self, status: RecordStatus, failure: Failure | None) -> Answer:
         order = self.order
@@ -254,7 +300,7 @@ class Generation:
             sampling=order.sampling,
             seed_source=order.seed_source,
             n=order.candidates,
-            sequences=[(*self.place(index), result) for index, result in enumerate(self.results)],
+            sequences=[(*self.place(index), result) for index, result in enumerate(self._noted)],
             error=failure,
             writes=None if order.steering is None else order.steering.manifest,
             joint=None if order.joint is None else order.joint.said,

@@ -17,6 +17,7 @@ from transom.access.sign_in.entrance import Entrance
 from transom.access.weights.exposure import Exposure
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
+from transom.records.challenges import Rules
 from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
@@ -24,6 +25,7 @@ from transom.schema.deployment import ServedModel
 from transom.services.office import Office
 from transom.services.spool import Spool
 from transom.tlog.files import LogFiles
+from transom.tlog.publishing import Progress
 
 T = TypeVar("T")
 
@@ -53,7 +55,11 @@ class House:
     """What is public of all records."""
     signing: SigningKeyFile
     """Who signs them."""
+    rules: Rules
+    """What the operator takes on in challenges."""
     now: Callable[[], datetime] = utc_now
+    progress: Callable[[], Progress] = Progress
+    """How far the log is published."""
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""
     _open: set[asyncio.Future[Any]] = field(default_factory=set)

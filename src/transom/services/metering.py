@@ -49,12 +49,14 @@ class Work:
     """Sequences drawn from each prompt."""
     is_steered: bool = False
     """Whether anything is written inside."""
+    judged: int = 0
+    """Tokens at the end of the prompts of which it is told whether they would have been drawn."""
 
     @property
     def scopes(self) -> list[str]:
         """What it needs."""
         params, needed = self.sampling, []
-        if params.max_tokens or not params.scores_prompt:
+        if params.max_tokens or self.judged or not params.scores_prompt:
             needed.append("model:sample")
         if params.logprobs is not None or params.measures:
             needed.append("model:logprobs")
@@ -115,7 +117,8 @@ class Work:
         A distribution is a vector. Where a bias decides which token is drawn, its logprob is any logit that
         whoever asks would like to know, and enough such questions about one position read out its whole row
         of logits (Carlini and others, "Stealing Part of a Production Language Model", arXiv 2403.06634): each
-        counts as a whole one. Other logprobs count as what they are, single numbers of a row.
+        counts as a whole one. Other logprobs count as what they are, single numbers of a row. So does the
+        margin of a judged token, which is the difference of two logits.
 
         Args:
             generated: tokens.
@@ -128,6 +131,10 @@ class Work:
             vectors, numbers = generated, 0
         else:
             vectors, numbers = whole, generated * of_token
+        if params.logit_bias:
+            vectors += self.judged
+        else:
+            numbers += self.judged
         vectors += prompts * len(params.prompt_distributions)
         numbers += self.prompt_tokens * _numbers(params.prompt_logprobs, params.prompt_measures)
         return VECTOR * vectors - (-VECTOR * numbers // self.backend.tokenizer.vocab_size)

@@ -1,8 +1,8 @@
-"""Running a record again, and saying where it differs.
+"""Replaying records, and saying where they differ.
 
 A replay believes nothing: it checks that the openings open the commitments, renders the prompt anew, and
-generates every sequence again with the recorded parameters. On the deployment that answered, only the same
-tokens, texts and logprobs to the bit are `EXACT`.
+has the engine judge every recorded token in one pass over prompt and answer. On the deployment that answered,
+only the same tokens, texts and logprobs to the bit are `EXACT`.
 """
 
 from __future__ import annotations
@@ -12,31 +12,28 @@ import base64
 import json
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from transom.access.keys.callers import Caller
-from transom.backends.admission import Admission
 from transom.backends.base import Backend
-from transom.errors import GenerationFailed, InvalidRequest
-from transom.records.identifiers import new_record_id
-from transom.records.reading import RecordedRequest, RecordedSequence, read_request
+from transom.errors import InvalidRequest
+from transom.records.reading import RecordedRequest, read_request
 from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
-from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
-from transom.schema.measures import Measures
 from transom.schema.openings import verify_openings
 from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView, ReplayReport
+from transom.schema.scoring import ScoreRequest
 from transom.schema.steering import Extension
-from transom.services import artifacts, traces
+from transom.services import artifacts, rerunning, scoring, traces
 from transom.services.ask import encode_prompts, render
-from transom.services.findings import ENDINGS, Finding, compare
+from transom.services.findings import Finding
 from transom.services.house import House
-from transom.services.metering import Work, allow, reserve
+from transom.services.metering import allow
+from transom.services.rerunning import Rerun
 from transom.services.retracing import retrace
 from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
 
@@ -44,30 +41,78 @@ _RENDER = Finding("OUTSIDE", "RENDER")
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
-    """Run a record again.
+    """Replay a record; see `replay_all`."""
+    (report,) = await replay_all(house, caller, [record_id])
+    return report
+
+
+async def replay_all(house: House, caller: Caller, record_ids: Sequence[str]) -> list[ReplayReport]:
+    """Replay records, all in the same steps of the engine but for plans, which go one after the other.
 
     Raises:
-        AccessDenied, Conflict, QuotaExceeded, QuotaUnavailable: as `metering.reserve`; a replay is charged
-            as the request was, but for what it does not release.
-        NotFound: there is no such record in the caller's project.
-        EngineError: the engine could not answer now; this says nothing about the record.
+        AccessDenied, Conflict, QuotaExceeded, QuotaUnavailable: as `metering.reserve`. The tokens of prompts
+            and answers are charged, and nothing as released; those of all records of a model together,
+            before any of them is computed.
+        NotFound: there is no such record in the caller's project; nothing was replayed.
+        EngineError: the engine could not answer now; this says nothing about the records.
     """
     await allow(house, caller, "records:replay")
-    view = (await house.records.get(record_id, caller.project_id)).view()
     began = time.perf_counter()
+    # Whoever names one that is not theirs hears of it before anything is computed.
+    views = [(await house.records.get(record_id, caller.project_id)).view() for record_id in record_ids]
+    findings = await judge(house, caller, views)
+    seconds = time.perf_counter() - began
+    return [_report(view.id, finding, seconds) for view, finding in zip(views, findings, strict=True)]
+
+
+async def judge(house: House, caller: Caller, views: Sequence[RecordView]) -> list[Finding]:
+    """What replaying records shows; raises as `replay_all`.
+
+    Args:
+        house: where they are replayed.
+        caller: who is charged; artifacts are looked up in this project.
+        views: the records.
+    """
     with house.occupied():
-        finding = await _judge(house, view, caller)
+        prepared = [await _prepare(house, view, caller) for view in views]
+        await _run(house, caller, [each for each in prepared if isinstance(each, Rerun)])
+        return [await _conclude(house, caller, each) for each in prepared]
+
+
+def _report(record_id: str, finding: Finding, seconds: float) -> ReplayReport:
     return ReplayReport(
-        record=view.id,
+        record=record_id,
         level=finding.level,
         reason=finding.reason,
         first_difference=finding.place,
         tokens=finding.tokens,
-        elapsed_s=time.perf_counter() - began,
+        differing=finding.differing,
+        margins=finding.margins,
+        elapsed_s=seconds,
     )
 
 
-async def _judge(house: House, view: RecordView, caller: Caller) -> Finding:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The record of a plan, which is carried out again."""
+
+    backend: Backend
+    request: RecordedRequest
+
+
+async def _run(house: House, caller: Caller, reruns: Sequence[Rerun]) -> None:
+    for backend in {id(rerun.backend): rerun.backend for rerun in reruns}.values():
+        await rerunning.run(house, caller, [rerun for rerun in reruns if rerun.backend is backend])
+
+
+async def _conclude(house: House, caller: Caller, prepared: Finding | Rerun | _Plan) -> Finding:
+    if isinstance(prepared, _Plan):
+        return await retrace(house, caller, prepared.backend, prepared.request)
+    return prepared.finding if isinstance(prepared, Rerun) else prepared
+
+
+async def _prepare(house: House, view: RecordView, caller: Caller) -> Finding | Rerun | _Plan:
+    """What can be concluded at once, or what is left to compute."""
     # Only what the digest covers is read: the columns beside it are for lists.
     if sha256(base64.b64decode(view.envelope.payload)) != view.digest:
         return Finding("OUTSIDE", "DIGEST")
@@ -76,12 +121,12 @@ async def _judge(house: House, view: RecordView, caller: Caller) -> Finding:
     broken = verify_openings(view.statement, view.openings)
     if broken:
         return Finding("OUTSIDE", f"OPENING {broken[0]}")
-    return await _judge_openings(house, view.statement, view.openings, caller)
+    return await _open(house, view.statement, view.openings, caller)
 
 
-async def _judge_openings(
+async def _open(
     house: House, statement: dict[str, Any], openings: dict[str, Any], caller: Caller
-) -> Finding:
+) -> Finding | Rerun | _Plan:
     predicate = statement["predicate"]
     if not is_own_seed(predicate["randomness"], json.loads(openings["request"]["json"])):
         return Finding("OUTSIDE", "SEED")
@@ -90,7 +135,7 @@ async def _judge_openings(
         return Finding("UNREPLAYABLE", "DEPLOYMENT")
     request = read_request(statement, openings)
     if request.endpoint == traces.ENDPOINT:
-        return await retrace(house, caller, backend, request)
+        return _Plan(backend, request)
     is_rendered = _rendered(backend, request) == request.prompts
     steering = await _steered(house, caller, backend, request) if is_rendered else _RENDER
     if isinstance(steering, Finding):
@@ -98,68 +143,15 @@ async def _judge_openings(
     empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
-    return await _metered(house, caller, _Rerun(backend, request, steering, caller.project_id))
-
-
-@dataclass(frozen=True, slots=True)
-class _Rerun:
-    """What the sequences of a replay are run with."""
-
-    backend: Backend
-    request: RecordedRequest
-    steering: Steering | None
-    project: str
-
-
-async def _metered(house: House, caller: Caller, rerun: _Rerun) -> Finding:
-    """Run again what the caller's limits allow to be run, and charge it."""
-    request = rerun.request
-    work = Work(
-        backend=rerun.backend,
-        prompts=[request.prompts[sequence.prompt_index] for sequence in request.sequences],
-        sampling=_untold(request.sampling),
-        candidates=1,
-        is_steered=rerun.steering is not None,
-    )
-    meter = await reserve(house, caller, work, new_record_id())
-    results: list[SequenceResult] = []
-    try:
-        return await _run_and_compare(rerun, results)
-    finally:
-        await meter.settle(work.used(results, meter.seconds))
-
-
-def _untold(sampling: SamplingParams) -> SamplingParams:
-    """The same without what only an answer releases: a finding tells no measure and no vector.
-
-    So no bias reads anything out either. What is only scored stays so: it needs no scope to generate.
-    """
-    scored = sampling.prompt_logprobs is None and sampling.scores_prompt
-    return replace(
-        sampling,
-        logit_bias=(),
-        measures=None,
-        prompt_measures=Measures() if scored else None,
-        distributions=(),
-        prompt_distributions=(),
-    )
-
-
-async def _run_and_compare(rerun: _Rerun, results: list[SequenceResult]) -> Finding:
-    request, most = rerun.request, rerun.backend.max_sequences
-    # One part, unless the queue was made smaller since the record was made.
-    for start in range(0, len(request.sequences), most):
-        results += await _run_part(rerun, request.sequences[start : start + most])
-    for index, (sequence, again) in enumerate(zip(request.sequences, results, strict=True)):
-        finding = compare(index, sequence, again, request.sampling)
-        if finding is not None:
-            return replace(finding, tokens=request.generated)
-    return Finding("EXACT", tokens=request.generated)
+    return Rerun(backend, request, steering)
 
 
 def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]] | None:
     """The prompts' token ids, rendered anew from what was sent; None where that is refused now."""
     try:
+        if request.endpoint == scoring.ENDPOINT:
+            asked = ScoreRequest.model_validate(request.body | {"model": backend.served.name})
+            return [question.whole for question in scoring.questions_of(backend, asked)]
         if request.messages is not None:
             return [render(backend, request.messages)]
         body = request.body | {"model": backend.served.name}
@@ -183,38 +175,3 @@ async def _steered(
         return Finding("UNREPLAYABLE", "ARTIFACT") if gone else _RENDER
     told = None if found is None else found.manifest
     return found if told == request.writes else _RENDER
-
-
-async def _run_part(rerun: _Rerun, sequences: Sequence[RecordedSequence]) -> list[SequenceResult]:
-    with rerun.backend.admit(rerun.project, len(sequences)) as admission:
-        tasks = [asyncio.ensure_future(_run_again(rerun, sequence, admission)) for sequence in sequences]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-async def _run_again(rerun: _Rerun, sequence: RecordedSequence, admission: Admission) -> SequenceResult:
-    sampling, steering = rerun.request.sampling, rerun.steering
-    if sequence.finish_reason not in ENDINGS:
-        # The client left, or the engine failed: what was generated until then is what can be checked.
-        sampling = replace(sampling, max_tokens=len(sequence.token_ids))
-    if not sequence.scored_prompt:
-        sampling = replace(sampling, prompt_logprobs=None, prompt_measures=None, prompt_distributions=())
-    result = SequenceResult()
-    again = SequenceRequest(
-        sequence_id=new_record_id(),
-        prompt_token_ids=rerun.request.prompts[sequence.prompt_index],
-        sampling=sampling,
-        changes=None if steering is None else steering.by_prompt[sequence.prompt_index],
-        choice=sequence.choice,
-        project=rerun.project,
-    )
-    async with aclosing(rerun.backend.generate(again)) as deltas:
-        async for delta in deltas:
-            result.add(delta)
-    admission.leave()
-    if result.error is not None and result.param is None:
-        raise GenerationFailed(result.error)
-    return result

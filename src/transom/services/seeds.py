@@ -13,6 +13,7 @@ from transom.schema.generation import MAX_SEED
 from transom.schema.randomness import JointSeed, Promises
 from transom.schema.record import SeedSource
 from transom.schema.steering import SteeredBody
+from transom.schema.wire import DrawingBody
 from transom.services.house import House
 from transom.services.metering import allow
 
@@ -40,6 +41,12 @@ async def promise(house: House, caller: Caller, count: int) -> Promises:
     return await house.seeds.make(caller.project_id, count)
 
 
+def own_seed(body: DrawingBody) -> Seed:
+    """The seed that was sent, or one that the server draws."""
+    given = body.seed
+    return Seed(secrets.randbelow(MAX_SEED), "server") if given is None else Seed(given, "explicit")
+
+
 @asynccontextmanager
 async def seed_of(house: House, caller: Caller, body: SteeredBody) -> AsyncIterator[Seed]:
     """The seed of a request. If what is done with it raises, a promise was not used.
@@ -49,8 +56,7 @@ async def seed_of(house: House, caller: Caller, body: SteeredBody) -> AsyncItera
     """
     asked = body.joint_seed
     if asked is None:
-        given = body.seed
-        yield Seed(secrets.randbelow(MAX_SEED), "server") if given is None else Seed(given, "explicit")
+        yield own_seed(body)
         return
     if body.seed is not None:
         raise InvalidRequest("Give seed or transom.seed, not both.", param="seed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,12 @@ class LogFiles:
         """The published checkpoint, verbatim; None where there is none yet."""
         with suppress(FileNotFoundError):
             return (self.folder / CHECKPOINT).read_bytes()
+        return None
+
+    def age(self) -> float | None:
+        """Seconds since the checkpoint was written, by this machine's clock; None where there is none yet."""
+        with suppress(FileNotFoundError):
+            return max(0.0, time.time() - (self.folder / CHECKPOINT).stat().st_mtime)
         return None
 
     def checkpoint(self) -> Checkpoint:

@@ -174,6 +174,64 @@ def _could_win(weights: Floats, first: int, words: Bits, low: int, high: int, re
 
 
 @kernel
+def is_within(logits: Floats, token: int, limit: tuple[np.float32, int]) -> bool:
+    """Whether the filters keep a token."""
+    floor, floor_id = limit
+    logit = logits[token]
+    return logit > floor or (logit == floor and token <= floor_id)
+
+
+@kernel
+def noise(token: int, key: tuple[np.uint64, int, int]) -> float:
+    """The Gumbel noise of a token, by seed, position and choice."""
+    seed, position, choice = key
+    counter = np.uint64(token >> 2), np.uint64(position), np.uint64(choice)
+    halves = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32)
+    words = philox(counter[0], counter[1], counter[2], np.uint64(0), halves[0], halves[1])
+    return gumbel(_word_of(token, words))
+
+
+@kernel
+def margin(
+    logits: Floats,
+    best: int,
+    temperature: float,
+    limit: tuple[np.float32, int],
+    key: tuple[np.uint64, int, int],
+    drawn: int,
+    known: int,
+) -> float:
+    """How far `known` was from being drawn, in logits; see `Verdict`.
+
+    Each score is computed as `gumbel_max` does, so that none is above the one that has won.
+    """
+    if known == drawn:
+        return 0.0
+    if not is_within(logits, known, limit):
+        return math.inf
+    peak = float(logits[best])
+    highest_score = (float(logits[drawn]) - peak) / temperature + noise(drawn, key)
+    return temperature * (highest_score - ((float(logits[known]) - peak) / temperature + noise(known, key)))
+
+
+@kernel
+def _favourite(
+    logits: Floats,
+    best: int,
+    temperature: float,
+    limit: tuple[np.float32, int],
+    key: tuple[np.uint64, int, int],
+    known: int,
+) -> tuple[int, float]:
+    """Whichever of two tokens comes before the other, and its score; -1 for `known` is none."""
+    lead = noise(best, key)
+    if known < 0 or not is_within(logits, known, limit):
+        return best, lead
+    score = (float(logits[known]) - float(logits[best])) / temperature + noise(known, key)
+    return (known, score) if score > lead or (score == lead and known < best) else (best, lead)
+
+
+@kernel
 def gumbel_max(
     logits: Floats,
     best: int,
@@ -181,10 +239,13 @@ def gumbel_max(
     weights: Floats,
     limit: tuple[np.float32, int],
     key: tuple[np.uint64, int, int],
+    known: int,
 ) -> int:
     """Argmax of (logit - top logit) / temperature + noise over the tokens within the limit.
 
-    `best` has the top logit, which is taken off so that no temperature, however small, overflows.
+    `best` has the top logit, which is taken off so that no temperature, however small, overflows. `known` is
+    a token that is likely to win, or -1. It changes nothing but how many words are drawn: what others have to
+    beat is high from the beginning.
 
     The noise of a word x is -log(E) with E = -log(1 - v) > v = (x + 1/2) / 2^32, so a token of weight w beats
     a score of `lead` only if v < w exp(-lead). Words are drawn many at a time and compared with that; only
@@ -193,11 +254,9 @@ def gumbel_max(
     seed, position, choice = key
     floor, floor_id = limit
     peak = float(logits[best])
-    leader = best
-    block = np.uint64(best >> 2)
     counter = np.uint64(position), np.uint64(choice)
     halves = seed & np.uint64(0xFFFFFFFF), seed >> np.uint64(32)
-    lead = gumbel(_word_of(best, philox(block, counter[0], counter[1], np.uint64(0), halves[0], halves[1])))
+    leader, lead = _favourite(logits, best, temperature, limit, key, known)
     reach = np.float32(math.exp(-lead) * 2.0**32 * _MARGIN)
     words = np.empty(CHUNK, np.uint32)
     vocabulary = logits.shape[0]

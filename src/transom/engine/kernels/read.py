@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from transom.engine.kernels.arrays import Flags, Floats, Ints, Longs
 from transom.engine.kernels.compile import kernel, parallel_kernel
-from transom.engine.kernels.draw import argmax, boundary, gumbel_max, rank, top, weigh
+from transom.engine.kernels.draw import argmax, boundary, gumbel_max, margin, rank, top, weigh
 from transom.engine.kernels.measure import divergence, entropy, log_softmax, mass, summed
 
 Doubles = NDArray[np.float64]
@@ -35,6 +35,7 @@ def read_rows(
     keys: tuple[Seeds, Longs, Longs],
     counts: Longs,
     wanted: tuple[Longs, Longs],
+    verdicts: tuple[Flags, Longs, Floats],
     tokens: Longs,
     logprobs: Floats,
     ranks: Longs,
@@ -54,6 +55,8 @@ def read_rows(
         counts: how many of the likeliest tokens to report.
         wanted: of each row, the k of the mass to measure, 0 to measure but that, or NOTHING; and the row of
             `wholes` to fill, or NOTHING.
+        verdicts: of each row, whether its known token is to be judged; written where it is, the token that
+            would have been drawn, and the margin of the known one.
         tokens: known tokens, or DRAW; drawn ones are written.
         logprobs: [rows], written: float64 log-softmax of the row, rounded to float32. Not finite where the
             logits have no finite maximum, and then nothing else of the row counts.
@@ -61,7 +64,7 @@ def read_rows(
         top_ids: [rows, most of `counts`], written as far as `counts` says.
         top_logprobs: the same.
         measures: [rows, 3], written where they are wanted: entropy, mass of the k likeliest tokens, and the
-            divergence of what a token was drawn from, 0 for a known one.
+            divergence of what a token is drawn from, 0 for a known one that is not judged.
         wholes: [rows that want it, vocabulary], written: all logprobs.
     """
     for row in numba.prange(logits.shape[0]):
@@ -82,19 +85,23 @@ def read_rows(
                 measures[row, MASS] = np.float32(mass(line, weights, exact, k))
         if whole != NOTHING:
             log_softmax(line, peak, log_total, wholes[whole])
-        if tokens[row] == DRAW:
+        if tokens[row] == DRAW or verdicts[0][row]:
             own = params[0][row], params[1][row], params[2][row], params[3][row]
             key = keys[0][row], keys[1][row], keys[2][row]
             favourite = argmax(shaped[row]) if is_shaped[row] else best
-            tokens[row], kl = _draw(
+            drawn, kl, missed = _draw(
                 (line, peak, total, exact),
                 (shaped[row], favourite, is_shaped[row]),
                 weights,
                 own,
                 key,
+                tokens[row],
             )
             if k != NOTHING:
                 measures[row, KL] = np.float32(kl)
+            verdicts[1][row], verdicts[2][row] = drawn, np.float32(missed)
+            if tokens[row] == DRAW:
+                tokens[row] = drawn
         token = tokens[row]
         logprobs[row] = np.float32((float(line[token]) - float(peak)) - log_total)
         ranks[row] = rank(line, token)
@@ -129,8 +136,11 @@ def _draw(
     weights: Floats,
     params: tuple[float, int, float, float],
     key: tuple[np.uint64, int, int],
-) -> tuple[int, float]:
-    """A token, and how far what it was drawn from is from `raw`, or 0 where that is not to be measured.
+    known: int,
+) -> tuple[int, float, float]:
+    """A token, what is to be measured of its choice, and by how much a known one was missed.
+
+    Measured is how far what it was drawn from is from `raw`; 0 where that is not wanted.
 
     Args:
         raw: the model's row, its highest logit, the sum of its weights, and their `summed`, or 0 where
@@ -139,17 +149,21 @@ def _draw(
         weights: those of `raw`; they are overwritten.
         params: temperature, top_k, top_p, min_p.
         key: of the noise: seed, position, choice.
+        known: a token to judge, or DRAW.
     """
     line, peak, total, exact = raw
     own, favourite, is_shaped = shaped
     temperature = params[0]
     if temperature <= 0.0:
         # All its weight is on one token.
-        return favourite, math.log(total) - (float(line[favourite]) - float(peak))
+        missed = 0.0 if known == DRAW else float(own[favourite]) - float(own[known])
+        return favourite, math.log(total) - (float(line[favourite]) - float(peak)), missed
     if is_shaped or temperature != 1.0:
         total = weigh(own, own[favourite], temperature, weights)
     limit = boundary(own, favourite, temperature, weights, total, params[1:])
-    token = gumbel_max(own, favourite, temperature, weights, limit, key)
+    token = gumbel_max(own, favourite, temperature, weights, limit, key, known)
+    missed = 0.0 if known == DRAW else margin(own, favourite, temperature, limit, key, token, known)
     if exact == 0.0:
-        return token, 0.0
-    return token, divergence(line, peak, math.log(exact), own, favourite, temperature, weights, limit)
+        return token, 0.0, missed
+    kl = divergence(line, peak, math.log(exact), own, favourite, temperature, weights, limit)
+    return token, kl, missed

@@ -3,7 +3,13 @@
 from transom.storage.tables.artifacts import artifacts
 from transom.storage.tables.base import UtcTime, metadata, microseconds
 from transom.storage.tables.core import keys, projects, records
-from transom.storage.tables.log import log_documents, log_entries, log_head, seed_promises
+from transom.storage.tables.log import (
+    challenges,
+    log_documents,
+    log_entries,
+    log_head,
+    seed_promises,
+)
 from transom.storage.tables.people import (
     identities,
     passkeys,
@@ -34,6 +40,7 @@ __all__ = [
     "application_events",
     "applications",
     "artifacts",
+    "challenges",
     "data_keys",
     "embargoes",
     "grant_changes",

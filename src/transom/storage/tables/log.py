@@ -40,6 +40,24 @@ seed_promises = Table(
     Index(None, "project_id", "expires"),
 )
 
+challenges = Table(
+    "challenges",
+    metadata,
+    # Of its document in the log.
+    Column("digest", String(71), primary_key=True),
+    Column("place", BigInteger, nullable=False),
+    # The entry that was asked for, or the day for which lots are drawn; one of both is null.
+    Column("entry", BigInteger),
+    Column("day", String(10), unique=True),
+    Column("opened", UtcTime, nullable=False),
+    Column("deadline", UtcTime, nullable=False),
+    # Of its verdict in the log.
+    Column("verdict", String(71)),
+    Column("judged", UtcTime),
+    Index(None, "entry", "opened"),
+    Index(None, "opened"),
+)
+
 log_documents = Table(
     "log_documents",
     metadata,
