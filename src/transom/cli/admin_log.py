@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +36,23 @@ def log_status() -> None:
     finally:
         database.close()
     out.print(f"{size} entries, {published} of them published.")
+
+
+@log.command("calibrate")
+@exit_on_error
+def log_calibration(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Of `transom calibrate`.")],
+) -> None:
+    """Log a calibration, and from then on replay by it what its other deployment answered."""
+    from transom.app import open_database
+    from transom.services.calibrations import accept
+
+    database = open_database(Settings())
+    try:
+        place = accept(database, file.read_bytes())
+    finally:
+        database.close()
+    out.print(f"The calibration is entry {place} of the log.")
 
 
 @log.command("rebuild")

@@ -11,6 +11,7 @@ from transom.cli import (
     account,
     applicant,
     artifacts,
+    calibrating,
     evidence,
     inside,
     keys,
@@ -38,6 +39,7 @@ app.add_typer(keys.app, name="key")
 rights.register(app)
 evidence.register(app)
 openness.register(app)
+calibrating.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from transom.records.reading import RecordedSequence
 from transom.records.statement import evidence_openings
+from transom.schema.calibrations import Calibration
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.openings import EVIDENCE
 from transom.schema.record import Difference, Margins, ReplayLevel
@@ -65,6 +66,22 @@ def compare(
     if not _same_ending(recorded, again):
         return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
     return None
+
+
+def within(
+    calibration: Calibration, recorded: Sequence[RecordedSequence], again: Sequence[SequenceResult]
+) -> Finding:
+    """Whether answers of another profile lie no further off than honest ones did when it was calibrated."""
+    pairs = [
+        (token, logprob)
+        for said, seen in zip(recorded, again, strict=True)
+        for token, logprob in zip(seen.tokens, said.logprobs, strict=False)
+    ]
+    if len(pairs) < sum(len(said.token_ids) for said in recorded):
+        return Finding("OUTSIDE", "ENDING")
+    margins = [token.verdict.margin for token, _ in pairs if token.verdict is not None]
+    departure = calibration.departs(margins, [abs(token.logprob - logprob) for token, logprob in pairs])
+    return Finding("WITHIN") if departure is None else Finding("OUTSIDE", departure)
 
 
 def _other_evidence(

@@ -21,6 +21,7 @@ from transom.access.keys.callers import Caller
 from transom.backends.base import Backend
 from transom.errors import InvalidRequest
 from transom.records.reading import RecordedRequest, read_request
+from transom.schema.calibrations import Calibration
 from transom.schema.canonical import sha256
 from transom.schema.completions import CompletionRequest
 from transom.schema.openings import verify_openings
@@ -28,7 +29,7 @@ from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView, ReplayReport
 from transom.schema.scoring import ScoreRequest
 from transom.schema.steering import Extension
-from transom.services import artifacts, rerunning, scoring, traces
+from transom.services import artifacts, calibrations, rerunning, scoring, traces
 from transom.services.ask import encode_prompts, render
 from transom.services.findings import Finding
 from transom.services.house import House
@@ -38,6 +39,7 @@ from transom.services.retracing import retrace
 from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
 
 _RENDER = Finding("OUTSIDE", "RENDER")
+_DEPLOYMENT = Finding("UNREPLAYABLE", "DEPLOYMENT")
 
 
 async def replay(house: House, caller: Caller, record_id: str) -> ReplayReport:
@@ -130,10 +132,11 @@ async def _open(
     predicate = statement["predicate"]
     if not is_own_seed(predicate["randomness"], json.loads(openings["request"]["json"])):
         return Finding("OUTSIDE", "SEED")
-    backend = house.backends.get(predicate["model"])
-    if backend is None or backend.served.deployment.digest != predicate["deployment"]:
-        return Finding("UNREPLAYABLE", "DEPLOYMENT")
     request = read_request(statement, openings)
+    backend = house.backends.get(predicate["model"])
+    calibration = None if backend is None else await _calibration(house, backend, predicate, request)
+    if backend is None or isinstance(calibration, Finding):
+        return _DEPLOYMENT
     if request.endpoint == traces.ENDPOINT:
         return _Plan(backend, request)
     is_rendered = _rendered(backend, request) == request.prompts
@@ -143,7 +146,20 @@ async def _open(
     empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
-    return Rerun(backend, request, steering)
+    return Rerun(backend, request, steering, calibration)
+
+
+async def _calibration(
+    house: House, backend: Backend, predicate: dict[str, Any], request: RecordedRequest
+) -> Calibration | Finding | None:
+    """By what another deployment's answers are judged; None for those of the one that is served."""
+    served = backend.served.deployment
+    if served.digest == predicate["deployment"]:
+        return None
+    if request.endpoint == traces.ENDPOINT or not request.generated:
+        return _DEPLOYMENT  # only generated tokens are calibrated
+    known = await calibrations.between(house, predicate["deployment"], served)
+    return _DEPLOYMENT if known is None else known
 
 
 def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]] | None:

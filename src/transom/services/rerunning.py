@@ -19,10 +19,11 @@ from transom.backends.base import Backend
 from transom.errors import GenerationFailed
 from transom.records.identifiers import new_record_id
 from transom.records.reading import RecordedRequest, RecordedSequence
+from transom.schema.calibrations import Calibration
 from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.measures import Measures
 from transom.services.ask import MAX_SEQUENCES
-from transom.services.findings import ENDINGS, Finding, compare, counted
+from transom.services.findings import ENDINGS, Finding, compare, counted, within
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Work, reserve
 from transom.services.steering import Steering
@@ -35,6 +36,8 @@ class Rerun:
     backend: Backend
     request: RecordedRequest
     steering: Steering | None
+    calibration: Calibration | None = None
+    """By which another profile's answers are judged; None for those of the deployment itself."""
     results: list[SequenceResult] = field(default_factory=list)
     """One for each sequence; those that did not come to their end are empty."""
 
@@ -55,6 +58,9 @@ class Rerun:
     def finding(self) -> Finding:
         """Where it came out differently."""
         request = self.request
+        if self.calibration is not None:
+            found_within = within(self.calibration, request.sequences, self.results)
+            return counted(found_within, request.generated, self.results)
         found = (
             compare(index, sequence, again, request.sampling)
             for index, (sequence, again) in enumerate(zip(request.sequences, self.results, strict=True))
