@@ -198,11 +198,25 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
         yield from _sequence_claims(index, said, openings)
         for name, how in digested.items():
             yield _Claim(f"evidence[{index}].{name}", seen[name], _evidence(openings, index, name, how))
+    yield _Claim("fields", set(), lambda: _unbound(statement["predicateType"], digested, openings))
     if statement["predicateType"] == PREDICATE_TYPE:
         yield _Claim("request.writes", request["writes"], lambda: _optional(openings["writes"], "writes"))
     if statement["predicateType"] in (PREDICATE_TYPE_4, PREDICATE_TYPE):
         yield _Claim("tensors", predicate["tensors"], lambda: _optional(openings["tensors"], "tensors"))
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
+
+
+def _unbound(version: str, digested: Mapping[str, object], openings: Mapping[str, Any]) -> set[str]:
+    """Fields that no claim of a record of this version is made from: anybody could put them there."""
+    bound = {"request", "messages", "prompts", "sequences", "error"}
+    if version != PREDICATE_TYPE_1:
+        bound |= SAMPLING_KINDS.keys()
+    if version in (PREDICATE_TYPE_4, PREDICATE_TYPE):
+        bound.add("tensors")
+    if version == PREDICATE_TYPE:
+        bound.add("writes")
+    inside = {"token_ids", "text", *digested}
+    return (openings.keys() - bound).union(*(each.keys() - inside for each in openings["sequences"]))
 
 
 SAMPLING_KINDS = {"stop": "stop", "stop_token_ids": "stop", "logit_bias": "logit-bias"}

@@ -10,6 +10,7 @@ from transom.errors import NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.notes import VerifierKey
+from transom.tlog.policies import Policy
 from transom.tlog.tiles import (
     ENTRIES,
     WIDTH,
@@ -104,15 +105,20 @@ def _cut(tile: Tile, wider: Tile, content: bytes) -> bytes:
     return b"".join(split_hashes(wider, content)[: tile.width])
 
 
-def check_files(log: LogFiles, entry: Callable[[int, bytes], object] | None = None) -> Iterator[str]:
+def check_files(
+    log: LogFiles, entry: Callable[[int, bytes], object] | None = None, policy: Policy | None = None
+) -> Iterator[str]:
     """Everything that is wrong with a log's files, told as it is found; nothing where all is well.
 
     Args:
         log: whose checkpoint, tiles and entries are compared with each other.
         entry: told each entry with its index.
+        policy: who must have cosigned the checkpoint; None for nobody.
     """
     try:
         head = log.checkpoint()
+        if policy is not None:
+            policy.verify(log.note() or b"")
     except NotVerified as error:
         yield error.message
         return
