@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from benchmarks.load.figures import Figures, percentile
 from benchmarks.public_log.evidence import entries, policy_of, signers
@@ -14,7 +15,7 @@ from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
 from transom.tlog.files import LogFiles, check_files
-from transom.tlog.notes import Signer
+from transom.tlog.policies import Policy
 from transom.tlog.tree import root_of, verify_consistency, verify_inclusion
 from transom.tlog.writer import LogWriter
 
@@ -110,9 +111,21 @@ class GrownLog:
         return {"check_s": perf_counter() - began}
 
     @property
-    def policy(self):  # noqa: ANN201
+    def policy(self) -> Policy:
         """The log and both witnesses must have signed."""
         return policy_of(self.signer, self.witnesses)
+
+    def some_proofs(self, times: int) -> dict[str, list[list[Any]]]:
+        """Proofs of random entries and sizes, for others to verify; hashes in hexadecimal."""
+        size = self.files.checkpoint().size
+        found: dict[str, list[list[Any]]] = {"inclusion": [], "consistency": []}
+        for _ in range(times):
+            index, (old, new) = self._chance.randrange(size), sorted(self._chance.sample(range(1, size), 2))
+            found["inclusion"].append([index, [each.hex() for each in self.files.inclusion(index, size)]])
+            roots = [root_of(self.files.hashes(each), each).hex() for each in (old, new)]
+            proof = [each.hex() for each in self.files.consistency(old, new)]
+            found["consistency"].append([old, new, *roots, proof])
+        return found
 
     def weigh(self) -> Figures:
         """Bytes of the files, what they take on disk, and the most memory that this process had."""

@@ -58,15 +58,24 @@ class LogFiles:
         return open_checkpoint(note, self.key)[0]
 
     def read(self, tile: Tile) -> bytes:
-        """A tile's file. A partial one may be gone once the full one is there, and is cut out of it.
+        """A tile's file. A partial one may be gone, or never have been, and is cut out of a wider one.
 
         Raises:
             NotVerified: it is not there.
         """
-        for wider in (tile, Tile(tile.level, tile.index)):
+        for wider in self._as_wide(tile):
             with suppress(FileNotFoundError):
                 return _cut(tile, wider, (self.folder / wider.path).read_bytes())
         raise NotVerified(f"{tile.path} is not there")
+
+    def _as_wide(self, tile: Tile) -> Iterator[Tile]:
+        yield tile
+        if tile.is_full:
+            return
+        yield Tile(tile.level, tile.index)
+        for path in (self.folder / tile.path).parent.glob("*"):
+            if path.name.isdecimal() and int(path.name) > tile.width:
+                yield Tile(tile.level, tile.index, int(path.name))
 
     def hashes(self, size: int) -> TileHashes:
         """Of complete subtrees in the log when it had `size` entries."""
