@@ -65,7 +65,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--growths", type=int, nargs="+", default=GROWTHS, help="entries of a checkpoint, on average")
     add("--inclusions", type=int, default=10_000, help="entries that are proven at each size")
     add("--consistencies", type=int, default=1_000, help="pairs of sizes that are proven at each size")
-    add("--others", type=int, default=1_000, help="proofs that other people's programs verify")
+    add("--others", type=int, default=100, help="proofs that other people's programs verify")
     add("--python", type=Path, default=Path(sys.executable), help="of an environment with those programs")
     add("--tamper", type=int, default=1_000, help="bytes that are changed, one at a time")
     add("--tampered-size", type=int, default=66_000, help="entries of the log in which they are")

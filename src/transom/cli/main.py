@@ -11,6 +11,7 @@ from transom.cli import (
     account,
     applicant,
     artifacts,
+    bundling,
     evidence,
     inside,
     keys,
@@ -36,6 +37,7 @@ app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)
 evidence.register(app)
+bundling.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)
