@@ -19,7 +19,7 @@ from transom.client.bundle.layout import kind_of
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PLAN = {
-    "runs": {"a": {"input": {"text": "The light"}, "read": {"x": {"at": "resid_post.*", "pos": "last"}}}},
+    "runs": {"a": {"input": "The light", "read": {"x": {"at": "resid_post.*", "pos": "last"}}}},
     "return": ["a.x"],
 }
 

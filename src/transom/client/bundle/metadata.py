@@ -112,7 +112,7 @@ def _root(names: Sequence[str], runs: Sequence[Run], licence: str | None) -> Nod
     return {
         "@id": "./",
         "@type": "Dataset",
-        "name": f"Records of {len(runs)} answers",
+        "name": f"Signed records of answers: {len(runs)}",
         "description": _DESCRIPTION,
         "version": VERSION,
         # Of the newest record: a bundle made twice of the same files is the same.
@@ -136,7 +136,7 @@ def _applications(files: Mapping[str, File], runs: Sequence[Run]) -> Iterator[No
     models = {run.deployment: run.model for run in runs}
     for digest in sorted(models):
         node: Node = {
-            "@id": f"#{digest}",
+            "@id": _urn(digest),
             "@type": "SoftwareApplication",
             "name": models[digest],
             "softwareVersion": digest,
@@ -156,21 +156,25 @@ def _action(files: Mapping[str, File], run: Run) -> Node:
         "@type": "CreateAction",
         "name": f"{run.endpoint} of {run.model}",
         "description": "The question and the answer are the openings of the record",
-        "instrument": {"@id": f"#{run.deployment}"},
+        "instrument": {"@id": _urn(run.deployment)},
         "startTime": run.received,
         "endTime": run.answered,
-        "actionStatus": {"@id": _STATUS.get(run.status, _FAILED)},
+        "actionStatus": _STATUS.get(run.status, _FAILED),
         "result": there("record", "receipt", "result"),
     }
     plan = there("plan")
-    return node | ({"object": plan} if plan else {})
+    return node | ({"object": plan[0]} if plan else {})
+
+
+def _urn(deployment: str) -> str:
+    return f"urn:transom:deployment:{deployment}"
 
 
 def _file(name: str, file: File) -> Node:
     kind, _ = kind_of(name) or ("", "")
     return {
         "@id": name,
-        "@type": ["File", "SoftwareSourceCode"] if kind == "scorer" else "File",
+        "@type": "File",
         "name": name.rpartition("/")[2],
         "description": KINDS[kind].says,
         "encodingFormat": KINDS[kind].media_type,
