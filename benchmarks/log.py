@@ -39,22 +39,18 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print, and keep the rows where that was asked for."""
     options = _parse(arguments)
     now = datetime.now(UTC)
-    rows, accepted = [], True
+    accepted = True
     for growth in options.growths:
         for size in options.sizes:
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
                 log = GrownLog(Path(folder), size, growth, options.seed)
                 figures = _measure(log, options)
                 accepted = accepted and (growth != options.growths[0] or _read_by_others(log, options))
-            rows.append(_row(now, "log", {"entries": size, "growth": growth}, figures))
-            print("\n".join(lines(rows[-1:])), flush=True)
+            _tell(_row(now, "log", {"entries": size, "growth": growth}, figures), keep=options.keep)
     outcome = _tamper(options)
     figures = {f"changed_in_{kind.replace(': ', '_')}": float(n) for kind, n in outcome.tried.items()}
     totals = {"changed": float(sum(outcome.tried.values())), "unnoticed": float(len(outcome.missed))}
-    rows.append(_row(now, "log_tampering", {"entries": options.tampered_size}, totals | figures))
-    print("\n".join(lines(rows[-1:])))
-    if options.keep:
-        append(rows, RESULTS)
+    _tell(_row(now, "log_tampering", {"entries": options.tampered_size}, totals | figures), keep=options.keep)
     return 0 if accepted and not outcome.missed else 1
 
 
@@ -73,6 +69,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=1)
     add("--keep", action="store_true", help="append the rows to benchmarks/results")
     return parser.parse_args(arguments)
+
+
+def _tell(row: Row, *, keep: bool) -> None:
+    """Print a row, and keep it at once: the next takes minutes."""
+    print("\n".join(lines([row])), flush=True)
+    if keep:
+        append([row], RESULTS)
 
 
 def _measure(log: GrownLog, options: argparse.Namespace) -> Figures:
