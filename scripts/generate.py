@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from transom.config import Settings
 from transom.errors import OperatorError, TransomError
 from transom.schema.chat import ChatRequest
 from transom.schema.completions import CompletionRequest
+from transom.schema.statements import FILE_NAME, json_schema
 from transom.schema.tokens import TokenizeRequest
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -350,6 +352,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
 def generated() -> dict[Path, str]:
     """Every page with the text that it should have."""
     pages = {REFERENCE / name: "\n".join(lines()).rstrip() + "\n" for name, lines in PAGES.items()}
+    pages[REFERENCE / FILE_NAME] = json.dumps(json_schema(), indent=2) + "\n"
     readme = ROOT / "README.md"
     before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- tree -->\n")
     _, end, after = rest.partition("<!-- /tree -->")

@@ -27,6 +27,15 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "slowdown_p95", "slowdown_p50", "calm_p50_ms", "calm_p95_ms", "storm_p50_ms", "storm_p95_ms",
         "same_answers", "plans",
     ),
+    "log": (
+        "append_entries_per_s", "growth_p50_ms", "growth_p99_ms",
+        "inclusion_proof_p50_us", "inclusion_proof_p99_us",
+        "inclusion_verification_p50_us", "inclusion_verification_p99_us", "inclusion_hashes",
+        "consistency_proof_p50_us", "consistency_proof_p99_us",
+        "consistency_verification_p50_us", "consistency_verification_p99_us", "consistency_hashes",
+        "check_s", "bytes_per_entry", "disk_mib", "peak_rss_mib",
+    ),
+    "log_tampering": ("changed", "unnoticed"),
 }  # fmt: skip
 """Figures of each scenario that are shown, the one that counts first."""
 
@@ -52,6 +61,24 @@ NAMES = {
     "added_p50_ms": "added to the upstream's latency p50, ms",
     "cpu_us_per_chunk": "processor time of a chunk, µs",
     "chunks_per_s": "chunks/s, as offered",
+    "append_entries_per_s": "entries/s, synced",
+    "growth_p50_ms": "one checkpoint p50, ms",
+    "growth_p99_ms": "one checkpoint p99, ms",
+    "inclusion_proof_p50_us": "proof of an entry p50, µs",
+    "inclusion_proof_p99_us": "proof of an entry p99, µs",
+    "inclusion_verification_p50_us": "its verification p50, µs",
+    "inclusion_verification_p99_us": "its verification p99, µs",
+    "inclusion_hashes": "hashes of the longest",
+    "consistency_proof_p50_us": "proof of consistency p50, µs",
+    "consistency_proof_p99_us": "proof of consistency p99, µs",
+    "consistency_verification_p50_us": "its verification p50, µs",
+    "consistency_verification_p99_us": "its verification p99, µs",
+    "consistency_hashes": "hashes of the longest",
+    "check_s": "check of all files, s",
+    "bytes_per_entry": "bytes of an entry, tiles included",
+    "disk_mib": "on disk, MiB",
+    "changed": "bytes changed, one at a time",
+    "unnoticed": "changes that were not noticed",
     "done_per_s": "prompts, cells, tokens or plans a second",
 }
 """Names of figures; others are made from their parts."""
@@ -68,6 +95,8 @@ _SETTINGS = {
     "gateway_latency": "gateway, tiny answers, {at_once}",
     "gateway_stream": "gateway, streams of 128 chunks, {at_once}",
     "inside": "inside: {task}",
+    "log": "log of {entries:,} entries, about {growth:,} a checkpoint",
+    "log_tampering": "tiles, entries, checkpoint, record and receipt of a log of {entries:,} entries",
     "storm": "{streams} streams beside {plans} plans of another project",
 }
 

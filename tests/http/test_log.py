@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 
+import jsonschema
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -149,3 +150,13 @@ async def test_a_new_key_signs_and_the_old_one_is_still_told(own_door):
         record["envelope"]["signatures"][0]["keyid"] for record in (before, after)
     ]
     assert keys[0]["valid_until"] == keys[1]["valid_from"]
+
+
+async def test_the_schema_of_statements_is_told_to_anybody_and_a_record_is_as_it_says(own_door):
+    record = await own_door.record((await own_door.chat(max_tokens=2, logprobs=True))["id"])
+    del own_door.client.headers["authorization"]
+    version = record["statement"]["predicateType"].rpartition(":")[2]
+    reply = await own_door.client.get(f"/schema/record-{version}.json")
+    assert reply.status_code == 200
+    jsonschema.Draft202012Validator(reply.json()).validate(record["statement"])
+    assert (await own_door.client.get("/schema/record-v0.json")).status_code == 404

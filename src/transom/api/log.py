@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import PlainTextResponse
 
 from transom.api.dependencies import TheHouse
 from transom.api.errors import documented
+from transom.errors import NotFound
 from transom.schema.envelopes import PublicKeys
+from transom.schema.statements import VERSION, json_schema
 from transom.services import log
 
 router = APIRouter(tags=["Log"])
@@ -49,3 +51,11 @@ async def get_document(
 async def get_keys(house: TheHouse) -> PublicKeys:
     """The keys that sign records and the log. Keep them: what a server says later proves nothing."""
     return log.public_keys(house)
+
+
+@router.get("/schema/record-{version}.json", responses=documented(404))
+async def get_schema(version: Annotated[str, Path(description="Such as v6")]) -> dict[str, Any]:
+    """The JSON Schema of the statements of records, of the version that is made now."""
+    if version != VERSION:
+        raise NotFound(f"There is no schema of records {version[:20]!r} here; records are {VERSION}.")
+    return json_schema()

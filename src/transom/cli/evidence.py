@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,9 @@ from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
 from transom.cli.researcher import ApiKey, BaseUrl, RecordId
 from transom.client import Client, operations
-from transom.client.offline import Trust, departures, read_evidence, verify_evidence
+from transom.client.bundle.checking import keys_in, verify_bundle
+from transom.client.bundle.container import is_bundle, open_bundle
+from transom.client.offline import Finding, Trust, departures, read_evidence, verify_evidence
 from transom.errors import InvalidRequest, NotVerified
 from transom.schema.envelopes import PublicKeys
 from transom.tlog.files import LogFiles, check_files
@@ -20,9 +23,15 @@ from transom.tlog.policies import Policy
 
 log = typer.Typer(help="The public log.", no_args_is_help=True)
 
-Keys = Annotated[
-    Path,
-    typer.Option("--keys", exists=True, dir_okay=False, help="Keys that you trust, of `transom log keys`."),
+_KEYS = typer.Option(
+    "--keys", exists=True, dir_okay=False, help="Keys that you trust, of `transom log keys`."
+)
+Keys = Annotated[Path, _KEYS]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", exists=True, dir_okay=False, help="Who must have cosigned (c2sp.org/tlog-policy)."
+    ),
 ]
 
 
@@ -42,26 +51,69 @@ def receipt(record_id: RecordId, base_url: BaseUrl = None, api_key: ApiKey = Non
 
 @exit_on_error
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Records (`record show --json`) and their receipts.")],
-    keys: Keys,
-    policy: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Who must have cosigned (c2sp.org/tlog-policy)."),
-    ] = None,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Records (`record show --json`) and receipts, or bundles: zip files and folders."
+        ),
+    ],
+    keys: Annotated[Path | None, _KEYS] = None,
+    policy: PolicyFile = None,
+    keys_in_bundle: Annotated[
+        bool,
+        typer.Option("--keys-in-bundle", help="Believe the keys of the bundle: shows that it fits together."),
+    ] = False,
 ) -> None:
-    """Check records offline: signature, place in the log, openings (1 if anything does not hold)."""
+    """Check records offline: signature, place in the log, openings, bundle (1 if anything does not hold)."""
+    if keys is not None and keys_in_bundle:
+        raise InvalidRequest("Give --keys or --keys-in-bundle, and not both.", param="keys")
+    bundles = [path for path in files if is_bundle(path)]
+    loose = [path for path in files if path not in bundles]
+    trusted = _policy(policy)
+    faults = 0
+    if loose:
+        if keys is None:
+            raise InvalidRequest("Give --keys: files that hold no keys are verified by yours.", param="keys")
+        faults += _tell(_loose(loose, Trust(_keys(keys), trusted)))
+    for path in bundles:
+        with open_bundle(path) as bundle:
+            known = keys_in(bundle) if keys is None else _keys(keys)
+            faults += _tell(verify_bundle(bundle, Trust(known, trusted)))
+    if bundles and keys is None:
+        faults += _tell_of_keys(believed=keys_in_bundle)
+    if faults:
+        raise typer.Exit(ExitCode.NO)
+
+
+def _loose(files: Sequence[Path], trust: Trust) -> Iterator[Finding]:
     evidence = read_evidence(files)
     if not evidence.records:
         raise InvalidRequest("None of the files is a record; save one with `transom record show ID --json`.")
-    trusted = None if policy is None else _policy(policy)
-    findings = list(verify_evidence(evidence, Trust(_keys(keys), trusted)))
+    return verify_evidence(evidence, trust)
+
+
+def _tell(findings: Iterable[Finding]) -> int:
+    """Say what was found, as it is; how many faults."""
+    faults = 0
     for finding in findings:
         for shown in finding.shown:
             output.write(f"{finding.record}  {shown}")
         for fault in finding.faults:
             output.fail(f"{finding.record}  {fault}")
-    if any(finding.faults for finding in findings):
-        raise typer.Exit(ExitCode.NO)
+        faults += len(finding.faults)
+    return faults
+
+
+def _tell_of_keys(*, believed: bool) -> int:
+    told = (
+        "The keys are those of the bundle: it fits together, and who signed it is not shown. Verify it with "
+        "--keys, from `transom log keys` or somebody who kept them."
+    )
+    if believed:
+        output.note(told)
+        return 0
+    output.fail(told, "Where that is enough, pass --keys-in-bundle.")
+    return 1
 
 
 @log.command("keys")
@@ -90,12 +142,13 @@ def log_keys(
 def log_check(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Its files.")],
     keys: Keys,
+    policy: PolicyFile = None,
 ) -> None:
     """Check all files of a log, such as a copy, against each other and its checkpoint (1 if any is wrong)."""
     files = LogFiles(folder, VerifierKey.parse(_keys(keys).log))
     head = files.checkpoint()
     faults = 0
-    for fault in check_files(files, head=head):
+    for fault in check_files(files, head=head, policy=_policy(policy)):
         output.fail(fault)
         faults += 1
     if faults:
@@ -103,11 +156,11 @@ def log_check(
     output.write(f"{head.size} entries, all as the checkpoint says.")
 
 
-def _policy(path: Path) -> Policy:
+def _policy(path: Path | None) -> Policy | None:
     try:
-        return Policy.parse(path.read_text("utf-8"))
-    except (UnicodeDecodeError, NotVerified) as error:
-        raise InvalidRequest(f"{path} holds no policy of a log: {error}") from None
+        return None if path is None else Policy.parse(path.read_bytes().decode())
+    except (NotVerified, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is no policy: {error}.", param="policy") from None
 
 
 def _keys(path: Path) -> PublicKeys:

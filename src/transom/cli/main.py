@@ -11,6 +11,7 @@ from transom.cli import (
     account,
     applicant,
     artifacts,
+    bundling,
     calibrating,
     evidence,
     inside,
@@ -40,6 +41,7 @@ rights.register(app)
 evidence.register(app)
 openness.register(app)
 calibrating.register(app)
+bundling.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import ValidationError
 
+from transom.client.spelling import read_record
 from transom.client.verify import verify_record
 from transom.errors import InvalidRequest, NotVerified
 from transom.schema.envelopes import (
@@ -26,7 +26,7 @@ from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.entries import Entry
-from transom.tlog.notes import VerifierKey
+from transom.tlog.notes import VerifierKey, decode
 from transom.tlog.policies import Policy
 from transom.tlog.proofs import Proof
 
@@ -102,10 +102,10 @@ def read_evidence(paths: Iterable[Path]) -> Evidence:
         content = _content(path)
         try:
             if content.startswith("{"):
-                found.records.append(RecordView.model_validate_json(content))
+                found.records.append(read_record(content))
             else:
                 found.proofs.append(Proof.parse(content))
-        except (ValidationError, NotVerified) as error:
+        except NotVerified as error:
             raise InvalidRequest(f"{path} is neither a record nor a receipt: {error}") from None
     return found
 
@@ -114,7 +114,8 @@ def _content(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InvalidRequest(f"{path} is larger than {MOST_BYTES} bytes.")
-        return path.read_text("utf-8")
+        # Not as text, which would take one end of a line for another.
+        return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}") from None
 
@@ -143,9 +144,9 @@ def _check_signature(view: RecordView, keys: Sequence[PublicKey], finding: Findi
         if key is None:
             continue
         try:
-            public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.key, validate=True))
-            public.verify(base64.b64decode(signature.sig, validate=True), signed)
-        except (InvalidSignature, ValueError):
+            public = Ed25519PublicKey.from_public_bytes(decode(key.key, "a key"))
+            public.verify(decode(signature.sig, "a signature"), signed)
+        except (InvalidSignature, NotVerified, ValueError):
             finding.faults.append(f"the signature by {key.keyid} is not one")
             return
         if view.created < key.valid_from or (key.valid_until is not None and view.created >= key.valid_until):

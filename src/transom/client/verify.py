@@ -43,7 +43,10 @@ def _agrees(view: RecordView, name: str) -> bool:
 
 
 def _payload(view: RecordView) -> bytes:
-    return base64.b64decode(view.envelope.payload, validate=True)
+    payload = base64.b64decode(view.envelope.payload, validate=True)
+    if base64.b64encode(payload).decode() != view.envelope.payload:
+        raise ValueError("the payload is base64 in another spelling")
+    return payload
 
 
 def _is_known(statement: dict[str, Any]) -> bool:

@@ -34,6 +34,7 @@ float32, the rest of the evidence as described at `ranked_bytes`, `measures_byte
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,23 @@ def committed(what: str, opening: Mapping[str, Any]) -> str:
     (form,) = [name for name in opening if name != "salt"]
     value = opening[form]
     data = token_bytes(value) if form == "token_ids" else value.encode()
-    return commit(f"{what}-{KINDS[form]}", bytes.fromhex(opening["salt"]), data)
+    return commit(f"{what}-{KINDS[form]}", _unhex(opening["salt"]), data)
+
+
+_HEX = re.compile("[0-9a-f]{64}")
+_NOT_FINITE = frozenset({"inf", "-inf", "nan"})
+_FLOAT32 = struct.Struct("<f")
+
+
+def _unhex(spelled: str) -> bytes:
+    """32 bytes of their one spelling: another would be a change that no digest shows.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _HEX.fullmatch(spelled):
+        raise ValueError(f"{spelled[:80]!r} is not 64 lower-case hexadecimal digits")
+    return bytes.fromhex(spelled)
 
 
 def logprobs_digest(logprobs: Sequence[float]) -> str:
@@ -118,10 +135,10 @@ def vectors_bytes(vectors: Sequence[tuple[int, str]]) -> bytes:
 
 
 def _hash(spelled: str) -> bytes:
-    found = bytes.fromhex(spelled.removeprefix("sha256:"))
-    if len(found) != 32:
+    kind, colon, digits = spelled.partition(":")
+    if kind + colon != "sha256:":
         raise ValueError(f"{spelled[:80]!r} is no SHA-256")
-    return found
+    return _unhex(digits)
 
 
 EVIDENCE_2: Mapping[str, Callable[[Any], str]] = {
@@ -187,11 +204,25 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
         yield from _sequence_claims(index, said, openings)
         for name, how in digested.items():
             yield _Claim(f"evidence[{index}].{name}", seen[name], _evidence(openings, index, name, how))
+    yield _Claim("fields", set(), lambda: _unbound(statement["predicateType"], digested, openings))
     if statement["predicateType"] in (PREDICATE_TYPE_5, PREDICATE_TYPE):
         yield _Claim("request.writes", request["writes"], lambda: _optional(openings["writes"], "writes"))
     if statement["predicateType"] in (PREDICATE_TYPE_4, PREDICATE_TYPE_5, PREDICATE_TYPE):
         yield _Claim("tensors", predicate["tensors"], lambda: _optional(openings["tensors"], "tensors"))
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
+
+
+def _unbound(version: str, digested: Mapping[str, object], openings: Mapping[str, Any]) -> set[str]:
+    """Fields that no claim of a record of this version is made from: anybody could put them there."""
+    bound = {"request", "messages", "prompts", "sequences", "error"}
+    if version != PREDICATE_TYPE_1:
+        bound |= SAMPLING_KINDS.keys()
+    if version in (PREDICATE_TYPE_4, PREDICATE_TYPE_5, PREDICATE_TYPE):
+        bound.add("tensors")
+    if version in (PREDICATE_TYPE_5, PREDICATE_TYPE):
+        bound.add("writes")
+    inside = {"token_ids", "text", *digested}
+    return (openings.keys() - bound).union(*(each.keys() - inside for each in openings["sequences"]))
 
 
 SAMPLING_KINDS = {"stop": "stop", "stop_token_ids": "stop", "logit_bias": "logit-bias"}
@@ -220,9 +251,27 @@ def _evidence(
 ) -> Callable[[], object]:
     def recompute() -> str | None:
         value = openings["sequences"][index][name]
+        if value is not None:
+            _check_numbers(value, is_float32=digested in (logprobs_digest, ranked_digest))
         return None if value is None else digested(value)
 
     return recompute
+
+
+def _check_numbers(value: object, *, is_float32: bool) -> None:
+    """Pass numbers that are spelled as we spell them: digests of what they stand for would not show it.
+
+    Raises:
+        ValueError, OverflowError: a text is no number or digest, or a number has more digits than float32.
+    """
+    if isinstance(value, list):
+        for each in value:
+            _check_numbers(each, is_float32=is_float32)
+    elif isinstance(value, str):
+        if value not in _NOT_FINITE and not value.startswith("sha256:"):
+            raise ValueError(f"{value[:80]!r} is no number")
+    elif is_float32 and isinstance(value, float) and _FLOAT32.unpack(_FLOAT32.pack(value)) != (value,):
+        raise ValueError(f"{value!r} is no float32")
 
 
 def _sequence_claims(index: int, said: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterator[_Claim]:

@@ -11,6 +11,7 @@ from transom.errors import NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.notes import VerifierKey
+from transom.tlog.policies import Policy
 from transom.tlog.tiles import (
     ENTRIES,
     WIDTH,
@@ -64,15 +65,24 @@ class LogFiles:
         return open_checkpoint(note, self.key)[0]
 
     def read(self, tile: Tile) -> bytes:
-        """A tile's file. A partial one may be gone once the full one is there, and is cut out of it.
+        """A tile's file. A partial one may be gone, or never have been, and is cut out of a wider one.
 
         Raises:
             NotVerified: it is not there.
         """
-        for wider in (tile, Tile(tile.level, tile.index)):
+        for wider in self._as_wide(tile):
             with suppress(FileNotFoundError):
                 return _cut(tile, wider, (self.folder / wider.path).read_bytes())
         raise NotVerified(f"{tile.path} is not there")
+
+    def _as_wide(self, tile: Tile) -> Iterator[Tile]:
+        yield tile
+        if tile.is_full:
+            return
+        yield Tile(tile.level, tile.index)
+        for path in (self.folder / tile.path).parent.glob("*"):
+            if path.name.isdecimal() and int(path.name) > tile.width:
+                yield Tile(tile.level, tile.index, int(path.name))
 
     def hashes(self, size: int) -> TileHashes:
         """Of complete subtrees in the log when it had `size` entries."""
@@ -115,6 +125,7 @@ def check_files(
     log: LogFiles,
     entry: Callable[[int, bytes], object] | None = None,
     head: Checkpoint | None = None,
+    policy: Policy | None = None,
 ) -> Iterator[str]:
     """Everything that is wrong with a log's files, told as it is found; nothing where all is well.
 
@@ -122,9 +133,12 @@ def check_files(
         log: whose checkpoint, tiles and entries are compared with each other.
         entry: told each entry with its index.
         head: the checkpoint that they are compared with; left out, the published one.
+        policy: who must have cosigned the published checkpoint; None for nobody.
     """
     try:
         head = head or log.checkpoint()
+        if policy is not None:
+            policy.verify(log.note() or b"")
     except NotVerified as error:
         yield error.message
         return

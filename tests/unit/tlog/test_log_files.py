@@ -20,7 +20,7 @@ from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import COSIGNATURE, Signer
 from transom.tlog.proofs import Proof
 from transom.tlog.tiles import Tile, tile_at, tiles_between
-from transom.tlog.tree import verify_consistency, verify_inclusion
+from transom.tlog.tree import root_of, verify_consistency, verify_inclusion
 from transom.tlog.writer import LogWriter
 
 LOG = Signer("log.example/one", Ed25519PrivateKey.from_private_bytes(b"l" * 32))
@@ -113,6 +113,16 @@ def test_what_a_tile_was_is_deleted_once_it_is_full_and_can_still_be_read(tmp_pa
     assert [path.parent.name for path in tmp_path.glob("tile/*/000.p")] == ["1"]
     assert log.read(Tile(0, 0, 100)) == b"".join(leaf_hash(entry) for entry in entries(0, 100))
     verify_inclusion(log.inclusion(7, 100), 7, 100, leaf_hash(entries(7, 8)[0]), root(entries(0, 100)))
+
+
+def test_a_tree_of_a_size_that_was_never_published_is_read_out_of_a_larger_one(tmp_path):
+    log = grown(tmp_path, 200, 70_000)
+    for size in (100, 201, 65_600):
+        assert root_of(log.hashes(size), size) == root(entries(0, size))
+        proof = log.consistency(size, 70_000)
+        verify_consistency(proof, size, 70_000, root(entries(0, size)), log.checkpoint().root)
+    with pytest.raises(NotVerified, match="is not there"):
+        log.read(Tile(0, 273, 113))
 
 
 # Other people's tools.
