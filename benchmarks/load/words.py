@@ -27,10 +27,14 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "slowdown_p95", "slowdown_p50", "calm_p50_ms", "calm_p95_ms", "storm_p50_ms", "storm_p95_ms",
         "same_answers", "plans",
     ),
+    "replay": (
+        "faster_than_one_by_one", "faster_than_at_once",
+        "replayed_tokens_per_s", "at_once_tokens_per_s", "one_by_one_tokens_per_s", "exact",
+    ),
 }  # fmt: skip
 """Figures of each scenario that are shown, the one that counts first."""
 
-WITHOUT_RATIO = {"determinism", "fairness", "storm", "idle_cpu_percent", "chunks_per_s"}
+WITHOUT_RATIO = {"determinism", "fairness", "storm", "replay", "idle_cpu_percent", "chunks_per_s"}
 """Scenarios and figures whose ratio would say nothing."""
 
 NAMES = {
@@ -52,6 +56,12 @@ NAMES = {
     "added_p50_ms": "added to the upstream's latency p50, ms",
     "cpu_us_per_chunk": "processor time of a chunk, µs",
     "chunks_per_s": "chunks/s, as offered",
+    "faster_than_one_by_one": "replaying, times faster than generating one by one",
+    "faster_than_at_once": "replaying, times faster than generating all at once",
+    "replayed_tokens_per_s": "replayed tokens/s",
+    "at_once_tokens_per_s": "generated tokens/s, all at once",
+    "one_by_one_tokens_per_s": "generated tokens/s, one by one",
+    "exact": "EXACT, of each part",
     "done_per_s": "prompts, cells, tokens or plans a second",
 }
 """Names of figures; others are made from their parts."""
@@ -68,6 +78,7 @@ _SETTINGS = {
     "gateway_latency": "gateway, tiny answers, {at_once}",
     "gateway_stream": "gateway, streams of 128 chunks, {at_once}",
     "inside": "inside: {task}",
+    "replay": "replaying {count} completions of {tokens} tokens, in parts of {at_once}",
     "storm": "{streams} streams beside {plans} plans of another project",
 }
 
