@@ -36,10 +36,14 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "check_s", "bytes_per_entry", "disk_mib", "peak_rss_mib",
     ),
     "log_tampering": ("changed", "unnoticed"),
+    "replay": (
+        "faster_than_one_by_one", "faster_than_at_once",
+        "replayed_tokens_per_s", "at_once_tokens_per_s", "one_by_one_tokens_per_s", "exact",
+    ),
 }  # fmt: skip
 """Figures of each scenario that are shown, the one that counts first."""
 
-WITHOUT_RATIO = {"determinism", "fairness", "storm", "idle_cpu_percent", "chunks_per_s"}
+WITHOUT_RATIO = {"determinism", "fairness", "storm", "replay", "idle_cpu_percent", "chunks_per_s"}
 """Scenarios and figures whose ratio would say nothing."""
 
 NAMES = {
@@ -79,6 +83,12 @@ NAMES = {
     "disk_mib": "on disk, MiB",
     "changed": "bytes changed, one at a time",
     "unnoticed": "changes that were not noticed",
+    "faster_than_one_by_one": "replaying, times faster than generating one by one",
+    "faster_than_at_once": "replaying, times faster than generating all at once",
+    "replayed_tokens_per_s": "replayed tokens/s",
+    "at_once_tokens_per_s": "generated tokens/s, all at once",
+    "one_by_one_tokens_per_s": "generated tokens/s, one by one",
+    "exact": "EXACT, of each part",
     "done_per_s": "prompts, cells, tokens or plans a second",
 }
 """Names of figures; others are made from their parts."""
@@ -97,6 +107,7 @@ _SETTINGS = {
     "inside": "inside: {task}",
     "log": "log of {entries:,} entries, about {growth:,} a checkpoint",
     "log_tampering": "tiles, entries, checkpoint, record and receipt of a log of {entries:,} entries",
+    "replay": "replaying {count} completions of {tokens} tokens, in parts of {at_once}",
     "storm": "{streams} streams beside {plans} plans of another project",
 }
 

@@ -22,6 +22,8 @@ DOORS = [
     ("GET", "/v1/records", None),
     ("GET", "/v1/records/rec_" + "0" * 26, None),
     ("POST", "/v1/records/rec_" + "0" * 26 + "/replay", None),
+    ("POST", "/v1/records/replay", {"ids": ["rec_" + "0" * 26]}),
+    ("POST", "/v1/score", {"model": MODEL, "prompt": "hi", "completion": "ho"}),
 ]
 DOORS += [(method, f"/models/{MODEL}{path}", body) for method, path, body in DOORS]
 

@@ -239,6 +239,8 @@ def test_the_description_names_every_path_once(description):
         "GET /v1/records",
         "GET /v1/records/{id}",
         "POST /v1/records/{id}/replay",
+        "POST /v1/records/replay",
+        "POST /v1/score",
         "POST /v1/auth/links",
         "POST /v1/auth/links/redeem",
         "POST /v1/auth/passkeys/challenge",

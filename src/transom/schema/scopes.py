@@ -37,7 +37,8 @@ SCOPES: dict[str, Scope] = {
         ),
         Scope(
             "model:score",
-            "`echo`, `prompt_logprobs`, `prompt_measures`: the same of a text that the model did not write.",
+            "`echo`, `prompt_logprobs`, `prompt_measures`: the same of a text that the model did not write. "
+            "`/v1/score`; with a seed it needs `model:sample` too.",
             "As `model:logprobs`, for any text.",
             "open",
         ),

@@ -35,6 +35,31 @@ def test_a_replay_that_differs_says_where(server) -> None:
     assert "TOKEN at 17  first difference: sequence 0, token 17" in transom("replay", "rec_1").stdout
 
 
+@pytest.mark.parametrize(
+    ("levels", "ends"),
+    [
+        (("EXACT", "EXACT"), 0),
+        (("EXACT", "UNREPLAYABLE"), 2),
+        (("UNREPLAYABLE", "OUTSIDE", "EXACT"), 1),
+    ],
+    ids=str,
+)
+def test_several_records_are_replayed_together_and_the_worst_decides(server, levels, ends) -> None:
+    reports = [
+        {"record": f"rec_{number}", "level": level, "tokens": 8, "elapsed_s": 0.5, "differing": number}
+        for number, level in enumerate(levels)
+    ]
+    server.lay("POST /v1/records/replay", {"data": reports})
+    ids = [report["record"] for report in reports]
+    result = transom("replay", *ids)
+    assert result.exit_code == ends
+    lines = result.stdout.splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [list(pair) for pair in zip(levels, ids, strict=True)]
+    assert lines[1].endswith("1 of 8 tokens would have been others")
+    assert json.loads(server.requests[-1].content) == {"ids": ids}
+    assert json.loads(transom("replay", *ids, "--json").stdout) == {"data": reports}
+
+
 def test_a_level_is_coloured_on_a_terminal(server, terminal) -> None:
     server.lay(
         "POST /v1/records/rec_1/replay", {"record": "rec_1", "level": "EXACT", "tokens": 1, "elapsed_s": 0}

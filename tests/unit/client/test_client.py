@@ -237,6 +237,53 @@ async def test_a_replay_reports_its_level_and_first_difference(kind) -> None:
     assert (found.level, found.first_difference.position) == ("OUTSIDE", 17)
 
 
+async def test_several_records_are_replayed_by_one_request(kind) -> None:
+    margins = {"mean": 0.25, "largest": 3.5, "infinite": 1}
+    reports = [
+        {"record": "rec_1", "level": "EXACT", "tokens": 1, "elapsed_s": 1},
+        {
+            "record": "rec_2",
+            "level": "OUTSIDE",
+            "tokens": 4,
+            "elapsed_s": 1,
+            "differing": 2,
+            "margins": margins,
+        },
+    ]
+    server = Server({"POST /v1/records/replay": reply({"data": reports})})
+    first, second = await call(kind, server, "replay_all", ["rec_1", "rec_2"])
+    assert server.asked == {"ids": ["rec_1", "rec_2"]}
+    assert (first.level, first.differing, first.margins) == ("EXACT", 0, None)
+    assert (second.differing, second.margins.largest, second.margins.infinite) == (2, 3.5, 1)
+
+
+async def test_answers_are_scored_and_judged(kind) -> None:
+    token = {"token_id": 5, "token": " a", "logprob": None, "rank": 384, "top_logprobs": []}
+    verdict = {"drawn": {"token_id": 6, "token": " b"}, "margin": None}
+    answer = {
+        "index": 0,
+        "logprob": -1.5,
+        "tokens": [token | verdict],
+        "differing": 1,
+        "would_be_drawn": False,
+    }
+    usage = {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4}
+    stamp = {"record": "rec_1", "seed": 3, "deployment": "sha256:ab"}
+    said = {"id": "rec_1", "created": 1, "model": "smol", "transom": stamp, "items": [answer], "usage": usage}
+    server = Server({"POST /v1/score": reply(said)})
+    items = [{"prompt": "x", "completion": " a"}]
+    found = await call(kind, server, "score", items, model="smol", seed=3, temperature=0.5)
+    assert server.asked == {
+        "model": "smol",
+        "items": items,
+        "seed": 3,
+        "temperature": 0.5,
+    }
+    (scored,) = found.items[0].tokens
+    assert (scored.logprob, scored.drawn.token, scored.margin) == (-math.inf, " b", None)
+    assert (found.record, found.items[0].would_be_drawn) == ("rec_1", False)
+
+
 async def test_stream_is_no_option(kind) -> None:
     with pytest.raises(TypeError, match="stream_chat"):
         await call(kind, Server(), "chat", "x", model="smol", stream=True)
