@@ -47,8 +47,10 @@ from transom.storage.database import Database
 from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
 from transom.storage.migrate import migrate
 from transom.storage.vault import Vault
+from transom.tlog.cosigning import Cosigning
 from transom.tlog.files import LogFiles
 from transom.tlog.keys import open_key
+from transom.tlog.policies import read_policy
 from transom.tlog.publishing import Publication
 
 log = structlog.get_logger()
@@ -108,7 +110,9 @@ def create_app(
         working = [
             asyncio.create_task(work) for work in (house.quotas.run(), _keep_time(house), _sweep(house))
         ]
-        publication = Publication(database, settings.log, signer, _say_unpublished)
+        publication = Publication(
+            database, settings.log, signer, _say_unpublished, open_cosigning(settings, house.log)
+        )
         starting = asyncio.create_task(_start(serving, on_refusal))
         try:
             yield
@@ -140,6 +144,31 @@ def create_app(
 
 def _say_unpublished(error: Exception) -> None:
     log.error("the log is not published", reason=str(error), exc_info=error)
+
+
+def _say_not_cosigned(witness: str, error: Exception) -> None:
+    log.error("a witness does not cosign the log", witness=witness, reason=str(error))
+
+
+def open_cosigning(settings: Settings, published: LogFiles) -> Cosigning | None:
+    """What asks the witnesses of the log; None where there are none.
+
+    Raises:
+        ConfigurationError: the policy cannot be read, is of another log, or names no witness to ask.
+    """
+    if settings.log_policy is None:
+        return None
+    policy = read_policy(settings.log_policy)
+    if policy.logs and published.key not in policy.logs:
+        raise ConfigurationError(
+            f"{settings.log_policy} is of other logs than this one, whose key is {published.key}"
+        )
+    if not any(witness.url for witness in policy.witnesses.values()):
+        raise ConfigurationError(
+            f"{settings.log_policy} names no witness to ask: write `witness NAME VKEY URL`, or leave "
+            "TRANSOM_LOG_POLICY out."
+        )
+    return Cosigning(policy, published, _say_not_cosigned)
 
 
 def spool_of(home: Path) -> Path:

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     log_folder: Path | None = Field(
         default=None, description="Folder of the log's public files; left out, `log` in the home folder"
     )
+    log_policy: Path | None = Field(
+        default=None,
+        description="File of the log's witnesses, in the form of https://c2sp.org/tlog-policy: those with a "
+        "URL are asked to cosign each checkpoint; left out, nobody is",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )

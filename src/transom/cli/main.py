@@ -42,9 +42,10 @@ top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
-    from transom.cli import operator
+    from transom.cli import operator, witness
 
     operator.register(app)
+    witness.register(app)
 
 
 @app.command()

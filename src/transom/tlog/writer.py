@@ -12,10 +12,9 @@ still.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +22,8 @@ from typing import Self
 from transom.errors import LogBroken, NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
-from transom.tlog.files import CHECKPOINT, LogFiles
+from transom.tlog.durable import Step, lock_folder, no_step, replace_file, sync_folder, write_file
+from transom.tlog.files import CHECKPOINT, COSIGNED, LogFiles
 from transom.tlog.notes import Note, Signer
 from transom.tlog.tiles import (
     ENTRIES,
@@ -36,9 +36,6 @@ from transom.tlog.tiles import (
     tiles_between,
 )
 from transom.tlog.tree import prove_consistency, root_of, verify_consistency
-
-_LOCK = ".lock"
-_PART = ".part"
 
 
 class LogWriter(LogFiles):
@@ -53,20 +50,16 @@ class LogWriter(LogFiles):
         LogBroken: another has it, or what lies there is not what the checkpoint says.
     """
 
-    def __init__(
-        self, folder: Path, signer: Signer, step: Callable[[str], object] = lambda _name: None
-    ) -> None:
+    def __init__(self, folder: Path, signer: Signer, step: Step = no_step) -> None:
         super().__init__(folder, signer.verifier)
         self._signer = signer
         self._step = step
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._head = self._checked()
+            self._lock = lock_folder(folder)
         except BlockingIOError:
-            os.close(self._lock)
             raise LogBroken(f"another process writes the log in {folder}; one is the most") from None
+        try:
+            self._head = self._checked()
         except BaseException:
             os.close(self._lock)
             raise
@@ -118,7 +111,7 @@ class LogWriter(LogFiles):
         self._check_growth(content, root, new)
         head = Checkpoint(self.key.name, new, root)
         note = head.signed(self._signer)
-        self._replace(CHECKPOINT, str(note).encode())
+        replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
         self._head = head
         self._prune(tiles)
         return note
@@ -128,7 +121,7 @@ class LogWriter(LogFiles):
         folders = {folder for tile in tiles for folder in Path(tile.path).parents}
         for folder in sorted(folders, key=lambda each: -len(each.parts)):
             self._step(f"sync folder {folder}")
-            _sync_folder(self.folder / folder)
+            sync_folder(self.folder / folder)
 
     def _prune(self, tiles: Sequence[Tile]) -> None:
         """Delete what a full tile was before it was full, which can be cut out of it."""
@@ -146,6 +139,10 @@ class LogWriter(LogFiles):
         except NotVerified as error:
             raise LogBroken(f"the log in {self.folder} would contradict itself: {error.message}") from None
 
+    def is_published(self, note: Note) -> bool:
+        """Whether it is of the published checkpoint, with whatever signatures."""
+        return note.text == self._head.text
+
     def publish(self, note: Note) -> None:
         """Put the published checkpoint with more signatures in its place.
 
@@ -155,7 +152,19 @@ class LogWriter(LogFiles):
         """
         if open_checkpoint(str(note), self.key)[0] != self._head:
             raise LogBroken("a checkpoint with more signatures must be the one that is published")
-        self._replace(CHECKPOINT, str(note).encode())
+        replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
+
+    def keep_cosigned(self, note: Note) -> None:
+        """Keep a checkpoint that enough witnesses have cosigned, beside the published one.
+
+        Raises:
+            LogBroken: it is none of this log.
+            NotVerified: the log's own signature is missing.
+        """
+        head, _ = open_checkpoint(str(note), self.key)
+        if head.size > self.size or root_of(self.hashes(head.size), head.size) != head.root:
+            raise LogBroken("a checkpoint that was cosigned must be one that this log had")
+        replace_file(self.folder / COSIGNED, str(note).encode(), self._step)
 
     def _write_once(self, path: str, content: bytes) -> None:
         target = self.folder / path
@@ -165,24 +174,7 @@ class LogWriter(LogFiles):
                 return
             raise LogBroken(f"{path} was written before, with other entries")
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._write(target, content, path)
-
-    def _replace(self, path: str, content: bytes) -> None:
-        self._write(self.folder / path, content, path)
-        self._step(f"sync folder of {path}")
-        _sync_folder(self.folder)
-
-    def _write(self, target: Path, content: bytes, name: str) -> None:
-        part = target.with_name(f".{target.name}{_PART}")
-        self._step(f"write {name}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            self._step(f"sync {name}")
-            os.fsync(descriptor)
-        self._step(f"name {name}")
-        part.replace(target)
+        write_file(target, content, path, self._step)
 
 
 class _Content:
@@ -227,11 +219,3 @@ class _Content:
     def hashes(self, size: int) -> TileHashes:
         """Of the grown log."""
         return TileHashes(size, self._read)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
