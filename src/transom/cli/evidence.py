@@ -54,7 +54,7 @@ def verify(
     if not evidence.records:
         raise InvalidRequest("None of the files is a record; save one with `transom record show ID --json`.")
     trusted = None if policy is None else Policy.parse(policy.read_text("utf-8"))
-    findings = list(verify_evidence(evidence, Trust(_keys(keys), trusted)))
+    findings = list(verify_evidence(evidence, Trust(read_keys(keys), trusted)))
     for finding in findings:
         for shown in finding.shown:
             output.write(f"{finding.record}  {shown}")
@@ -79,7 +79,7 @@ def log_check(
     keys: Keys,
 ) -> None:
     """Check all files of a log, such as a copy, against each other and its checkpoint (1 if any is wrong)."""
-    files = LogFiles(folder, VerifierKey.parse(_keys(keys).log))
+    files = LogFiles(folder, VerifierKey.parse(read_keys(keys).log))
     faults = 0
     for fault in check_files(files):
         output.fail(fault)
@@ -89,7 +89,12 @@ def log_check(
     output.write(f"{files.checkpoint().size} entries, all as the checkpoint says.")
 
 
-def _keys(path: Path) -> PublicKeys:
+def read_keys(path: Path) -> PublicKeys:
+    """The keys in a file.
+
+    Raises:
+        InvalidRequest: there are none.
+    """
     try:
         return PublicKeys.model_validate_json(path.read_bytes())
     except ValueError as error:

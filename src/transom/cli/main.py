@@ -14,6 +14,7 @@ from transom.cli import (
     evidence,
     inside,
     keys,
+    observers,
     projects,
     researcher,
     rights,
@@ -36,6 +37,7 @@ app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)
 evidence.register(app)
+observers.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)

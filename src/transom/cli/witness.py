@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def witness_serve(
     import uvicorn
 
     from transom.api.witness import create_witness
-    from transom.cli.server import configure_logs
+    from transom.cli.logs import configure_logs
     from transom.tlog.policy_file import PolicyFile
     from transom.tlog.witness import Witness
 
@@ -80,6 +81,9 @@ def witness_serve(
                 timeout_graceful_shutdown=5,
             )
         )
+        # uvicorn raises the signal again once it has ended in order; that is status 0, and no violent death.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         server.run()
 
 

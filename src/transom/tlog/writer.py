@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -106,30 +106,15 @@ class LogWriter(LogFiles):
         tiles = list(tiles_between(old, new))
         for tile in tiles:
             self._write_once(tile.path, content.of(tile))
-        self._sync_folders(tiles)
+        sync_folders(self.folder, tiles, self._step)
         root = root_of(content.hashes(new), new)
         self._check_growth(content, root, new)
         head = Checkpoint(self.key.name, new, root)
         note = head.signed(self._signer)
         replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
         self._head = head
-        self._prune(tiles)
+        prune(self.folder, tiles, self._step)
         return note
-
-    def _sync_folders(self, tiles: Sequence[Tile]) -> None:
-        """Make durable that the files are there: innermost folders first."""
-        folders = {folder for tile in tiles for folder in Path(tile.path).parents}
-        for folder in sorted(folders, key=lambda each: -len(each.parts)):
-            self._step(f"sync folder {folder}")
-            sync_folder(self.folder / folder)
-
-    def _prune(self, tiles: Sequence[Tile]) -> None:
-        """Delete what a full tile was before it was full, which can be cut out of it."""
-        for tile in tiles:
-            narrow = (self.folder / tile.path).with_name(f"{tile.index % 1000:03d}.p")
-            if tile.is_full and narrow.is_dir():
-                self._step(f"prune {tile.path}")
-                shutil.rmtree(narrow)
 
     def _check_growth(self, content: _Content, root: bytes, new: int) -> None:
         """That the new tree begins with the published one; nothing else is ever signed."""
@@ -175,6 +160,23 @@ class LogWriter(LogFiles):
             raise LogBroken(f"{path} was written before, with other entries")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(target, content, path, self._step)
+
+
+def sync_folders(folder: Path, tiles: Iterable[Tile], step: Step = no_step) -> None:
+    """Make durable that the files of tiles are there: innermost folders first."""
+    inner = {each for tile in tiles for each in Path(tile.path).parents}
+    for each in sorted(inner, key=lambda path: -len(path.parts)):
+        step(f"sync folder {each}")
+        sync_folder(folder / each)
+
+
+def prune(folder: Path, tiles: Iterable[Tile], step: Step = no_step) -> None:
+    """Delete what full tiles were before they were full, which can be cut out of them."""
+    for tile in tiles:
+        narrow = (folder / tile.path).with_name(f"{tile.index % 1000:03d}.p")
+        if tile.is_full and narrow.is_dir():
+            step(f"prune {tile.path}")
+            shutil.rmtree(narrow)
 
 
 class _Content:
