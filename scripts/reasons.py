@@ -27,6 +27,7 @@ REASONS = {
     "model_not_granted": (403, "the project's grant does not open this model"),
     "model_not_found": (404, "no model of that name is served here"),
     "range_not_satisfiable": (416, "a byte range that begins beyond the end of a file"),
+    "unknown_commitment": (400, "no such promise of a seed waits for a request of this project"),
     "receipt_pending": (404, "the record is not yet under a checkpoint of the log; ask again in a second"),
     "recent_sign_in_needed": (403, "this needs a sign-in of the last ten minutes"),
     "secret_in_url": (400, "a key, a session or a link's token stands in the address"),

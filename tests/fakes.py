@@ -167,7 +167,9 @@ class FakeBackend:
         common = [self.tokenizer.token_bytes(i).isascii() for i in range(tokenizer.vocab_size)]
         self._leaning = np.where(common, 0.0, -3.0) - 6.0 * (np.arange(tokenizer.vocab_size) < 3)
 
-    async def start(self) -> None:
+    async def start(self, announce=None) -> None:
+        if announce is not None:
+            await announce(self.served.deployment)
         self.ready = True
         self.started.set()
 

@@ -18,6 +18,7 @@ from benchmarks.gateways.grant import make_key
 from transom.app import create_app
 from transom.backends.activity import Activity
 from transom.backends.admission import Admission, WaitingRoom
+from transom.backends.base import Announce
 from transom.backends.tokenizer import LocalTokenizer
 from transom.cli.logs import configure_logs
 from transom.cli.server import Server
@@ -48,8 +49,10 @@ class InstantBackend:
             finish_reason="stop",
         )
 
-    async def start(self) -> None:
+    async def start(self, announce: Announce | None = None) -> None:
         """There is nothing to load."""
+        if announce is not None:
+            await announce(self.served.deployment)
         self.ready = True
 
     async def stop(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,8 +38,10 @@ from transom.backends.local import Limits, LocalBackend
 from transom.config import Settings
 from transom.engine.messages import EngineOptions
 from transom.errors import ConfigurationError, ModelRefused, StorageError
+from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
+from transom.services import log as log_service
 from transom.services.house import House, utc_now
 from transom.services.office import Office
 from transom.services.spool import Spool
@@ -90,10 +93,12 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings)
         office = open_office(settings, database, mailer, clock)
-        signer = open_key(settings.log_key, settings.log_origin)
+        signer, signing = open_key(settings.log_key, settings.log_origin), SigningKeyFile(settings.signing)
+        await asyncio.to_thread(log_service.begin, database, str(signer.verifier), signing)
         app.state.house = house = House(
             serving,
             office.records,
+            SeedPromises(database, clock),
             office.keys,
             open_entrance(office),
             office,
@@ -103,7 +108,7 @@ def create_app(
             Exposure(database),
             _emptied(settings.home, clock),
             LogFiles(settings.log, signer.verifier),
-            SigningKeyFile(settings.signing),
+            signing,
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
@@ -113,7 +118,8 @@ def create_app(
         publication = Publication(
             database, settings.log, signer, _say_unpublished, open_cosigning(settings, house.log)
         )
-        starting = asyncio.create_task(_start(serving, on_refusal))
+        app.state.metrics.watch_log(lambda: publication.progress)
+        starting = asyncio.create_task(_start(database, serving, on_refusal))
         try:
             yield
         finally:
@@ -337,11 +343,14 @@ def _options(settings: Settings, root: Path) -> EngineOptions:
     )
 
 
-async def _start(backends: Mapping[str, Backend], on_refusal: Callable[[ModelRefused], None]) -> None:
+async def _start(
+    database: Database, backends: Mapping[str, Backend], on_refusal: Callable[[ModelRefused], None]
+) -> None:
     for name, backend in backends.items():
         try:
-            await backend.start()
-        except ModelRefused as refusal:
+            await backend.start(partial(log_service.note_deployment, database))
+        except (ModelRefused, StorageError) as error:
+            refusal = ModelRefused(f"{name}: {error.message}") if isinstance(error, StorageError) else error
             log.error("model refused", model=name, reason=refusal.message)
             on_refusal(refusal)
         else:

@@ -234,6 +234,10 @@ class LogBroken(TransomError):
     layer = "records"
 
 
+class LogTaken(LogBroken):
+    """Another process writes the log, which is as it should be."""
+
+
 class OperatorError(TransomError):
     """Something that only the operator can mend; printed by the command line."""
 

@@ -76,6 +76,6 @@ async def test_a_measure_that_comes_out_otherwise_is_found_in_version_3_too(own_
 
 async def test_a_record_of_today_in_which_nothing_was_read_or_written_says_so(own_door):
     record = await own_door.record((await own_door.complete(max_tokens=1))["id"])
-    assert record["statement"]["predicateType"] == "urn:transom:record:v5"
+    assert record["statement"]["predicateType"] == "urn:transom:record:v6"
     assert record["statement"]["predicate"]["tensors"] is record["openings"]["tensors"] is None
     assert record["statement"]["predicate"]["request"]["writes"] is record["openings"]["writes"] is None

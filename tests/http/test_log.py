@@ -12,6 +12,7 @@ from tests.http.test_records import other_project
 from transom.errors import NotVerified
 from transom.records.signing import AHEAD
 from transom.schema.canonical import sha256
+from transom.schema.envelopes import PublicKey
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
 from transom.tlog.files import check_files
@@ -61,8 +62,38 @@ async def test_anybody_reads_the_log_and_finds_it_whole(own_door):
     assert reply.headers["content-type"] == "application/octet-stream"
     assert "immutable" in reply.headers["cache-control"]
     entries = [Entry.parse(content) for content in split_entries(bundle, reply.content)]
-    assert {entry.kind for entry in entries} == {"record"}
+    # Who signs, and what answers, were logged before the answer.
+    assert [entry.kind for entry in entries] == ["key", "deployment", "record"]
     assert list(check_files(own_door.house.log)) == []
+
+
+async def test_anybody_reads_what_is_served_and_who_signs(own_door):
+    del own_door.client.headers["authorization"]
+    deployment = own_door.backend.served.deployment
+    reply = await own_door.client.get(f"/log/documents/{deployment.digest}")
+    assert reply.status_code == 200, reply.text
+    assert sha256(reply.content) == deployment.digest
+    assert reply.json()["profile"] == deployment.profile.model_dump()
+    (key,) = (await own_door.client.get("/.well-known/transom-keys")).json()["records"]
+    document = PublicKey(**key).document
+    reply = await own_door.client.get(f"/log/documents/{sha256(document)}")
+    assert reply.content == document
+    assert set(reply.json()) == {"key", "keyid", "valid_from"}
+
+
+async def test_a_record_is_no_public_document(own_door):
+    record_id = (await own_door.complete(max_tokens=1))["id"]
+    digest = (await own_door.record(record_id))["digest"]
+    reply = await own_door.client.get(f"/log/documents/{digest}")
+    assert reply.status_code == 404
+    assert digest in reply.json()["error"]["message"]
+
+
+async def test_how_far_the_log_is_stands_in_the_metrics(own_door):
+    await receipt_of(own_door, (await own_door.complete(max_tokens=1))["id"])
+    lines = (await own_door.client.get("/metrics")).text.splitlines()
+    assert 'transom_log_entries{state="kept"} 3.0' in lines
+    assert "transom_log_stands 0.0" in lines
 
 
 @pytest.mark.parametrize(

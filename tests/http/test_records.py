@@ -76,7 +76,11 @@ async def test_a_record_holds_what_was_asked_and_answered(own_door):
     assert json.loads(record["openings"]["messages"]["json"]) == HELLO
     (sequence,) = record["openings"]["sequences"]
     assert sequence["text"]["text"] == answer["choices"][0]["message"]["content"]
-    assert record["statement"]["predicate"]["randomness"] == {"seed": "4", "source": "explicit"}
+    assert record["statement"]["predicate"]["randomness"] == {
+        "seed": "4",
+        "source": "explicit",
+        "joint": None,
+    }
     assert HELLO[0]["content"] not in json.dumps(record["statement"])
 
 

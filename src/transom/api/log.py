@@ -35,6 +35,16 @@ async def get_tile(path: Annotated[str, Path(description="Level and index")], ho
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
+@router.get("/log/documents/{digest}", response_class=Response, responses=documented(404))
+async def get_document(
+    digest: Annotated[str, Path(description="`sha256:` and 64 hexadecimal digits, as its entry has it")],
+    house: TheHouse,
+) -> Response:
+    """A public document that has an entry: a deployment, a key that signs records, a calibration."""
+    content = await log.document(house, digest)
+    return Response(content, media_type="application/json", headers={"cache-control": _FOR_EVER})
+
+
 @router.get("/.well-known/transom-keys")
 async def get_keys(house: TheHouse) -> PublicKeys:
     """The keys that sign records and the log. Keep them: what a server says later proves nothing."""

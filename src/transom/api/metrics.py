@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, ip_address
 
 from fastapi import APIRouter, Request, Response
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from transom.backends.activity import Activity, Histogram
 from transom.backends.base import Backend
 from transom.errors import Forbidden
+from transom.tlog.publishing import Progress
 
 _GAUGES = (
     ("transom_sequences_running", "Sequences in the engine's batch", "running"),
@@ -65,6 +66,11 @@ class Metrics(Collector):
         self.registry.register(self)
         self._backends = backends
         self._answered: Counter[tuple[str, str]] = Counter()
+        self._log: Callable[[], Progress] | None = None
+
+    def watch_log(self, progress: Callable[[], Progress]) -> None:
+        """Show how far the public log is, too."""
+        self._log = progress
 
     def answered(self, endpoint: str, status: int) -> None:
         """Count one request."""
@@ -85,12 +91,26 @@ class Metrics(Collector):
         for labels, count in sorted(self._answered.items()):
             requests.add_metric(labels, count)
         yield requests
+        if self._log is not None:
+            yield from _published(self._log())
 
     def _ready(self) -> Metric:
         ready = GaugeMetricFamily("transom_model_ready", "1 while the engine is up", labels=["model"])
         for name, backend in self._backends.items():
             ready.add_metric([name], backend.ready)
         return ready
+
+
+def _published(progress: Progress) -> Iterator[Metric]:
+    entries = GaugeMetricFamily(
+        "transom_log_entries", "Entries of the public log: kept in the database, published", labels=["state"]
+    )
+    entries.add_metric(["kept"], progress.kept)
+    entries.add_metric(["published"], progress.published)
+    yield entries
+    yield GaugeMetricFamily(
+        "transom_log_stands", "1 while the log cannot be published", value=progress.stands is not None
+    )
 
 
 def _gauges(read: Mapping[str, Activity]) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from transom.api import (
     programme,
     projects,
     records,
+    seeds,
     service,
     sign_in,
     sign_in_page,
@@ -66,7 +67,7 @@ def _surface() -> APIRouter:
     surface.include_router(tokens.router)
     for router in (completions.router, chat.router, models.router, records.router, usage.router):
         surface.include_router(router, prefix="/v1")
-    for router in (traces.router, traces.asking, artifacts.router):
+    for router in (seeds.router, traces.router, traces.asking, artifacts.router):
         surface.include_router(router, prefix="/v1")
     return surface
 

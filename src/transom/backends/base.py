@@ -5,15 +5,18 @@ Services and doors know this module of the model column and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from transom.backends.activity import Activity
 from transom.backends.admission import Admission
-from transom.schema.deployment import ServedModel
+from transom.schema.deployment import Deployment, ServedModel
 from transom.schema.dimensions import Dimensions
 from transom.schema.generation import Delta, SequenceRequest
 from transom.schema.program import ModelPoint, Program, Traced
+
+Announce: TypeAlias = Callable[[Deployment], Awaitable[None]]
+"""Told of a deployment before it answers anything."""
 
 
 class Tokenizer(Protocol):
@@ -111,8 +114,11 @@ class Backend(Protocol):
         """What it does now, and has done since the server started."""
         ...
 
-    async def start(self) -> None:
+    async def start(self, announce: Announce | None = None) -> None:
         """Load the model and prove it.
+
+        Args:
+            announce: awaited with the deployment before anything is answered.
 
         Raises:
             ModelRefused: the model cannot be served exactly.

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from transom.backends.activity import Activity
 from transom.backends.admission import Admission, WaitingRoom
+from transom.backends.base import Announce
 from transom.backends.engine_process import EngineLink, EngineProcess, StartEngine
 from transom.backends.errand import Errand
 from transom.backends.flight import Flight
@@ -160,8 +161,11 @@ class LocalBackend:
         """What it does now, and has done so far."""
         return self._meter.read(taken=len(self._roster), refusals=dict(self._room.refusals))
 
-    async def start(self) -> None:
+    async def start(self, announce: Announce | None = None) -> None:
         """Check the model root against its manifest, start the engine, and wait for its proof.
+
+        Args:
+            announce: awaited with the deployment before anything is answered.
 
         Raises:
             ModelRefused: the model root was changed, the model cannot be served exactly, or the engine died
@@ -171,7 +175,11 @@ class LocalBackend:
         launch = self._launch = _Launch()
         launch.link = link = self._start_process(launch)
         try:
-            self._adopt(model, await self._loaded(launch, link))
+            ready = await self._loaded(launch, link)
+            deployment = _deployment(model, ready)
+            if announce is not None:
+                await announce(deployment)
+            self._adopt(deployment, ready)
         except Exception:
             await link.stop()
             raise
@@ -341,17 +349,20 @@ class LocalBackend:
         for flight in self._roster.clear():
             flight.fail(EngineUnavailable(message))
 
-    def _adopt(self, model: ModelManifest, ready: Ready) -> None:
-        deployment = Deployment(
-            model=model,
-            profile=EngineProfile(**ready.profile),
-            policy=Policy(max_model_len=ready.max_model_len, max_top_logprobs=MAX_TOP_LOGPROBS),
-        )
+    def _adopt(self, deployment: Deployment, ready: Ready) -> None:
         if self._served is not None and self._served.deployment.digest != deployment.digest:
             raise ModelRefused(f"{self._name} came back as another deployment")
         self._points = ready.points
         self._dimensions = ready.dimensions
         self._served = ServedModel(name=self._name, deployment=deployment, created=self._created)
+
+
+def _deployment(model: ModelManifest, ready: Ready) -> Deployment:
+    return Deployment(
+        model=model,
+        profile=EngineProfile(**ready.profile),
+        policy=Policy(max_model_len=ready.max_model_len, max_top_logprobs=MAX_TOP_LOGPROBS),
+    )
 
 
 def _conviction(deaths: int, ending: str) -> str:

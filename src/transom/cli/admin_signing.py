@@ -43,6 +43,7 @@ def rotate_signing_key() -> None:
     from transom.access.rights import trail
     from transom.app import open_database
     from transom.records.signing import SigningKeyFile
+    from transom.tlog.documents import log_document
 
     settings = Settings()
     database = open_database(settings)
@@ -52,6 +53,7 @@ def rotate_signing_key() -> None:
         def write(connection: Connection) -> SigningKey:
             # In a transaction that writes, so that two do not rotate at once.
             fresh = file.rotate(datetime.now(UTC))
+            log_document(connection, "key", fresh.document)
             entry = trail.Entry(
                 at=datetime.now(UTC),
                 actor=at_the_machine(getpass.getuser()).person_id,

@@ -11,8 +11,8 @@ from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
 from transom.cli.researcher import ApiKey, BaseUrl, RecordId
 from transom.client import Client, operations
-from transom.client.offline import Trust, read_evidence, verify_evidence
-from transom.errors import InvalidRequest
+from transom.client.offline import Trust, departures, read_evidence, verify_evidence
+from transom.errors import InvalidRequest, NotVerified
 from transom.schema.envelopes import PublicKeys
 from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import VerifierKey
@@ -53,7 +53,7 @@ def verify(
     evidence = read_evidence(files)
     if not evidence.records:
         raise InvalidRequest("None of the files is a record; save one with `transom record show ID --json`.")
-    trusted = None if policy is None else Policy.parse(policy.read_text("utf-8"))
+    trusted = None if policy is None else trusted_policy(policy)
     findings = list(verify_evidence(evidence, Trust(read_keys(keys), trusted)))
     for finding in findings:
         for shown in finding.shown:
@@ -66,10 +66,23 @@ def verify(
 
 @log.command("keys")
 @exit_on_error
-def log_keys(base_url: BaseUrl = None, api_key: ApiKey = None) -> None:
+def log_keys(
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Keys that you trust, from which these must follow."),
+    ] = None,
+) -> None:
     """Print the keys that sign a server's records and log. Keep them, and compare them with others'."""
     with Client(base_url, api_key) as client:
-        output.write_json(client.send(operations.public_keys().with_text())[0])
+        text, found = client.send(operations.public_keys().with_text())
+    faults = [] if known is None else list(departures(read_keys(known), found))
+    for fault in faults:
+        output.fail(fault)
+    if faults:
+        raise typer.Exit(ExitCode.NO)
+    output.write_json(text)
 
 
 @log.command("check")
@@ -80,13 +93,26 @@ def log_check(
 ) -> None:
     """Check all files of a log, such as a copy, against each other and its checkpoint (1 if any is wrong)."""
     files = LogFiles(folder, VerifierKey.parse(read_keys(keys).log))
+    head = files.checkpoint()
     faults = 0
-    for fault in check_files(files):
+    for fault in check_files(files, head=head):
         output.fail(fault)
         faults += 1
     if faults:
         raise typer.Exit(ExitCode.NO)
-    output.write(f"{files.checkpoint().size} entries, all as the checkpoint says.")
+    output.write(f"{head.size} entries, all as the checkpoint says.")
+
+
+def trusted_policy(path: Path) -> Policy:
+    """The policy in a file.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    try:
+        return Policy.parse(path.read_text("utf-8"))
+    except (UnicodeDecodeError, NotVerified) as error:
+        raise InvalidRequest(f"{path} holds no policy of a log: {error}") from None
 
 
 def read_keys(path: Path) -> PublicKeys:

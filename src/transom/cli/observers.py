@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from transom.cli import output
-from transom.cli.evidence import Keys, read_keys
+from transom.cli.evidence import Keys, read_keys, trusted_policy
 from transom.cli.output import ExitCode, exit_on_error
 from transom.cli.researcher import ApiKey
 from transom.client import Client, ServerUnreachable, UnexpectedReply
@@ -27,7 +27,6 @@ from transom.client.remote_log import RemoteLog
 from transom.client.server_watch import ServerWatch
 from transom.errors import (
     AccessDenied,
-    ConfigurationError,
     InvalidRequest,
     NotFound,
     NotVerified,
@@ -35,7 +34,6 @@ from transom.errors import (
 )
 from transom.schema.record import rfc3339
 from transom.tlog.notes import VerifierKey
-from transom.tlog.policies import Policy, read_policy
 from transom.tlog.proofs import HEADER, Proof
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="A server's address, or the prefix of a log.")]
@@ -88,7 +86,7 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
     not in the log; with a key, also on records of your project that are missing, changed, or late.
     """
     key = _log_key(keys)
-    believed = None if policy is None else _policy(policy)
+    believed = None if policy is None else trusted_policy(policy)
     with _watching(url, key, state, api_key) as (log, kept, client):
         look = _Look(
             Monitor(log, kept, believed, standstill),
@@ -112,14 +110,6 @@ def _log_key(path: Path) -> VerifierKey:
         return VerifierKey.parse(read_keys(path).log)
     except NotVerified as error:
         raise InvalidRequest(f"{path} holds no key of a log: {error.message}", param="keys") from None
-
-
-def _policy(path: Path) -> Policy:
-    try:
-        return read_policy(path)
-    except ConfigurationError as error:
-        # Status 1 says that something is wrong with the log, and with nothing else.
-        raise InvalidRequest(error.message, param="policy") from None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Server and engine are imported by the commands that need them: `transom admin ke
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -23,7 +23,10 @@ from transom.cli import (
 from transom.cli.admin import admin
 from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
-from transom.errors import OperatorError
+from transom.errors import NotVerified, OperatorError
+
+if TYPE_CHECKING:
+    from transom.storage.database import Database
 
 models = typer.Typer(help="Models in the library.", no_args_is_help=True)
 
@@ -121,18 +124,34 @@ def mail(
 
 @exit_on_error
 def check() -> None:
-    """Check the database: its integrity, that no project's records have a gap, and the chain of the trail."""
+    """Check the database (integrity, gaps, places in the log, the chain of the trail) and the log's files."""
     from transom.access.rights import trail
     from transom.app import open_database
-    from transom.records.audit import find_gaps
+    from transom.records.audit import find_gaps, find_misplaced
 
-    database = open_database(Settings())
+    settings = Settings()
+    database = open_database(settings)
     problems = [*database.check(), *database.read_sync(find_gaps)]
+    problems += database.read_sync(lambda connection: list(find_misplaced(connection)))
     problems += database.read_sync(lambda connection: list(trail.broken(connection)))
+    if settings.log.exists():
+        problems += _problems_of_log(settings, database)
     database.close()
     if problems:
         raise OperatorError("The database is damaged: " + "; ".join(problems))
     out.print("The database is sound.")
+
+
+def _problems_of_log(settings: Settings, database: Database) -> list[str]:
+    from transom.tlog.files import LogFiles
+    from transom.tlog.keys import open_key
+    from transom.tlog.publishing import find_departures
+
+    try:
+        log = LogFiles(settings.log, open_key(settings.log_key, settings.log_origin).verifier)
+        return list(find_departures(database, log))
+    except NotVerified as error:
+        return [error.message]
 
 
 @exit_on_error

@@ -55,6 +55,10 @@ def ask(  # noqa: PLR0913, PLR0917  # one for each option
     system: Annotated[str | None, typer.Option(help="A system message to go before the question.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Left out, the server draws one.")] = None,
+    joint_seed: Annotated[
+        bool,
+        typer.Option("--joint-seed", help="Draw with a seed that neither side picks."),
+    ] = False,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate.")] = None,
     top_logprobs: Annotated[
         int | None, typer.Option(help="Also show each token's logprob and this many alternatives.")
@@ -74,9 +78,11 @@ def ask(  # noqa: PLR0913, PLR0917  # one for each option
     api_key: ApiKey = None,
 ) -> None:
     """Ask a model, and get an answer that is on record."""
-    options = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
+    options: dict[str, Any] = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
     options |= _logprob_options(top_logprobs, raw=raw) | _measure_options(measure or ())
     with Client(base_url, api_key) as client:
+        if joint_seed:
+            options |= {"joint_seed": client.joint_seeds()[0]}
         if raw:
             if system is not None:
                 raise InvalidRequest("--raw continues text, which has no place for --system.", param="system")

@@ -25,6 +25,7 @@ from transom.schema.artifacts import ArtifactPage, ArtifactView
 from transom.schema.explanations import Explanation
 from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
+from transom.schema.randomness import bring_nonces
 from transom.schema.record import RecordPage, RecordSummary, RecordView, ReplayReport
 
 T = TypeVar("T")
@@ -221,6 +222,13 @@ class AsyncClient:
     async def record(self, record_id: str) -> RecordView:
         """A whole record; see `transom.client.verify_record`."""
         return await self.send(operations.record(record_id))
+
+    async def joint_seeds(self, count: int = 1) -> list[dict[str, str]]:
+        """Seeds that neither side picks, each for one request: a promise of the server and a nonce of now.
+
+        The record shows how its seed was made of both; `transom verify` computes it again.
+        """
+        return bring_nonces(await self.send(operations.seeds(count)))
 
     async def replay(self, record_id: str) -> ReplayReport:
         """Have a record run again: `EXACT`, or where it differs."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -13,8 +15,14 @@ from pydantic import ValidationError
 
 from transom.client.verify import verify_record
 from transom.errors import InvalidRequest, NotVerified
-from transom.schema.envelopes import PublicKey, PublicKeys, pre_authentication_encoding
+from transom.schema.envelopes import (
+    PublicKey,
+    PublicKeys,
+    broken_succession,
+    pre_authentication_encoding,
+)
 from transom.schema.openings import verify_openings
+from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.entries import Entry
@@ -63,6 +71,24 @@ class Evidence:
 
     records: list[RecordView] = field(default_factory=list)
     proofs: list[Proof] = field(default_factory=list)
+
+
+def departures(known: PublicKeys, found: PublicKeys) -> Iterator[str]:
+    """Why keys that a server names now do not follow from those that are trusted; nothing where they do.
+
+    They follow if the log has the same key, the trusted ones are all there and each later one is endorsed
+    by the one before it.
+    """
+    if found.log != known.log:
+        yield f"the log has another key: {found.log}"
+    yield from broken_succession(found.records)
+    for before, now in zip_longest(known.records, found.records):
+        if before is None:
+            break
+        if now is None or (before.key, before.valid_from) != (now.key, now.valid_from):
+            yield f"the key {before.keyid} is not there any more, or signs since another time"
+        elif before.valid_until not in (None, now.valid_until):
+            yield f"the key {before.keyid} had signed until {before.valid_until}, and now until another time"
 
 
 def read_evidence(paths: Iterable[Path]) -> Evidence:
@@ -153,9 +179,16 @@ def _check_openings(view: RecordView, finding: Finding) -> None:
         return
     try:
         wrong = verify_openings(view.statement, view.openings)
+        if not wrong and not _is_own_seed(view):
+            wrong = ["the seed, which is not made of what both sides brought"]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         wrong = ["the statement has another form"]
     if wrong:
         finding.faults.append(f"openings that do not open: {', '.join(wrong)}")
     else:
         finding.shown.append("question and answer are those that it commits to")
+
+
+def _is_own_seed(view: RecordView) -> bool:
+    body = json.loads((view.openings or {})["request"]["json"])
+    return is_own_seed(view.statement["predicate"]["randomness"], body)

@@ -22,6 +22,7 @@ from transom.schema.envelopes import PublicKeys
 from transom.schema.explanations import Explanation
 from transom.schema.manifest import Manifest
 from transom.schema.point_views import PointPage
+from transom.schema.randomness import Promises
 from transom.schema.record import RecordPage, RecordView, ReplayReport
 
 T = TypeVar("T")
@@ -164,6 +165,11 @@ def record(record_id: str) -> Operation[RecordView]:
     return Operation("GET", _record_path(record_id), RecordView.model_validate_json)
 
 
+def seeds(count: int) -> Operation[Promises]:
+    """`POST /v1/seeds`."""
+    return Operation("POST", "/v1/seeds", Promises.model_validate_json, {"count": count})
+
+
 def receipt(record_id: str) -> Operation[str]:
     """`GET /v1/records/{id}/receipt`."""
     return Operation("GET", _record_path(record_id) + "/receipt", bytes.decode)
@@ -238,9 +244,12 @@ def _body(options: Mapping[str, Any], **fields: object) -> dict[str, Any]:
     if "stream" in options:
         raise TypeError("stream is no option; call stream_complete or stream_chat")
     body = {key: value for key, value in options.items() if value is not None} | fields
+    extension: dict[str, Any] = {}
     if "write" in body:
-        body["transom"] = {"write": list(body.pop("write"))}
-    return body
+        extension["write"] = list(body.pop("write"))
+    if "joint_seed" in body:
+        extension["seed"] = dict(body.pop("joint_seed"))
+    return body | {"transom": extension} if extension else body
 
 
 def _messages(messages: Conversation) -> Sequence[Mapping[str, Any]]:

@@ -61,6 +61,8 @@ class SamplingOptions(TypedDict, total=False):
     """Generated tokens, from 0, at which to report the logprobs of the whole vocabulary."""
     prompt_distributions: Sequence[int] | None
     """The same of the prompt's tokens, from 1."""
+    joint_seed: Mapping[str, str] | None
+    """A seed that neither side picks: one of `client.joint_seeds()`."""
     write: Sequence[Mapping[str, Any]] | None
     """Changes inside the model while it answers, as in a run of a plan; see docs/howto/look-inside.md."""
     service_tier: Literal["auto", "default", "flex"] | None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sqlalchemy import Connection, func, select
 
-from transom.storage.tables import projects, records
+from transom.storage.tables import log_entries, log_head, projects, records
+from transom.tlog.entries import Entry
 
 
 def find_gaps(connection: Connection) -> list[str]:
@@ -20,3 +23,17 @@ def find_gaps(connection: Connection) -> list[str]:
         for row in connection.execute(counted)
         if row.found != row.last_sequence
     ]
+
+
+def find_misplaced(connection: Connection) -> Iterator[str]:
+    """Records that are not what the log has in their place, and places of the log without an entry."""
+    size = connection.execute(select(log_head.c.size)).scalar_one()
+    count, last = connection.execute(select(func.count(), func.max(log_entries.c.place))).one()
+    if count != size or (size and last != size - 1):
+        yield f"the log has {count} entries where {size} were added"
+    query = select(records.c.id, records.c.digest, records.c.log_index, log_entries.c.content).outerjoin(
+        log_entries, log_entries.c.place == records.c.log_index
+    )
+    for row in connection.execute(query):
+        if row.content != Entry("record", row.digest).content:
+            yield f"record {row.id} is not entry {row.log_index} of the log"

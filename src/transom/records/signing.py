@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from transom.errors import ConfigurationError
-from transom.schema.envelopes import PublicKey, key_id_of, pre_authentication_encoding
+from transom.schema.envelopes import (
+    KEY_TYPE,
+    PublicKey,
+    key_document,
+    key_id_of,
+    pre_authentication_encoding,
+)
 from transom.schema.record import PAYLOAD_TYPE, rfc3339
 from transom.storage.secret_file import Watched, create_secret, read_secret, replace_secret
 
@@ -35,6 +41,8 @@ class SigningKey:
     private: Ed25519PrivateKey
     since: str
     """RFC 3339, UTC."""
+    endorsement: bytes | None = None
+    """Signature of the key before it over this one; None for the first."""
 
     @cached_property
     def public(self) -> bytes:
@@ -49,6 +57,16 @@ class SigningKey:
     def sign(self, statement: bytes) -> bytes:
         """The signature (64 bytes) of a statement's envelope."""
         return self.private.sign(pre_authentication_encoding(PAYLOAD_TYPE, statement))
+
+    def endorse(self, later: SigningKey) -> SigningKey:
+        """That key, with this one's signature: whoever trusts this one may trust that."""
+        signed = pre_authentication_encoding(KEY_TYPE, later.document)
+        return replace(later, endorsement=self.private.sign(signed))
+
+    @property
+    def document(self) -> bytes:
+        """What is said of it in public, canonical bytes."""
+        return key_document(self.public, self.since)
 
 
 class SigningKeyFile:
@@ -91,6 +109,7 @@ class SigningKeyFile:
                 key=base64.b64encode(key.public).decode(),
                 valid_from=key.since,
                 valid_until=end,
+                endorsement=None if key.endorsement is None else base64.b64encode(key.endorsement).decode(),
             )
             for key, end in zip(keys, ends, strict=True)
         )
@@ -108,12 +127,20 @@ class SigningKeyFile:
                 f"The newest key signs from {keys[-1].since} on, which is not before {fresh.since}: look at "
                 "the clock."
             )
-        replace_secret(self._path, _document([*keys, fresh]))
-        return fresh
+        endorsed = keys[-1].endorse(fresh)
+        replace_secret(self._path, _document([*keys, endorsed]))
+        return endorsed
 
 
 def _document(keys: Sequence[SigningKey]) -> bytes:
-    listed = [{"private": key.private.private_bytes_raw().hex(), "since": key.since} for key in keys]
+    listed = [
+        {
+            "private": key.private.private_bytes_raw().hex(),
+            "since": key.since,
+            "endorsement": None if key.endorsement is None else key.endorsement.hex(),
+        }
+        for key in keys
+    ]
     return json.dumps({"keys": listed}).encode()
 
 
@@ -121,7 +148,11 @@ def _read(path: Path) -> tuple[SigningKey, ...]:
     try:
         listed = json.loads(read_secret(path))["keys"]
         keys = tuple(
-            SigningKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key["private"])), str(key["since"]))
+            SigningKey(
+                Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key["private"])),
+                str(key["since"]),
+                None if key["endorsement"] is None else bytes.fromhex(key["endorsement"]),
+            )
             for key in listed
         )
     except (ValueError, KeyError, TypeError) as error:

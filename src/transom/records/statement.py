@@ -203,7 +203,11 @@ def _predicate(answer: Answer, openings: Mapping[str, Any]) -> dict[str, Canonic
         "deployment": answer.deployment,
         "time": {"received": rfc3339(answer.received), "answered": rfc3339(answer.answered)},
         "request": _request(answer, openings),
-        "randomness": {"seed": str(answer.sampling.seed), "source": answer.seed_source},
+        "randomness": {
+            "seed": str(answer.sampling.seed),
+            "source": answer.seed_source,
+            "joint": None if answer.joint is None else dict(answer.joint),
+        },
         "output": [
             _output(*sequence, opening)
             for sequence, opening in zip(answer.sequences, openings["sequences"], strict=True)

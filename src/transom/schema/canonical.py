@@ -104,15 +104,16 @@ def commit(kind: str, salt: bytes, data: bytes) -> str:
     """
     if len(salt) != 32:
         raise ValueError(f"a salt has 32 bytes, not {len(salt)}")
-    return sha256(b"".join((_domain(kind), _sized(salt), _sized(data))))
+    return sha256(b"".join((_domain(kind), sized(salt), sized(data))))
 
 
 @lru_cache(maxsize=64)
 def _domain(kind: str) -> bytes:
-    return _sized(b"transom-commitment-v1") + _sized(kind.encode())
+    return sized(b"transom-commitment-v1") + sized(kind.encode())
 
 
-def _sized(part: bytes) -> bytes:
+def sized(part: bytes) -> bytes:
+    """The bytes after their length, so that parts in a row can be told apart."""
     return len(part).to_bytes(8, "big") + part
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transom.schema.canonical import digest
+from transom.schema.canonical import canonical_bytes, digest, sha256
 
 
 class Frozen(BaseModel):
@@ -75,16 +75,21 @@ class Deployment(Frozen):
     profile: EngineProfile
     policy: Policy
 
-    @cached_property
-    def digest(self) -> str:
-        """The deployment's name, shown by `GET /v1/models` and as `system_fingerprint`."""
-        return digest(
+    @property
+    def document(self) -> bytes:
+        """What the digest is of, canonical: digest of the model root, engine profile, policy."""
+        return canonical_bytes(
             {
                 "model": self.model.digest,
                 "profile": self.profile.model_dump(),
                 "policy": self.policy.model_dump(),
             }
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """The deployment's name, shown by `GET /v1/models` and as `system_fingerprint`."""
+        return sha256(self.document)
 
 
 class ServedModel(BaseModel):

@@ -40,7 +40,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from transom.schema.canonical import commit, digest, sha256, token_bytes
-from transom.schema.record import PREDICATE_TYPE, PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE_4
+from transom.schema.record import (
+    PREDICATE_TYPE,
+    PREDICATE_TYPE_1,
+    PREDICATE_TYPE_2,
+    PREDICATE_TYPE_4,
+    PREDICATE_TYPE_5,
+)
 
 Ranked: TypeAlias = "Sequence[Sequence[tuple[int, float]]]"
 """For each position some tokens with their logprobs."""
@@ -181,9 +187,9 @@ def _claims(statement: Mapping[str, Any], openings: Mapping[str, Any]) -> Iterat
         yield from _sequence_claims(index, said, openings)
         for name, how in digested.items():
             yield _Claim(f"evidence[{index}].{name}", seen[name], _evidence(openings, index, name, how))
-    if statement["predicateType"] == PREDICATE_TYPE:
+    if statement["predicateType"] in (PREDICATE_TYPE_5, PREDICATE_TYPE):
         yield _Claim("request.writes", request["writes"], lambda: _optional(openings["writes"], "writes"))
-    if statement["predicateType"] in (PREDICATE_TYPE_4, PREDICATE_TYPE):
+    if statement["predicateType"] in (PREDICATE_TYPE_4, PREDICATE_TYPE_5, PREDICATE_TYPE):
         yield _Claim("tensors", predicate["tensors"], lambda: _optional(openings["tensors"], "tensors"))
     yield _Claim("error", error and error["message"], lambda: _optional(openings["error"], "error"))
 

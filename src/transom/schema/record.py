@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,9 +13,11 @@ from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.program import TensorInfo
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:transom:record:v5"
+PREDICATE_TYPE = "urn:transom:record:v6"
+PREDICATE_TYPE_5 = "urn:transom:record:v5"
+"""The type of earlier records: their seed was picked by one side. Still read."""
 PREDICATE_TYPE_4 = "urn:transom:record:v4"
-"""The type of earlier records: they have no writes. Still read."""
+"""The type of those before: they have no writes either. Still read."""
 PREDICATE_TYPE_3 = "urn:transom:record:v3"
 """The type of those before: they have no tensors either. Still read."""
 PREDICATE_TYPE_2 = "urn:transom:record:v2"
@@ -23,12 +25,19 @@ PREDICATE_TYPE_2 = "urn:transom:record:v2"
 PREDICATE_TYPE_1 = "urn:transom:record:v1"
 """The type of those before: stop strings, stop tokens and logit biases stood in the clear. Still read."""
 PREDICATE_TYPES = frozenset(
-    {PREDICATE_TYPE_1, PREDICATE_TYPE_2, PREDICATE_TYPE_3, PREDICATE_TYPE_4, PREDICATE_TYPE}
+    {
+        PREDICATE_TYPE_1,
+        PREDICATE_TYPE_2,
+        PREDICATE_TYPE_3,
+        PREDICATE_TYPE_4,
+        PREDICATE_TYPE_5,
+        PREDICATE_TYPE,
+    }
 )
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 RecordStatus = Literal["complete", "failed", "aborted"]
-SeedSource = Literal["explicit", "server"]
+SeedSource = Literal["explicit", "server", "joint"]
 ReplayLevel = Literal["EXACT", "WITHIN", "OUTSIDE", "UNREPLAYABLE"]
 
 
@@ -88,6 +97,8 @@ class Answer:
     writes: Sequence[dict[str, Any]] | None = None
     """What was written inside every sequence, each tensor as its digest. None where nothing was, and of a
     plan, whose writes stand in `request`."""
+    joint: Mapping[str, str] | None = None
+    """How the seed was made, where neither side picked it; see `schema.randomness`."""
 
 
 class Read(BaseModel):

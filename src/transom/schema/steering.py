@@ -11,6 +11,7 @@ from transom.schema.plans.refs import Artifact
 from transom.schema.plans.tensors import MAX_PLAN_BYTES, Inline
 from transom.schema.plans.values import Loc, located, problem
 from transom.schema.plans.writes import MAX_WRITES, Write
+from transom.schema.randomness import JointSeedBody
 from transom.schema.wire import Body, SamplingBody
 
 _NO_RUNS = (
@@ -20,7 +21,7 @@ _NO_RUNS = (
 
 
 class Extension(Body):
-    """What is done inside the model while it answers."""
+    """What is done inside the model while it answers, and how its seed is made."""
 
     write: list[Write] = Field(
         default_factory=list,
@@ -29,6 +30,12 @@ class Extension(Body):
         "are numbers, inline tensors or artifacts. Positions are those of the prompt as it was rendered, "
         "then those of what is generated. An empty list changes nothing.",
         json_schema_extra={"default": []},
+    )
+
+    seed: JointSeedBody | None = Field(
+        default=None,
+        description="A seed that neither side picks, in the place of `seed`: of a secret that the server had "
+        "promised and a nonce of yours. Both stand in the record",
     )
 
     @model_validator(mode="after")
@@ -67,10 +74,17 @@ class SteeredBody(SamplingBody):
     """A request for tokens that may be generated under writes."""
 
     transom: Extension | None = Field(
-        default=None, description="What Transom adds to OpenAI's fields: changes inside the model."
+        default=None,
+        description="What Transom adds to OpenAI's fields: changes inside the model, and a seed that neither "
+        "side picks.",
     )
 
     @property
     def writes(self) -> list[Write]:
         """The changes that are asked for."""
         return [] if self.transom is None else self.transom.write
+
+    @property
+    def joint_seed(self) -> JointSeedBody | None:
+        """The seed that neither side picks, if one is asked for."""
+        return None if self.transom is None else self.transom.seed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +11,14 @@ from transom.backends.base import Backend
 from transom.errors import InvalidRequest
 from transom.schema.chat import ChatRequest
 from transom.schema.completions import CompletionRequest
-from transom.schema.generation import MAX_SEED, SamplingParams
-from transom.schema.record import SeedSource
+from transom.schema.generation import SamplingParams
 from transom.schema.steering import SteeredBody
 from transom.schema.wire import SamplingBody
 from transom.services import artifacts
 from transom.services.generation import Generation, Order, begin
 from transom.services.house import House
 from transom.services.metering import allow
+from transom.services.seeds import seed_of
 from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
 from transom.services.wholes import check_wholes
 
@@ -34,7 +33,8 @@ async def complete(
 
     Raises:
         TermsNotAccepted, Conflict: the caller may ask nothing new.
-        InvalidRequest: a field is wrong in a way that only the model at hand can tell.
+        InvalidRequest: a field is wrong in a way that only the model at hand can tell, or a commitment of
+            `transom.seed` is none that waits for its request.
         NotFound: the model is not served here.
         EngineUnavailable: it is, but not at this moment.
         EngineBusy: too many sequences wait there; nothing was taken.
@@ -45,27 +45,30 @@ async def complete(
     candidates = _candidates(body)
     _check(backend, body, prompts, body.max_tokens, candidates)
     steering = await _steering(house, caller, backend, body, prompts, body.max_tokens, candidates)
-    order = Order(
-        endpoint=endpoint,
-        backend=backend,
-        request=raw,
-        messages=None,
-        prompts=prompts,
-        sampling=_sampling(
-            backend,
-            body,
-            max_tokens=body.max_tokens,
-            logprobs=body.logprobs,
-            prompt_logprobs=_wider(body.prompt_logprobs, body.logprobs if body.echo else None),
-        ),
-        seed_source=_seed_source(body),
-        candidates=candidates,
-        received=received,
-        steering=steering,
-        service_tier=body.tier,
-        priority=body.priority,
-    )
-    return await begin(house, caller, order)
+    async with seed_of(house, caller, body) as seed:
+        order = Order(
+            endpoint=endpoint,
+            backend=backend,
+            request=raw,
+            messages=None,
+            prompts=prompts,
+            sampling=_sampling(
+                backend,
+                body,
+                seed.value,
+                max_tokens=body.max_tokens,
+                logprobs=body.logprobs,
+                prompt_logprobs=_wider(body.prompt_logprobs, body.logprobs if body.echo else None),
+            ),
+            seed_source=seed.source,
+            joint=seed.joint,
+            candidates=candidates,
+            received=received,
+            steering=steering,
+            service_tier=body.tier,
+            priority=body.priority,
+        )
+        return await begin(house, caller, order)
 
 
 async def chat(
@@ -82,27 +85,30 @@ async def chat(
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     steering = await _steering(house, caller, backend, body, [prompt], max_tokens, body.n)
-    order = Order(
-        endpoint=endpoint,
-        backend=backend,
-        request=raw,
-        messages=messages,
-        prompts=[prompt],
-        sampling=_sampling(
-            backend,
-            body,
-            max_tokens=max_tokens,
-            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-            prompt_logprobs=body.prompt_logprobs,
-        ),
-        seed_source=_seed_source(body),
-        candidates=body.n,
-        received=received,
-        steering=steering,
-        service_tier=body.tier,
-        priority=body.priority,
-    )
-    return await begin(house, caller, order)
+    async with seed_of(house, caller, body) as seed:
+        order = Order(
+            endpoint=endpoint,
+            backend=backend,
+            request=raw,
+            messages=messages,
+            prompts=[prompt],
+            sampling=_sampling(
+                backend,
+                body,
+                seed.value,
+                max_tokens=max_tokens,
+                logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+                prompt_logprobs=body.prompt_logprobs,
+            ),
+            seed_source=seed.source,
+            joint=seed.joint,
+            candidates=body.n,
+            received=received,
+            steering=steering,
+            service_tier=body.tier,
+            priority=body.priority,
+        )
+        return await begin(house, caller, order)
 
 
 async def _steering(
@@ -231,6 +237,7 @@ def _length_param(body: SamplingBody) -> str:
 def _sampling(
     backend: Backend,
     body: SamplingBody,
+    seed: int,
     *,
     max_tokens: int,
     logprobs: int | None,
@@ -238,7 +245,7 @@ def _sampling(
 ) -> SamplingParams:
     vocabulary = backend.tokenizer.vocab_size
     return SamplingParams(
-        seed=secrets.randbelow(MAX_SEED) if body.seed is None else body.seed,
+        seed=seed,
         max_tokens=max_tokens,
         temperature=body.temperature,
         top_k=max(0, body.top_k),
@@ -281,10 +288,6 @@ def _in_vocabulary(token_ids: Sequence[int], vocabulary: int) -> tuple[int, ...]
                 param=f"stop_token_ids.{index}",
             )
     return tuple(token_ids)
-
-
-def _seed_source(body: SamplingBody) -> SeedSource:
-    return "server" if body.seed is None else "explicit"
 
 
 def _wider(left: int | None, right: int | None) -> int | None:

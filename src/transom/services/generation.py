@@ -20,6 +20,7 @@ from transom.errors import GenerationFailed, PlanFailed, TransomError
 from transom.records.identifiers import new_record_id
 from transom.records.store import StoredRecord
 from transom.schema.generation import Delta, Priority, SamplingParams, SequenceRequest, SequenceResult
+from transom.schema.randomness import JointSeed
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
 from transom.services.exposing import count_told, take_back
 from transom.services.house import House
@@ -46,6 +47,8 @@ class Order:
     received: datetime
     steering: Steering | None = None
     """What is written inside."""
+    joint: JointSeed | None = None
+    """How the seed was made, where neither side picked it."""
     service_tier: str | None = None
     """What to say of the tier; None where the request said nothing of it."""
     priority: Priority = "interactive"
@@ -254,6 +257,7 @@ class Generation:
             sequences=[(*self.place(index), result) for index, result in enumerate(self.results)],
             error=failure,
             writes=None if order.steering is None else order.steering.manifest,
+            joint=None if order.joint is None else order.joint.said,
         )
 
 

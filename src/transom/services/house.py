@@ -17,6 +17,7 @@ from transom.access.sign_in.entrance import Entrance
 from transom.access.weights.exposure import Exposure
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
+from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
 from transom.schema.deployment import ServedModel
@@ -38,6 +39,7 @@ class House:
 
     backends: Mapping[str, Backend]
     records: RecordStore
+    seeds: SeedPromises
     keys: KeyStore
     entrance: Entrance
     office: Office

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy import Connection
+
 from transom.access.keys.callers import Caller
 from transom.errors import LogBroken, NotFound, NotVerified
+from transom.records.signing import SigningKeyFile
+from transom.schema.deployment import Deployment
 from transom.schema.envelopes import PublicKeys
 from transom.services.house import House
 from transom.services.metering import allow
+from transom.storage.database import Database
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
+from transom.tlog.documents import find_document, log_document
 from transom.tlog.entries import Entry
 from transom.tlog.proofs import Proof
+from transom.tlog.sequencing import bind_keys
 from transom.tlog.tiles import Tile
+
+
+def begin(database: Database, log_key: str, signing: SigningKeyFile) -> None:
+    """Hold the database to these keys, and log those that sign records. Blocks; before anything is served.
+
+    Raises:
+        ConfigurationError: the database was begun with other keys.
+    """
+    keys = signing.keys()
+
+    def write(connection: Connection) -> None:
+        bind_keys(connection, log_key, keys[0].key_id)
+        for key in keys:
+            log_document(connection, "key", key.document)
+
+    database.write_sync(write)
+
+
+async def note_deployment(database: Database, deployment: Deployment) -> None:
+    """Log a deployment, before it answers anything."""
+    await database.write(lambda connection: log_document(connection, "deployment", deployment.document))
 
 
 def public_keys(house: House) -> PublicKeys:
@@ -45,6 +73,18 @@ async def tile(house: House, path: str) -> bytes:
     except NotVerified:
         pass
     raise NotFound(f"The log has nothing at {path[:80]!r}.")
+
+
+async def document(house: House, digest: str) -> bytes:
+    """A document that was logged and is public: a deployment, a key, a calibration.
+
+    Raises:
+        NotFound: there is none of that digest; records are not public.
+    """
+    found = await house.office.database.read(lambda connection: find_document(connection, digest))
+    if found is None:
+        raise NotFound(f"The log has no public document {digest[:80]!r}.", param="digest")
+    return found
 
 
 async def receipt(house: House, caller: Caller, record_id: str) -> str:

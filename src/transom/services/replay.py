@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -28,6 +29,7 @@ from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.measures import Measures
 from transom.schema.openings import verify_openings
+from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView, ReplayReport
 from transom.schema.steering import Extension
 from transom.services import artifacts, traces
@@ -71,16 +73,18 @@ async def _judge(house: House, view: RecordView, caller: Caller) -> Finding:
         return Finding("OUTSIDE", "DIGEST")
     if view.openings is None:
         return Finding("UNREPLAYABLE", "SHREDDED")
+    broken = verify_openings(view.statement, view.openings)
+    if broken:
+        return Finding("OUTSIDE", f"OPENING {broken[0]}")
     return await _judge_openings(house, view.statement, view.openings, caller)
 
 
 async def _judge_openings(
     house: House, statement: dict[str, Any], openings: dict[str, Any], caller: Caller
 ) -> Finding:
-    broken = verify_openings(statement, openings)
-    if broken:
-        return Finding("OUTSIDE", f"OPENING {broken[0]}")
     predicate = statement["predicate"]
+    if not is_own_seed(predicate["randomness"], json.loads(openings["request"]["json"])):
+        return Finding("OUTSIDE", "SEED")
     backend = house.backends.get(predicate["model"])
     if backend is None or backend.served.deployment.digest != predicate["deployment"]:
         return Finding("UNREPLAYABLE", "DEPLOYMENT")

@@ -42,8 +42,8 @@ class Database:
     but SQL and arithmetic: all other writers wait for them.
 
     The database is trusted: whoever can modify it can add, change or remove keys, projects and records,
-    and an owner who kept their record is the only one to notice. (Once records are signed and logged,
-    outsiders notice too.) Whoever can read it alone reads no prompt and no answer, and cannot use a key:
+    and who notices is an owner who kept their record, or anybody who kept a checkpoint of the public log.
+    Whoever can read it alone reads no prompt and no answer, and cannot use a key:
     the private part of records is sealed (`transom.storage.vault`), secrets are stored as keyed hashes, and
     what both need to be undone lies in files of their own.
 

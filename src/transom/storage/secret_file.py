@@ -25,8 +25,9 @@ class Watched(Generic[T]):
     def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
         self._path = path
         self._read = read
-        self._known = read(path)
+        # Marked before it is read: what is put there in between is read the next time.
         self._seen = self._mark()
+        self._known = read(path)
 
     def latest(self) -> T:
         """As it is now. A file that is gone leaves what was known."""
@@ -62,7 +63,12 @@ def create_secret(path: Path, content: bytes) -> None:
     """Make the file; where somebody else was first, theirs stays.
 
     Written under a name of its own and then linked: nobody sees half a file.
+
+    Raises:
+        ConfigurationError: there is no such folder.
     """
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"{path} cannot be made, for its folder is not there; make it first.")
     draft = _draft(path, content)
     try:
         path.hardlink_to(draft)

@@ -13,8 +13,8 @@ from typing import Literal, Self, get_args
 from transom.errors import NotVerified
 from transom.schema.canonical import canonical_bytes
 
-Kind = Literal["record"]
-"""The documents that are logged."""
+Kind = Literal["record", "deployment", "policy", "key", "calibration", "challenge", "claim", "verdict"]
+"""The documents that are logged. Of a record only who asked has it; the others are public."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -131,15 +131,20 @@ def _cut(tile: Tile, wider: Tile, content: bytes) -> bytes:
     return b"".join(split_hashes(wider, content)[: tile.width])
 
 
-def check_files(log: LogFiles, entry: Callable[[int, bytes], object] | None = None) -> Iterator[str]:
+def check_files(
+    log: LogFiles,
+    entry: Callable[[int, bytes], object] | None = None,
+    head: Checkpoint | None = None,
+) -> Iterator[str]:
     """Everything that is wrong with a log's files, told as it is found; nothing where all is well.
 
     Args:
         log: whose checkpoint, tiles and entries are compared with each other.
         entry: told each entry with its index.
+        head: the checkpoint that they are compared with; left out, the published one.
     """
     try:
-        head = log.checkpoint()
+        head = head or log.checkpoint()
     except NotVerified as error:
         yield error.message
         return

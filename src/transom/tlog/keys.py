@@ -6,6 +6,7 @@ One line, as the tools of the field keep it: `PRIVATE+KEY+name+id+key`
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +17,8 @@ from transom.tlog.notes import COSIGNATURE, ED25519, Signer, decode, encode
 
 _PREFIX = "PRIVATE+KEY+"
 _OWNERS = {ED25519: "log", COSIGNATURE: "witness"}
+_SAID = {ED25519: " (TRANSOM_LOG_ORIGIN)", COSIGNATURE: " (--name)"}
+_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]{1,255}")
 
 
 def open_key(path: Path, name: str | None, kind: int = ED25519) -> Signer:
@@ -27,18 +30,20 @@ def open_key(path: Path, name: str | None, kind: int = ED25519) -> Signer:
         kind: what it signs, `ED25519` for a log and `COSIGNATURE` for a witness.
 
     Raises:
-        ConfigurationError: others can read the file, it holds no key, or one of another name or kind.
+        ConfigurationError: others can read the file, it holds no key, or one of another name or kind; or the
+            name is none that a note can carry.
     """
+    if name is not None and not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a {_OWNERS[kind]}{_SAID[kind]}: it has 1 to 255 characters, "
+            "and no spaces, control characters or plus signs."
+        )
     try:
         return _named(read_secret(path), path, name, kind)
     except FileNotFoundError:
         key = Ed25519PrivateKey.generate()
         own = f"transom.invalid/{key.public_key().public_bytes_raw()[:8].hex()}"
-        try:
-            signer = Signer(name or own, key, kind)
-        except ValueError as error:
-            raise ConfigurationError(f"{error}.") from None
-        create_secret(path, spell_key(signer).encode() + b"\n")
+        create_secret(path, spell_key(Signer(name or own, key, kind)).encode() + b"\n")
         return _named(read_secret(path), path, name, kind)
 
 

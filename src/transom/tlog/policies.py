@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -140,7 +140,7 @@ class Policy:
         signers = [key for key, _ in note.verified(self.logs)]
         if not signers:
             raise NotVerified("no log of the policy has signed the checkpoint")
-        opened = open_checkpoint(content, signers[0])
+        opened = open_checkpoint(content, _of_origin(signers, note))
         cosigned = cosigners(note, [witness.key for witness in self.witnesses.values()])
         if not self.has_quorum(cosigned):
             seen = sorted(name for name, witness in self.witnesses.items() if witness.key in cosigned)
@@ -151,13 +151,18 @@ class Policy:
 
     def has_quorum(self, cosigned: Collection[VerifierKey]) -> bool:
         """Whether these witnesses are enough."""
-        return self.quorum == NONE or (self.quorum is not None and self._has(self.quorum, cosigned))
+        enough = {name for name, witness in self.witnesses.items() if witness.key in cosigned}
+        # A group names only what stands before it.
+        for name, group in self.groups.items():
+            if sum(member in enough for member in group.members) >= group.needed:
+                enough.add(name)
+        return self.quorum == NONE or self.quorum in enough
 
-    def _has(self, name: str, cosigned: Collection[VerifierKey]) -> bool:
-        if name in self.witnesses:
-            return self.witnesses[name].key in cosigned
-        group = self.groups[name]
-        return sum(self._has(member, cosigned) for member in group.members) >= group.needed
+
+def _of_origin(signers: Sequence[VerifierKey], note: Note) -> VerifierKey:
+    """The log of several that signed a note whose name the note says."""
+    origin = note.text.partition("\n")[0]
+    return next((key for key in signers if key.name == origin), signers[0])
 
 
 def read_policy(path: Path) -> Policy:

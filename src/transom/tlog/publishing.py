@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transom.errors import LogBroken
+from sqlalchemy import Connection
+
+from transom.errors import LogBroken, LogTaken
 from transom.storage.database import Database
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.cosigning import Cosigning
+from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import Note, Signer
 from transom.tlog.sequencing import log_size, published_size, read_entries, set_published
 from transom.tlog.writer import LogWriter
@@ -21,6 +25,10 @@ SECONDS = 1.0
 
 MOST_AT_ONCE = 1 << 16
 """Entries under one checkpoint, which bounds memory when much is to be caught up with."""
+
+
+_COMPARED = 1024
+"""Entries that are compared at once."""
 
 
 class Publisher:
@@ -81,6 +89,20 @@ class Publisher:
             raise LogBroken(f"entry {size - 1} in the database is not the one that is published")
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a log is published."""
+
+    kept: int = 0
+    """Entries in the database."""
+    published: int = 0
+    """Entries under the checkpoint."""
+    checked: float = 0.0
+    """When that was looked at, in Unix seconds."""
+    stands: str | None = None
+    """Why nothing is published; None where it is."""
+
+
 class Publication:
     """A thread that publishes the log, unless another process does; then it waits until that no longer does.
 
@@ -105,11 +127,16 @@ class Publication:
         self._signer = signer
         self._on_error = on_error
         self._cosigning = cosigning
-        self._said = ""
+        self._progress = Progress()
         self._over = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="transom-log", daemon=True)
         self._thread.start()
+
+    @property
+    def progress(self) -> Progress:
+        """As of a second ago."""
+        return self._progress
 
     def close(self) -> None:
         """Publish what there is, and end."""
@@ -123,6 +150,8 @@ class Publication:
         while True:
             try:
                 self._publish()
+            except LogTaken:
+                self._follow()
             except Exception as error:  # noqa: BLE001  # a disk that is full may have room again
                 self._tell(error)
             if self._over.wait(SECONDS):
@@ -141,7 +170,7 @@ class Publication:
                         self._cosigning.offer(note)
                     if publisher.published >= aim:
                         break
-                self._said = ""
+                self._progress = Progress(aim, publisher.published, time.time())
                 if is_over:
                     return
                 self._pause(writer)
@@ -172,9 +201,43 @@ class Publication:
             if self._cosigning.has_quorum(note):
                 writer.keep_cosigned(note)
 
+    def _follow(self) -> None:
+        """Note how far the process is that publishes."""
+        with suppress(Exception):  # a database that is away for a moment is not this thread's to tell
+            kept, published = self._database.read_sync(_sizes)
+            self._progress = Progress(kept, published, time.time())
+
     def _tell(self, error: Exception) -> None:
-        if self._said != str(error):
-            self._said = str(error)
+        said, self._progress = self._progress.stands, replace(self._progress, stands=str(error))
+        if said != str(error):
             # Where it would be said may be on the disk that is full.
             with suppress(Exception):
                 self._on_error(error)
+
+
+def _sizes(connection: Connection) -> tuple[int, int]:
+    return log_size(connection), published_size(connection)
+
+
+def find_departures(database: Database, log: LogFiles) -> Iterator[str]:
+    """Everything in which the published files are at odds with each other or with the database. Blocks.
+
+    Args:
+        database: with the entries.
+        log: its files.
+    """
+    head = log.checkpoint()
+    kept = database.read_sync(log_size)
+    if head.size > kept:
+        yield f"{head.size} entries are published, and the database has {kept}"
+    batch: list[bytes] = []
+    wrong: list[str] = []
+
+    def compare(place: int, content: bytes) -> None:
+        if place % _COMPARED == 0:
+            batch[:] = database.read_sync(lambda connection: read_entries(connection, place, _COMPARED))
+        if place % _COMPARED < len(batch) and batch[place % _COMPARED] != content:
+            wrong.append(f"entry {place} of the log is published with another content")
+
+    yield from check_files(log, compare, head)
+    yield from wrong

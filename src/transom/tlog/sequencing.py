@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from transom.errors import ConfigurationError
 from transom.storage.prepared import Prepared
 from transom.storage.tables import log_entries, log_head
 from transom.tlog.tiles import MOST_ENTRY_BYTES
@@ -57,6 +58,29 @@ def published_size(connection: Connection) -> int:
 def set_published(connection: Connection, size: int) -> None:
     """Note that so many were published."""
     connection.execute(update(log_head).values(published=size))
+
+
+def bind_keys(connection: Connection, log_key: str, record_key: str) -> None:
+    """Keep one log to a database: whoever writes to it signs with the keys that it began with.
+
+    Args:
+        connection: in a transaction that writes.
+        log_key: verifier key of the log.
+        record_key: id of the first key that signed records.
+
+    Raises:
+        ConfigurationError: it began with others.
+    """
+    given = {"log_key": log_key, "record_key": record_key}
+    known = connection.execute(select(log_head.c.log_key, log_head.c.record_key)).one()
+    for name, file in (("log_key", "log.key"), ("record_key", "signing.json")):
+        bound = getattr(known, name)
+        if bound is not None and bound != given[name]:
+            raise ConfigurationError(
+                f"The key in {file} is not the one that this database was begun with ({bound}). Gateways of "
+                f"one database share their keys: copy {file} from another of them, or from its backup."
+            )
+    connection.execute(update(log_head).values(given))
 
 
 def read_entries(connection: Connection, start: int, most: int) -> list[bytes]:

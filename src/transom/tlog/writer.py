@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from transom.errors import LogBroken, NotVerified
+from transom.errors import LogBroken, LogTaken, NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.durable import Step, lock_folder, no_step, replace_file, sync_folder, write_file
@@ -47,7 +47,8 @@ class LogWriter(LogFiles):
         step: told the name of each step before it is taken; for tests that break it there.
 
     Raises:
-        LogBroken: another has it, or what lies there is not what the checkpoint says.
+        LogTaken: another has it.
+        LogBroken: what lies there is not what the checkpoint says.
     """
 
     def __init__(self, folder: Path, signer: Signer, step: Step = no_step) -> None:
@@ -57,7 +58,7 @@ class LogWriter(LogFiles):
         try:
             self._lock = lock_folder(folder)
         except BlockingIOError:
-            raise LogBroken(f"another process writes the log in {folder}; one is the most") from None
+            raise LogTaken(f"another process writes the log in {folder}; one is the most") from None
         try:
             self._head = self._checked()
         except BaseException:

@@ -52,6 +52,7 @@ def database(home):
         }
         for number, openings in ((1, seal_openings(key, "rec_1", PLAIN)), (2, PLAIN)):
             row = empty | {"id": f"rec_{number}", "sequence": number, "openings": openings}
+            row["log_index"] = number
             connection.execute(insert(records), row)
 
     database.write_sync(write)

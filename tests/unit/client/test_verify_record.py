@@ -69,7 +69,7 @@ def test_a_record_of_an_earlier_version_has_no_faults(version) -> None:
 
 
 @pytest.mark.parametrize(
-    "types", [{"predicateType": "urn:transom:record:v6"}, {"predicateType": None}, {"_type": "x"}], ids=str
+    "types", [{"predicateType": "urn:transom:record:v7"}, {"predicateType": None}, {"_type": "x"}], ids=str
 )
 def test_a_statement_of_another_type_is_found(types) -> None:
     assert verify_record(retyped(record_view(), **types)) == ["statement has another type"]

@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from transom.client.offline import departures
 from transom.errors import ConfigurationError
 from transom.records.signing import AHEAD, BEGINNING, SigningKeyFile
+from transom.schema.envelopes import PublicKeys, broken_succession
 from transom.schema.record import rfc3339
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -42,6 +44,39 @@ def test_a_clock_that_went_back_does_not_rotate(file):
     with pytest.raises(ConfigurationError, match="look at the clock"):
         file.rotate(NOON - timedelta(hours=1))
     assert len(file.keys()) == 2
+
+
+def test_each_key_is_endorsed_by_the_one_before_it(file, tmp_path):
+    file.rotate(NOON)
+    file.rotate(NOON + timedelta(days=1))
+    # As another process reads them.
+    first, second, third = SigningKeyFile(tmp_path / "signing.json").public()
+    assert list(broken_succession([first, second, third])) == []
+    assert list(broken_succession([first, third])) == [f"{third.keyid} is not endorsed by the key before it"]
+    (told,) = broken_succession([first, second.model_copy(update={"valid_from": BEGINNING})])
+    assert told == f"{second.keyid} is not endorsed by the key before it"
+    (told,) = broken_succession([first, second.model_copy(update={"keyid": first.keyid})])
+    assert told == f"{first.keyid} is not the id of its key"
+    (told,) = broken_succession([first, second.model_copy(update={"endorsement": None})])
+    assert told == f"{second.keyid} is not endorsed by the key before it"
+    told = list(broken_succession([first, second.model_copy(update={"key": "A"})]))
+    assert len(told) == 1
+    assert told[0].startswith(f"{second.keyid} is no key of Ed25519")
+
+
+def keys_of(*listed):
+    return PublicKeys(log="log+00000000+AA==", records=listed)
+
+
+def test_keys_follow_from_those_that_are_trusted_if_none_changed(file):
+    before = file.public()
+    file.rotate(NOON)
+    after = file.public()
+    assert list(departures(keys_of(*before), keys_of(*after))) == []
+    told = list(departures(keys_of(*after), keys_of(*before)))
+    assert any(f"{after[1].keyid} is not there any more" in each for each in told)
+    (told,) = departures(keys_of(*before), PublicKeys(log="other+00000000+AA==", records=after))
+    assert told == "the log has another key: other+00000000+AA=="
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"keys": []}', '{"keys": [{"private": "00", "since": "x"}]}'])

@@ -199,11 +199,15 @@ def test_the_statement_is_in_toto_and_canonical():
     decoded = json.loads(statement)
     assert rfc8785.dumps(decoded) == statement
     assert decoded["_type"] == "https://in-toto.io/Statement/v1"
-    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v5"
+    assert decoded["predicateType"] == PREDICATE_TYPE == "urn:transom:record:v6"
     assert decoded["subject"][0]["name"] == "rec_" + "0" * 26
     predicate = decoded["predicate"]
     assert predicate["project"] == {"id": "local", "sequence": 3}
-    assert predicate["randomness"] == {"seed": "9223372036854775807", "source": "explicit"}
+    assert predicate["randomness"] == {
+        "seed": "9223372036854775807",
+        "source": "explicit",
+        "joint": None,
+    }
     assert predicate["time"]["received"] == "2026-01-31T09:05:00.000001Z"
     assert predicate["request"]["sampling"]["temperature"] == "0.1"
 

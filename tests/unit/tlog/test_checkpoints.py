@@ -154,6 +154,23 @@ def test_a_quorum_is_counted_group_by_group(cosigned, enough):
             policy(TWO_LEVELS).verify(str(note))
 
 
+def test_groups_may_be_as_deep_as_a_policy_is_long():
+    groups = "\n".join(f"group g{depth} any g{depth - 1}" for depth in range(1, 990))
+    deep = policy(f"log {{log}}\nwitness a {{w0}}\ngroup g0 any a\n{groups}\nquorum g989")
+    signed = HEAD.signed(LOG)
+    assert deep.verify(str(signed.signed(WITNESSES[0].sign(HEAD.text))))[0] == HEAD
+    with pytest.raises(NotVerified, match="no quorum"):
+        deep.verify(str(signed))
+
+
+def test_of_several_logs_that_signed_the_one_that_is_named_counts():
+    other = Signer("log.example/2", Ed25519PrivateKey.generate())
+    note = str(HEAD.signed(other).signed(LOG.sign(HEAD.text)))
+    assert policy(f"log {other.verifier}\nlog {{log}}\nquorum none").verify(note)[0] == HEAD
+    with pytest.raises(NotVerified, match="is of"):
+        policy(f"log {other.verifier}\nquorum none").verify(note)
+
+
 def test_a_policy_may_need_no_witness_but_needs_a_log():
     assert policy("log {log}\nquorum none").verify(str(HEAD.signed(LOG)))[0] == HEAD
     with pytest.raises(NotVerified, match="no log of the policy"):

@@ -237,7 +237,7 @@ BOTH = {"fast.example", "slow.example"}
 def test_the_published_checkpoint_gains_its_cosignatures(publication, database):
     add(database, 0, 300)
     until(lambda: who_cosigned(publication.files.note()) == (300, BOTH))
-    until(publication.files.cosigned)
+    until(lambda: who_cosigned(publication.files.cosigned()) == (300, BOTH))
     assert POLICY.verify(publication.files.cosigned())[0].root == root(entries(0, 300))
     add(database, 300, 301)
     until(lambda: who_cosigned(publication.files.note()) == (301, BOTH))

@@ -2,18 +2,28 @@
 
 import shutil
 import time
+from functools import partial
 
 import pytest
 from sqlalchemy import delete
 
 from tests.unit.tlog.test_log_files import LOG, entries, faults
-from transom.errors import LogBroken
+from transom.errors import ConfigurationError, LogBroken
+from transom.schema.canonical import sha256
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 from transom.storage.tables import log_entries, log_head
+from transom.tlog.documents import documents_of, find_document, log_document
+from transom.tlog.entries import Entry
 from transom.tlog.files import LogFiles
-from transom.tlog.publishing import Publication, Publisher
-from transom.tlog.sequencing import add_entries, published_size, set_published
+from transom.tlog.publishing import Publication, Publisher, find_departures
+from transom.tlog.sequencing import (
+    add_entries,
+    bind_keys,
+    published_size,
+    read_entries,
+    set_published,
+)
 from transom.tlog.writer import LogWriter
 
 
@@ -114,13 +124,68 @@ def test_a_thread_outlives_an_error_and_an_error_that_cannot_be_told(database, t
         raise OSError("no room to say so")
 
     add(database, 0, 3)
-    with LogWriter(tmp_path / "log", LOG):
-        publication = Publication(database, tmp_path / "log", LOG, tell)
-        until(lambda: told)
+    (tmp_path / "log").write_text("no folder")
+    publication = Publication(database, tmp_path / "log", LOG, tell)
+    until(lambda: told)
+    assert publication.progress.stands == str(told[0])
+    (tmp_path / "log").unlink()
     until((tmp_path / "log" / "checkpoint").exists)
+    until(lambda: publication.progress.published == 3)
+    assert publication.progress.stands is None
     publication.close()
     assert len(told) == 1
     assert published(tmp_path / "log") == 3
+
+
+def test_who_waits_for_another_process_says_nothing_and_knows_how_far_it_is(database, tmp_path):
+    add(database, 0, 3)
+    with LogWriter(tmp_path / "log", LOG) as writer:
+        Publisher(database, writer).publish()
+        add(database, 3, 5)
+        publication = Publication(database, tmp_path / "log", LOG, pytest.fail)
+        until(lambda: publication.progress.kept == 5)
+        assert (publication.progress.published, publication.progress.stands) == (3, None)
+    until(lambda: publication.progress.published == 5)
+    publication.close()
+
+
+def test_files_are_compared_with_the_database(database, tmp_path):
+    add(database, 0, 300)
+    publish(database, tmp_path / "log")
+    add(database, 300, 303)
+    log = LogFiles(tmp_path / "log", LOG.verifier)
+    assert list(find_departures(database, log)) == []
+    other = log_entries.update().where(log_entries.c.place == 7).values(content=entries(8, 9)[0])
+    database.write_sync(lambda connection: connection.execute(other) and None)
+    assert list(find_departures(database, log)) == ["entry 7 of the log is published with another content"]
+    go_back(database, 299)
+    (fewer, _) = find_departures(database, log)
+    assert fewer == "300 entries are published, and the database has 299"
+
+
+def test_a_database_keeps_to_the_keys_that_it_began_with(database):
+    def bind(log_key, record_key):
+        database.write_sync(lambda connection: bind_keys(connection, log_key, record_key))
+
+    bind("log+1", "sha256:1")
+    bind("log+1", "sha256:1")
+    with pytest.raises(ConfigurationError, match=r"log\.key.*copy log\.key from another"):
+        bind("log+2", "sha256:1")
+    with pytest.raises(ConfigurationError, match=r"signing\.json"):
+        bind("log+1", "sha256:2")
+
+
+def test_a_document_is_logged_once_and_found_by_its_digest(database):
+    add(database, 0, 3)
+    log_it = partial(log_document, kind="deployment", content=b"{}")
+    assert [database.write_sync(log_it) for _ in range(2)] == [3, 3]
+    assert database.read_sync(lambda connection: find_document(connection, sha256(b"{}"))) == b"{}"
+    assert database.read_sync(lambda connection: find_document(connection, sha256(b"[]"))) is None
+    (entry,) = database.read_sync(lambda connection: read_entries(connection, 3, 9))
+    assert Entry.parse(entry) == Entry("deployment", sha256(b"{}"))
+    assert database.read_sync(lambda connection: documents_of(connection, "deployment")) == [
+        (3, sha256(b"{}"), b"{}")
+    ]
 
 
 def until(condition):

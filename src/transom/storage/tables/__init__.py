@@ -3,7 +3,7 @@
 from transom.storage.tables.artifacts import artifacts
 from transom.storage.tables.base import UtcTime, metadata, microseconds
 from transom.storage.tables.core import keys, projects, records
-from transom.storage.tables.log import log_entries, log_head
+from transom.storage.tables.log import log_documents, log_entries, log_head, seed_promises
 from transom.storage.tables.people import (
     identities,
     passkeys,
@@ -41,6 +41,7 @@ __all__ = [
     "identities",
     "invitations",
     "keys",
+    "log_documents",
     "log_entries",
     "log_head",
     "matrix_exposures",
@@ -57,6 +58,7 @@ __all__ = [
     "quota_leases",
     "quota_ledger",
     "records",
+    "seed_promises",
     "sessions",
     "sign_in_challenges",
     "sign_in_links",

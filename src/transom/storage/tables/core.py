@@ -72,12 +72,12 @@ records = Table(
     Column("endpoint", Text, nullable=False),
     Column("status", String(8), nullable=False),
     Column("digest", String(71), nullable=False),
-    # Canonical bytes: what the digest is of, and what will be signed.
+    # Canonical bytes: what the digest is of, and what is signed.
     Column("statement", LargeBinary, nullable=False),
     # JSON with everything private.
     Column("openings", LargeBinary, nullable=False),
     # Its entry in the public log.
-    Column("log_index", BigInteger),
+    Column("log_index", BigInteger, nullable=False),
     # Of the statement's envelope, and the id of the key; null for those from before they were signed.
     Column("signer", String(71)),
     Column("signature", LargeBinary(64)),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text
 
-from transom.storage.tables.base import metadata
+from transom.storage.tables.base import UtcTime, metadata
 
 log_entries = Table(
     "log_entries",
@@ -23,4 +23,30 @@ log_head = Table(
     Column("size", BigInteger, nullable=False),
     # As many of them as were published: files that have fewer are not those that people have seen.
     Column("published", BigInteger, nullable=False, server_default="0"),
+    # Who signs: the verifier key of the log, and the id of the first key of records. Two gateways with keys
+    # of their own would be two logs.
+    Column("log_key", Text),
+    Column("record_key", String(71)),
+)
+
+seed_promises = Table(
+    "seed_promises",
+    metadata,
+    Column("commitment", String(71), primary_key=True),
+    Column("project_id", String(64), nullable=False),
+    # Told in the record of the request that uses it; its row is deleted then.
+    Column("secret", LargeBinary(32), nullable=False),
+    Column("expires", UtcTime, nullable=False),
+    Index(None, "project_id", "expires"),
+)
+
+log_documents = Table(
+    "log_documents",
+    metadata,
+    # What the entry says: SHA-256 of the content.
+    Column("digest", String(71), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("place", BigInteger, nullable=False),
+    # Public, and shown to whoever asks.
+    Column("content", LargeBinary, nullable=False),
 )

@@ -21,8 +21,21 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, autoincrement=False, nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("published", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("log_key", sa.Text),
+        sa.Column("record_key", sa.String(71)),
         sa.PrimaryKeyConstraint("id", name="pk_log_head"),
     )
+    op.create_table(
+        "log_documents",
+        sa.Column("digest", sa.String(71), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("place", sa.BigInteger, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_log_documents"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        # Each record is written once, and there may be many.
+        op.execute("SET LOCAL statement_timeout = 0")
     op.add_column("records", sa.Column("log_index", sa.BigInteger))
     op.add_column("records", sa.Column("signer", sa.String(71)))
     op.add_column("records", sa.Column("signature", sa.LargeBinary(64)))
@@ -31,6 +44,9 @@ def upgrade() -> None:
         "(SELECT id, row_number() OVER (ORDER BY created, id) - 1 AS place FROM records) AS places "
         "WHERE places.id = records.id"
     )
+    # A server of an older version, that still runs beside, can store no record outside of the log.
+    with op.batch_alter_table("records") as records:
+        records.alter_column("log_index", existing_type=sa.BigInteger, nullable=False)
     op.create_index("ix_records_log_index", "records", ["log_index"], unique=True)
     _log_earlier(op.get_bind())
 
