@@ -15,7 +15,7 @@ from transom.schema.canonical import sha256
 from transom.schema.envelopes import PublicKey
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
-from transom.tlog.files import check_files
+from transom.tlog.files import COSIGNED, check_files
 from transom.tlog.proofs import Proof
 from transom.tlog.tiles import ENTRIES, split_entries, tile_at
 
@@ -149,3 +149,19 @@ async def test_a_new_key_signs_and_the_old_one_is_still_told(own_door):
         record["envelope"]["signatures"][0]["keyid"] for record in (before, after)
     ]
     assert keys[0]["valid_until"] == keys[1]["valid_from"]
+
+
+async def test_a_receipt_is_made_under_a_cosigned_checkpoint_where_there_is_one(own_door):
+    first = (await own_door.complete(max_tokens=1))["id"]
+    await receipt_of(own_door, first)
+    log = own_door.house.log
+    cosigned = log.note()
+    second = (await own_door.complete(max_tokens=1))["id"]
+    await receipt_of(own_door, second)
+    assert log.note() != cosigned
+    (log.folder / COSIGNED).write_bytes(cosigned)
+    proofs = [Proof.parse((await receipt_of(own_door, each)).text) for each in (first, second)]
+    assert [proof.checkpoint.encode() == cosigned for proof in proofs] == [True, False]
+    for record_id, proof in zip((first, second), proofs, strict=True):
+        record = await own_door.record(record_id)
+        proof.verify(Entry("record", record["digest"]).content, log.key)
