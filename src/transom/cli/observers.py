@@ -213,8 +213,11 @@ def _go_on(look: _Look, every: float, patience: float) -> None:
         began = time.monotonic()
         try:
             alerts = look.patiently(patience)
-        except (ServerUnreachable, UnexpectedReply, InvalidRequest, OSError) as error:
-            alerts = [Alert("unreachable", str(error))]
+        except (ServerUnreachable, UnexpectedReply) as error:
+            alerts = [Alert("unreachable", error.message)]
+        except (TransomError, OSError) as error:
+            output.fail(str(error))
+            alerts = []
         for alert in alerts:
             if _identity(alert) not in told:
                 _tell(alert)

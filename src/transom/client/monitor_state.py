@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from transom.errors import InvalidRequest
+from transom.errors import InvalidRequest, StorageError
 from transom.tlog.durable import lock_folder
 from transom.tlog.entries import Entry
 from transom.tlog.evidence import keep_evidence
@@ -94,14 +94,17 @@ class MonitorState:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """What is changed inside is changed all at once, and durably; or not at all."""
-        self._database.execute("BEGIN IMMEDIATE")
+        """What is changed inside is changed all at once, and durably; or not at all.
+
+        Raises:
+            StorageError: the disk did not take it.
+        """
         try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.folder} does not take what was seen: {error}.") from None
 
     # The log.
 

@@ -17,6 +17,9 @@ _TIMEOUT = httpx2.Timeout(30, connect=5)
 _SECONDS = 120.0
 """How long one file may take, all in all: who lets bytes trickle must not hold up who watches."""
 
+_NOT_THERE = {403, 404, 410}
+"""Stores of objects forbid what is not there."""
+
 _MOST_BUNDLE = WIDTH * (2 + MOST_ENTRY_BYTES)
 
 
@@ -62,7 +65,7 @@ class RemoteLog(LogReader):
         deadline, body = time.monotonic() + _SECONDS, bytearray()
         headers = {"cache-control": "no-cache"} if path.endswith(CHECKPOINT) else {}
         with reaching(self.url), self._http.stream("GET", path, headers=headers) as response:
-            if response.status_code == 404:
+            if response.status_code in _NOT_THERE:
                 return None
             if response.status_code != 200:
                 raise UnexpectedReply(f"{self.url}{path} answered {response.status_code}. Check the address.")

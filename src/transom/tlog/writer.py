@@ -141,7 +141,7 @@ class LogWriter(LogFiles):
         replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
 
     def keep_cosigned(self, note: Note) -> None:
-        """Keep a checkpoint that enough witnesses have cosigned, beside the published one.
+        """Keep a checkpoint that enough witnesses have cosigned, beside the published one, unless a newer is kept.
 
         Raises:
             LogBroken: it is none of this log.
@@ -150,6 +150,9 @@ class LogWriter(LogFiles):
         head, _ = open_checkpoint(str(note), self.key)
         if head.size > self.size or root_of(self.hashes(head.size), head.size) != head.root:
             raise LogBroken("a checkpoint that was cosigned must be one that this log had")
+        known = self.cosigned()
+        if known is not None and open_checkpoint(known, self.key)[0].size > head.size:
+            return
         replace_file(self.folder / COSIGNED, str(note).encode(), self._step)
 
     def _write_once(self, path: str, content: bytes) -> None:

@@ -14,7 +14,7 @@ from transom.client.monitor import Claim, Monitor
 from transom.client.monitor_state import MonitorState
 from transom.client.remote_log import RemoteLog
 from transom.client.server_watch import ServerWatch
-from transom.errors import AccessDenied, InvalidRequest, NotFound
+from transom.errors import AccessDenied, InvalidRequest, NotFound, StorageError
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
 from transom.tlog.policies import Policy
@@ -408,3 +408,13 @@ def test_a_record_that_is_not_logged_in_time_is_told_until_it_is(served, monitor
     served.grow(4)
     monitor.look()
     assert server.records() == []
+
+
+def test_a_disk_that_is_full_loses_nothing_and_is_said(served, state, clock, monkeypatch):
+    served.grow(300)
+    state._database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StorageError, match="does not take what was seen"):
+        watching(served, state, clock).look()
+    state._database.execute("PRAGMA max_page_count = 100000")
+    assert watching(served, state, clock).look() == []
+    assert state.read == 300

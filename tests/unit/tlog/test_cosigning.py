@@ -328,10 +328,11 @@ def test_only_so_many_checkpoints_wait_for_cosignatures(tmp_path, monkeypatch):
 
 
 def test_only_a_checkpoint_that_the_log_had_is_kept_as_cosigned(log):
-    first = grow(log, 3)
-    grow(log, 10)
-    log.keep_cosigned(first)
-    assert Note.parse(log.cosigned()) == first
+    first, second = grow(log, 3), grow(log, 10)
+    # A slow witness may complete the quorum of an older one when a newer has it.
+    for note, kept in [(first, first), (second, second), (first, second)]:
+        log.keep_cosigned(note)
+        assert Note.parse(log.cosigned()) == kept
     for head in (Checkpoint(LOG.name, 3, b"r" * 32), Checkpoint(LOG.name, 11, b"r" * 32)):
         with pytest.raises(LogBroken, match="one that this log had"):
             log.keep_cosigned(head.signed(LOG))
