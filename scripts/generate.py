@@ -134,7 +134,7 @@ EXIT_STATUSES = (
 def cli() -> Iterator[str]:
     """`cli.md`."""
     yield from ("# Command line", "", NOTE, "")
-    yield "The operator's commands `serve`, `check`, `model` and `key` are there where the extra `server` is"
+    yield "The operator's commands, such as `serve`, and `witness` are there where the extra `server` is"
     yield "installed. Answers go to standard output, and all that is said about them to standard error."
     yield ""
     yield from table(("exit status", "meaning"), EXIT_STATUSES)

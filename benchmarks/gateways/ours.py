@@ -20,7 +20,8 @@ from transom.backends.activity import Activity
 from transom.backends.admission import Admission, WaitingRoom
 from transom.backends.base import Announce
 from transom.backends.tokenizer import LocalTokenizer
-from transom.cli.server import Server, configure_logs
+from transom.cli.logs import configure_logs
+from transom.cli.server import Server
 from transom.config import Settings
 from transom.schema.deployment import Deployment, EngineProfile, ModelManifest, Policy, ServedModel
 from transom.schema.dimensions import Dimensions

@@ -53,8 +53,10 @@ from transom.storage.database import Database
 from transom.storage.master_keys import GivenMasterKeys, MasterKeyFile, MasterKeySource
 from transom.storage.migrate import migrate
 from transom.storage.vault import Vault
+from transom.tlog.cosigning import Cosigning
 from transom.tlog.files import LogFiles
 from transom.tlog.keys import open_key
+from transom.tlog.policies import read_policy
 from transom.tlog.publishing import Publication
 
 log = structlog.get_logger()
@@ -119,7 +121,9 @@ def create_app(
             asyncio.create_task(work)
             for work in (house.quotas.run(), _keep_time(house), _sweep(house), _meet_challenges(house))
         ]
-        publication = Publication(database, settings.log, signer, _say_unpublished)
+        publication = Publication(
+            database, settings.log, signer, _say_unpublished, open_cosigning(settings, house.log)
+        )
         house.progress = lambda: publication.progress
         app.state.metrics.watch_log(house.progress)
         starting = asyncio.create_task(_start(database, serving, on_refusal))
@@ -163,6 +167,31 @@ def challenge_rules(settings: Settings) -> Rules:
     """
     beacon = None if settings.beacon is None else open_beacon(settings.beacon)
     return Rules(beacon, settings.challenge_count, settings.challenges_a_day)
+
+
+def _say_not_cosigned(witness: str, error: Exception) -> None:
+    log.error("a witness does not cosign the log", witness=witness, reason=str(error))
+
+
+def open_cosigning(settings: Settings, published: LogFiles) -> Cosigning | None:
+    """What asks the witnesses of the log; None where there are none.
+
+    Raises:
+        ConfigurationError: the policy cannot be read, is of another log, or names no witness to ask.
+    """
+    if settings.log_policy is None:
+        return None
+    policy = read_policy(settings.log_policy)
+    if policy.logs and published.key not in policy.logs:
+        raise ConfigurationError(
+            f"{settings.log_policy} is of other logs than this one, whose key is {published.key}"
+        )
+    if not any(witness.url for witness in policy.witnesses.values()):
+        raise ConfigurationError(
+            f"{settings.log_policy} names no witness to ask: write `witness NAME VKEY URL`, or leave "
+            "TRANSOM_LOG_POLICY out."
+        )
+    return Cosigning(policy, published, _say_not_cosigned)
 
 
 def spool_of(home: Path) -> Path:

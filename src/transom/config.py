@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Records that people may have replayed in public each day, all together",
     )
+    log_policy: Path | None = Field(
+        default=None,
+        description="File of the log's witnesses, in the form of https://c2sp.org/tlog-policy: those with a "
+        "URL are asked to cosign each checkpoint; left out, nobody is",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Number format of the engine"
     )

@@ -16,7 +16,7 @@ from transom.schema.canonical import sha256
 from transom.schema.envelopes import PublicKey
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
-from transom.tlog.files import check_files
+from transom.tlog.files import COSIGNED, check_files
 from transom.tlog.proofs import Proof
 from transom.tlog.tiles import ENTRIES, split_entries, tile_at
 
@@ -160,3 +160,19 @@ async def test_the_schema_of_statements_is_told_to_anybody_and_a_record_is_as_it
     assert reply.status_code == 200
     jsonschema.Draft202012Validator(reply.json()).validate(record["statement"])
     assert (await own_door.client.get("/schema/record-v0.json")).status_code == 404
+
+
+async def test_a_receipt_is_made_under_a_cosigned_checkpoint_where_there_is_one(own_door):
+    first = (await own_door.complete(max_tokens=1))["id"]
+    await receipt_of(own_door, first)
+    log = own_door.house.log
+    cosigned = log.note()
+    second = (await own_door.complete(max_tokens=1))["id"]
+    await receipt_of(own_door, second)
+    assert log.note() != cosigned
+    (log.folder / COSIGNED).write_bytes(cosigned)
+    proofs = [Proof.parse((await receipt_of(own_door, each)).text) for each in (first, second)]
+    assert [proof.checkpoint.encode() == cosigned for proof in proofs] == [True, False]
+    for record_id, proof in zip((first, second), proofs, strict=True):
+        record = await own_door.record(record_id)
+        proof.verify(Entry("record", record["digest"]).content, log.key)

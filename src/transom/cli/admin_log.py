@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from transom.cli.output import exit_on_error, out
+from transom.cli.output import exit_on_error, out, write
 from transom.config import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,17 @@ log = typer.Typer(help="The public log.", no_args_is_help=True)
 def register(admin: typer.Typer) -> None:
     """Add the commands of this module to `admin`."""
     admin.add_typer(log, name="log")
+
+
+@log.command("key")
+@exit_on_error
+def log_key() -> None:
+    """Print the log's public key, which is made where there is none; it is what witnesses are told."""
+    from transom.tlog.keys import open_key
+
+    settings = Settings()
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write(str(open_key(settings.log_key, settings.log_origin).verifier))
 
 
 @log.command("status")

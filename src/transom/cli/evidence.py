@@ -69,15 +69,15 @@ def verify(
         raise InvalidRequest("Give --keys or --keys-in-bundle, and not both.", param="keys")
     bundles = [path for path in files if is_bundle(path)]
     loose = [path for path in files if path not in bundles]
-    trusted = _policy(policy)
+    trusted = trusted_policy(policy)
     faults = 0
     if loose:
         if keys is None:
             raise InvalidRequest("Give --keys: files that hold no keys are verified by yours.", param="keys")
-        faults += _tell(_loose(loose, Trust(_keys(keys), trusted)))
+        faults += _tell(_loose(loose, Trust(read_keys(keys), trusted)))
     for path in bundles:
         with open_bundle(path) as bundle:
-            known = keys_in(bundle) if keys is None else _keys(keys)
+            known = keys_in(bundle) if keys is None else read_keys(keys)
             faults += _tell(verify_bundle(bundle, Trust(known, trusted)))
     if bundles and keys is None:
         faults += _tell_of_keys(believed=keys_in_bundle)
@@ -129,7 +129,7 @@ def log_keys(
     """Print the keys that sign a server's records and log. Keep them, and compare them with others'."""
     with Client(base_url, api_key) as client:
         text, found = client.send(operations.public_keys().with_text())
-    faults = [] if known is None else list(departures(_keys(known), found))
+    faults = [] if known is None else list(departures(read_keys(known), found))
     for fault in faults:
         output.fail(fault)
     if faults:
@@ -145,10 +145,10 @@ def log_check(
     policy: PolicyFile = None,
 ) -> None:
     """Check all files of a log, such as a copy, against each other and its checkpoint (1 if any is wrong)."""
-    files = LogFiles(folder, VerifierKey.parse(_keys(keys).log))
+    files = LogFiles(folder, VerifierKey.parse(read_keys(keys).log))
     head = files.checkpoint()
     faults = 0
-    for fault in check_files(files, head=head, policy=_policy(policy)):
+    for fault in check_files(files, head=head, policy=trusted_policy(policy)):
         output.fail(fault)
         faults += 1
     if faults:
@@ -156,14 +156,24 @@ def log_check(
     output.write(f"{head.size} entries, all as the checkpoint says.")
 
 
-def _policy(path: Path | None) -> Policy | None:
+def trusted_policy(path: Path | None) -> Policy | None:
+    """The policy in a file; None where there is no file.
+
+    Raises:
+        InvalidRequest: it holds none.
+    """
     try:
         return None if path is None else Policy.parse(path.read_bytes().decode())
     except (NotVerified, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} is no policy: {error}.", param="policy") from None
 
 
-def _keys(path: Path) -> PublicKeys:
+def read_keys(path: Path) -> PublicKeys:
+    """The keys in a file.
+
+    Raises:
+        InvalidRequest: there are none.
+    """
     try:
         return PublicKeys.model_validate_json(path.read_bytes())
     except ValueError as error:

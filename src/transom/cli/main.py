@@ -16,6 +16,7 @@ from transom.cli import (
     evidence,
     inside,
     keys,
+    observers,
     openness,
     projects,
     researcher,
@@ -39,6 +40,7 @@ app.add_typer(projects.app, name="project")
 app.add_typer(keys.app, name="key")
 rights.register(app)
 evidence.register(app)
+observers.register(app)
 openness.register(app)
 calibrating.register(app)
 bundling.register(app)
@@ -48,9 +50,10 @@ top.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
-    from transom.cli import operator
+    from transom.cli import operator, witness
 
     operator.register(app)
+    witness.register(app)
 
 
 @app.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 
 import httpx2
@@ -13,6 +12,7 @@ import httpx2
 from transom import __version__
 from transom.client.failures import ServerUnreachable
 from transom.errors import Unauthenticated
+from transom.schema.addresses import is_loopback
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8600"
 
@@ -56,7 +56,7 @@ class Connection:
             "headers": headers,
             "timeout": timeout,
             # A proxy named in the environment cannot reach this machine's own loopback.
-            "trust_env": not _is_loopback(self.base_url),
+            "trust_env": not is_loopback(httpx2.URL(self.base_url).host),
         }
 
 
@@ -83,11 +83,3 @@ def _checked_key(key: str | None) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise Unauthenticated("The key holds characters that no key has; copy it again, whole.")
     return key or None
-
-
-def _is_loopback(base_url: str) -> bool:
-    host = httpx2.URL(base_url).host
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

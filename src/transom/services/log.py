@@ -14,7 +14,7 @@ from transom.schema.envelopes import PublicKeys
 from transom.services.house import House
 from transom.services.metering import allow
 from transom.storage.database import Database
-from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.documents import find_document, log_document
 from transom.tlog.entries import Entry
 from transom.tlog.proofs import Proof
@@ -102,13 +102,7 @@ async def receipt(house: House, caller: Caller, record_id: str) -> str:
 
 
 def _prove(house: House, entry: Entry, index: int) -> str:
-    note = house.log.note()
-    head = None if note is None else open_checkpoint(note, house.log.key)[0]
-    if note is None or head is None or index >= head.size:
-        raise NotFound(
-            "The record is kept, and not yet under a checkpoint of the log; ask again in a second.",
-            code="receipt_pending",
-        )
+    note, head = _covering(house, index)
     proof = Proof(index, tuple(house.log.inclusion(index, head.size)), note.decode())
     try:
         proof.verify(entry.content, house.log.key)
@@ -117,3 +111,15 @@ def _prove(house: House, entry: Entry, index: int) -> str:
             f"The published log has something else in the place of this record: {error.message}."
         ) from error
     return str(proof)
+
+
+def _covering(house: House, index: int) -> tuple[bytes, Checkpoint]:
+    """A checkpoint under which an entry is: one that enough witnesses have cosigned, else the newest."""
+    for note in (house.log.cosigned(), house.log.note()):
+        head = None if note is None else open_checkpoint(note, house.log.key)[0]
+        if note is not None and head is not None and index < head.size:
+            return note, head
+    raise NotFound(
+        "The record is kept, and not yet under a checkpoint of the log; ask again in a second.",
+        code="receipt_pending",
+    )

@@ -1,14 +1,15 @@
-"""A log as anybody may read it, out of a folder; and whether its files agree with each other."""
+"""A log as anybody may read it, out of a folder or from elsewhere; and whether its files agree."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from transom.errors import NotVerified
-from transom.schema.merkle import leaf_hash
+from transom.schema.merkle import EMPTY_ROOT, leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.notes import VerifierKey
 from transom.tlog.policies import Policy
@@ -28,30 +29,27 @@ from transom.tlog.tree import prove_consistency, prove_inclusion, root_of
 
 CHECKPOINT = "checkpoint"
 
+COSIGNED = "cosigned"
+"""Beside it in the folder: the newest one with a quorum of cosignatures. It is part of receipts only."""
 
-class LogFiles:
-    """The files of a log.
+
+class LogReader(ABC):
+    """The files of a log, wherever they are.
 
     Args:
-        folder: of the checkpoint, and of `tile/`.
         key: of the log.
     """
 
-    def __init__(self, folder: Path, key: VerifierKey) -> None:
-        self.folder = folder
+    def __init__(self, key: VerifierKey) -> None:
         self.key = key
+
+    @abstractmethod
+    def file(self, path: str) -> bytes | None:
+        """The file at a path below the log's prefix; None where there is none."""
 
     def note(self) -> bytes | None:
         """The published checkpoint, verbatim; None where there is none yet."""
-        with suppress(FileNotFoundError):
-            return (self.folder / CHECKPOINT).read_bytes()
-        return None
-
-    def age(self) -> float | None:
-        """Seconds since the checkpoint was written, by this machine's clock; None where there is none yet."""
-        with suppress(FileNotFoundError):
-            return max(0.0, time.time() - (self.folder / CHECKPOINT).stat().st_mtime)
-        return None
+        return self.file(CHECKPOINT)
 
     def checkpoint(self) -> Checkpoint:
         """The published checkpoint; an empty one where there is none yet.
@@ -60,9 +58,7 @@ class LogFiles:
             NotVerified: the log has not signed it.
         """
         note = self.note()
-        if note is None:
-            return Checkpoint(self.key.name, 0, root_of(_no_hash, 0))
-        return open_checkpoint(note, self.key)[0]
+        return empty(self.key) if note is None else open_checkpoint(note, self.key)[0]
 
     def read(self, tile: Tile) -> bytes:
         """A tile's file. A partial one may be gone, or never have been, and is cut out of a wider one.
@@ -70,19 +66,15 @@ class LogFiles:
         Raises:
             NotVerified: it is not there.
         """
-        for wider in self._as_wide(tile):
-            with suppress(FileNotFoundError):
-                return _cut(tile, wider, (self.folder / wider.path).read_bytes())
+        for wider in dict.fromkeys((tile, Tile(tile.level, tile.index), *self.wider(tile))):
+            content = self.file(wider.path)
+            if content is not None:
+                return _cut(tile, wider, content)
         raise NotVerified(f"{tile.path} is not there")
 
-    def _as_wide(self, tile: Tile) -> Iterator[Tile]:
-        yield tile
-        if tile.is_full:
-            return
-        yield Tile(tile.level, tile.index)
-        for path in (self.folder / tile.path).parent.glob("*"):
-            if path.name.isdecimal() and int(path.name) > tile.width:
-                yield Tile(tile.level, tile.index, int(path.name))
+    def wider(self, tile: Tile) -> Iterator[Tile]:  # noqa: ARG002  # a folder can tell
+        """Other partial tiles that have what this one has, where that can be told."""
+        return iter(())
 
     def hashes(self, size: int) -> TileHashes:
         """Of complete subtrees in the log when it had `size` entries."""
@@ -110,8 +102,44 @@ class LogFiles:
         return prove_consistency(self.hashes(new), old, new)
 
 
-def _no_hash(_height: int, _index: int) -> bytes:
-    raise LookupError("an empty log has no hashes")
+class LogFiles(LogReader):
+    """The files of a log in a folder.
+
+    Args:
+        folder: of the checkpoint, and of `tile/`.
+        key: of the log.
+    """
+
+    def __init__(self, folder: Path, key: VerifierKey) -> None:
+        super().__init__(key)
+        self.folder = folder
+
+    def file(self, path: str) -> bytes | None:
+        """The file at a path below the log's prefix; None where there is none."""
+        with suppress(FileNotFoundError):
+            return (self.folder / path).read_bytes()
+        return None
+
+    def age(self) -> float | None:
+        """Seconds since the checkpoint was written, by this machine's clock; None where there is none yet."""
+        with suppress(FileNotFoundError):
+            return max(0.0, time.time() - (self.folder / CHECKPOINT).stat().st_mtime)
+        return None
+
+    def wider(self, tile: Tile) -> Iterator[Tile]:
+        """Partial tiles of a later growth."""
+        for path in () if tile.is_full else sorted((self.folder / tile.path).parent.glob("*")):
+            if path.name.isdecimal() and int(path.name) > tile.width:
+                yield Tile(tile.level, tile.index, int(path.name))
+
+    def cosigned(self) -> bytes | None:
+        """The newest checkpoint that enough witnesses have cosigned; None where no witness is asked."""
+        return self.file(COSIGNED)
+
+
+def empty(key: VerifierKey) -> Checkpoint:
+    """The head of a log that has no checkpoint yet."""
+    return Checkpoint(key.name, 0, EMPTY_ROOT)
 
 
 def _cut(tile: Tile, wider: Tile, content: bytes) -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
-from transom.errors import NotVerified
+from transom.errors import ConfigurationError, NotVerified
 from transom.tlog.checkpoints import Checkpoint, cosigners, open_checkpoint
 from transom.tlog.notes import COSIGNATURE, ED25519, Note, VerifierKey
 
@@ -162,3 +163,17 @@ def _of_origin(signers: Sequence[VerifierKey], note: Note) -> VerifierKey:
     """The log of several that signed a note whose name the note says."""
     origin = note.text.partition("\n")[0]
     return next((key for key in signers if key.name == origin), signers[0])
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds none; names the line.
+    """
+    try:
+        return Policy.parse(path.read_bytes().decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The policy {path} cannot be read: {error}.") from None
+    except NotVerified as error:
+        raise ConfigurationError(f"{path} is no policy (https://c2sp.org/tlog-policy): {error}.") from None

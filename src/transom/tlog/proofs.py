@@ -12,7 +12,9 @@ from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.notes import MOST_BYTES, Note, VerifierKey, decode, encode
 from transom.tlog.tree import verify_inclusion
 
-_HEADER = "c2sp.org/tlog-proof@v1"
+HEADER = "c2sp.org/tlog-proof@v1"
+"""The first line of a proof."""
+
 _INDEX = re.compile("index (0|[1-9][0-9]{0,15})")
 _MOST_HASHES = 63
 
@@ -31,7 +33,7 @@ class Proof:
 
     def __str__(self) -> str:
         head = [
-            _HEADER,
+            HEADER,
             *([] if self.extra is None else [f"extra {encode(self.extra)}"]),
             f"index {self.index}",
         ]
@@ -49,8 +51,8 @@ class Proof:
             raise NotVerified(f"a proof has no more than {MOST_BYTES} characters")
         head, between, checkpoint = text.partition("\n\n")
         lines = head.split("\n")
-        if not between or lines.pop(0) != _HEADER:
-            raise NotVerified(f"this is no proof of a log: its first line is not {_HEADER}")
+        if not between or lines.pop(0) != HEADER:
+            raise NotVerified(f"this is no proof of a log: its first line is not {HEADER}")
         extra = None
         if lines and lines[0].startswith("extra "):
             extra = decode(lines.pop(0).removeprefix("extra "), "extra data of a proof")

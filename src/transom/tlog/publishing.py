@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from transom.errors import LogBroken, LogTaken
 from transom.storage.database import Database
+from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.cosigning import Cosigning
 from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import Note, Signer
 from transom.tlog.sequencing import log_size, published_size, read_entries, set_published
@@ -109,17 +111,25 @@ class Publication:
         folder: of the files.
         signer: the log's own key.
         on_error: told why nothing is published, once for each reason.
+        cosigning: asks witnesses; None where there are none.
     """
 
     def __init__(
-        self, database: Database, folder: Path, signer: Signer, on_error: Callable[[Exception], None]
+        self,
+        database: Database,
+        folder: Path,
+        signer: Signer,
+        on_error: Callable[[Exception], None],
+        cosigning: Cosigning | None = None,
     ) -> None:
         self._database = database
         self._folder = folder
         self._signer = signer
         self._on_error = on_error
+        self._cosigning = cosigning
         self._progress = Progress()
         self._over = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="transom-log", daemon=True)
         self._thread.start()
 
@@ -131,7 +141,10 @@ class Publication:
     def close(self) -> None:
         """Publish what there is, and end."""
         self._over.set()
+        self._wake.set()
         self._thread.join()
+        if self._cosigning is not None:
+            self._cosigning.close()
 
     def _run(self) -> None:
         while True:
@@ -147,16 +160,46 @@ class Publication:
     def _publish(self) -> None:
         with LogWriter(self._folder, self._signer) as writer:
             publisher = Publisher(self._database, writer)
+            self._ask_witnesses(writer)
             while True:
                 is_over = self._over.is_set()
                 # What comes meanwhile is for the next second; where there was much, it takes several steps.
                 aim = publisher.size
-                while publisher.publish() is not None and publisher.published < aim:
-                    pass
+                while (note := publisher.publish()) is not None:
+                    if self._cosigning is not None:
+                        self._cosigning.offer(note)
+                    if publisher.published >= aim:
+                        break
                 self._progress = Progress(aim, publisher.published, time.time())
                 if is_over:
                     return
-                self._over.wait(SECONDS)
+                self._pause(writer)
+
+    def _ask_witnesses(self, writer: LogWriter) -> None:
+        """Only who publishes asks, and begins with what is published: a witness may have been away."""
+        if self._cosigning is None:
+            return
+        note = writer.note()
+        if note is not None:
+            self._cosigning.offer(open_checkpoint(note, writer.key)[1])
+        self._cosigning.start(self._wake.set)
+
+    def _pause(self, writer: LogWriter) -> None:
+        """Wait for the next checkpoint, and meanwhile publish the cosignatures that come."""
+        deadline = time.monotonic() + SECONDS
+        while not self._over.is_set() and (left := deadline - time.monotonic()) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+            self._publish_cosigned(writer)
+
+    def _publish_cosigned(self, writer: LogWriter) -> None:
+        if self._cosigning is None:
+            return
+        for note in self._cosigning.take():
+            if writer.is_published(note):
+                writer.publish(note)
+            if self._cosigning.has_quorum(note):
+                writer.keep_cosigned(note)
 
     def _follow(self) -> None:
         """Note how far the process is that publishes."""

@@ -12,10 +12,9 @@ still.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +22,8 @@ from typing import Self
 from transom.errors import LogBroken, LogTaken, NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
-from transom.tlog.files import CHECKPOINT, LogFiles
+from transom.tlog.durable import Step, lock_folder, no_step, replace_file, sync_folder, write_file
+from transom.tlog.files import CHECKPOINT, COSIGNED, LogFiles
 from transom.tlog.notes import Note, Signer
 from transom.tlog.tiles import (
     ENTRIES,
@@ -36,9 +36,6 @@ from transom.tlog.tiles import (
     tiles_between,
 )
 from transom.tlog.tree import prove_consistency, root_of, verify_consistency
-
-_LOCK = ".lock"
-_PART = ".part"
 
 
 class LogWriter(LogFiles):
@@ -54,20 +51,16 @@ class LogWriter(LogFiles):
         LogBroken: what lies there is not what the checkpoint says.
     """
 
-    def __init__(
-        self, folder: Path, signer: Signer, step: Callable[[str], object] = lambda _name: None
-    ) -> None:
+    def __init__(self, folder: Path, signer: Signer, step: Step = no_step) -> None:
         super().__init__(folder, signer.verifier)
         self._signer = signer
         self._step = step
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._head = self._checked()
+            self._lock = lock_folder(folder)
         except BlockingIOError:
-            os.close(self._lock)
             raise LogTaken(f"another process writes the log in {folder}; one is the most") from None
+        try:
+            self._head = self._checked()
         except BaseException:
             os.close(self._lock)
             raise
@@ -114,30 +107,15 @@ class LogWriter(LogFiles):
         tiles = list(tiles_between(old, new))
         for tile in tiles:
             self._write_once(tile.path, content.of(tile))
-        self._sync_folders(tiles)
+        sync_folders(self.folder, tiles, self._step)
         root = root_of(content.hashes(new), new)
         self._check_growth(content, root, new)
         head = Checkpoint(self.key.name, new, root)
         note = head.signed(self._signer)
-        self._replace(CHECKPOINT, str(note).encode())
+        replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
         self._head = head
-        self._prune(tiles)
+        prune(self.folder, tiles, self._step)
         return note
-
-    def _sync_folders(self, tiles: Sequence[Tile]) -> None:
-        """Make durable that the files are there: innermost folders first."""
-        folders = {folder for tile in tiles for folder in Path(tile.path).parents}
-        for folder in sorted(folders, key=lambda each: -len(each.parts)):
-            self._step(f"sync folder {folder}")
-            _sync_folder(self.folder / folder)
-
-    def _prune(self, tiles: Sequence[Tile]) -> None:
-        """Delete what a full tile was before it was full, which can be cut out of it."""
-        for tile in tiles:
-            narrow = (self.folder / tile.path).with_name(f"{tile.index % 1000:03d}.p")
-            if tile.is_full and narrow.is_dir():
-                self._step(f"prune {tile.path}")
-                shutil.rmtree(narrow)
 
     def _check_growth(self, content: _Content, root: bytes, new: int) -> None:
         """That the new tree begins with the published one; nothing else is ever signed."""
@@ -146,6 +124,10 @@ class LogWriter(LogFiles):
             verify_consistency(proof, self._head.size, new, self._head.root, root)
         except NotVerified as error:
             raise LogBroken(f"the log in {self.folder} would contradict itself: {error.message}") from None
+
+    def is_published(self, note: Note) -> bool:
+        """Whether it is of the published checkpoint, with whatever signatures."""
+        return note.text == self._head.text
 
     def publish(self, note: Note) -> None:
         """Put the published checkpoint with more signatures in its place.
@@ -156,7 +138,22 @@ class LogWriter(LogFiles):
         """
         if open_checkpoint(str(note), self.key)[0] != self._head:
             raise LogBroken("a checkpoint with more signatures must be the one that is published")
-        self._replace(CHECKPOINT, str(note).encode())
+        replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
+
+    def keep_cosigned(self, note: Note) -> None:
+        """Keep a checkpoint with a quorum of cosignatures beside the published one, unless a newer is kept.
+
+        Raises:
+            LogBroken: it is none of this log.
+            NotVerified: the log's own signature is missing.
+        """
+        head, _ = open_checkpoint(str(note), self.key)
+        if head.size > self.size or root_of(self.hashes(head.size), head.size) != head.root:
+            raise LogBroken("a checkpoint that was cosigned must be one that this log had")
+        known = self.cosigned()
+        if known is not None and open_checkpoint(known, self.key)[0].size > head.size:
+            return
+        replace_file(self.folder / COSIGNED, str(note).encode(), self._step)
 
     def _write_once(self, path: str, content: bytes) -> None:
         target = self.folder / path
@@ -166,24 +163,24 @@ class LogWriter(LogFiles):
                 return
             raise LogBroken(f"{path} was written before, with other entries")
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._write(target, content, path)
+        write_file(target, content, path, self._step)
 
-    def _replace(self, path: str, content: bytes) -> None:
-        self._write(self.folder / path, content, path)
-        self._step(f"sync folder of {path}")
-        _sync_folder(self.folder)
 
-    def _write(self, target: Path, content: bytes, name: str) -> None:
-        part = target.with_name(f".{target.name}{_PART}")
-        self._step(f"write {name}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            self._step(f"sync {name}")
-            os.fsync(descriptor)
-        self._step(f"name {name}")
-        part.replace(target)
+def sync_folders(folder: Path, tiles: Iterable[Tile], step: Step = no_step) -> None:
+    """Make durable that the files of tiles are there: innermost folders first."""
+    inner = {each for tile in tiles for each in Path(tile.path).parents}
+    for each in sorted(inner, key=lambda path: -len(path.parts)):
+        step(f"sync folder {each}")
+        sync_folder(folder / each)
+
+
+def prune(folder: Path, tiles: Iterable[Tile], step: Step = no_step) -> None:
+    """Delete what full tiles were before they were full, which can be cut out of them."""
+    for tile in tiles:
+        narrow = (folder / tile.path).with_name(f"{tile.index % 1000:03d}.p")
+        if tile.is_full and narrow.is_dir():
+            step(f"prune {tile.path}")
+            shutil.rmtree(narrow)
 
 
 class _Content:
@@ -228,11 +225,3 @@ class _Content:
     def hashes(self, size: int) -> TileHashes:
         """Of the grown log."""
         return TileHashes(size, self._read)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

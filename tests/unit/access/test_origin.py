@@ -2,8 +2,9 @@
 
 import pytest
 
-from transom.access.people.origin import Origin, is_loopback, is_safe_transport
+from transom.access.people.origin import Origin, is_safe_transport
 from transom.errors import ConfigurationError
+from transom.schema.addresses import is_loopback
 
 
 @pytest.mark.parametrize(

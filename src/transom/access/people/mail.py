@@ -19,9 +19,9 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from transom.access.credentials.keys import random_id
-from transom.access.people.origin import is_loopback
 from transom.access.people.people import normal_email
 from transom.errors import ConfigurationError, InvalidRequest, NotFound
+from transom.schema.addresses import is_loopback
 
 # Lines as long as RFC 5322 allows: a link stays in one piece, and a folder of mails can be read by eye.
 _POLICY = policy.SMTP.clone(max_line_length=998)

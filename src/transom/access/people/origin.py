@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from transom.errors import ConfigurationError
+from transom.schema.addresses import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,6 @@ class Origin:
     def passkey_domain(self) -> str | None:
         """What passkeys are bound to (WebAuthn's RP ID); None where the host is a number, which cannot be."""
         return None if _is_number(self.host) else self.host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine."""
-    return ip_address(host).is_loopback if _is_number(host) else host == "localhost"
 
 
 def is_safe_transport(url: str) -> bool:

@@ -14,8 +14,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from transom.access.people.origin import is_loopback, is_safe_transport
+from transom.access.people.origin import is_safe_transport
 from transom.access.sign_in.providers import Provider
+from transom.schema.addresses import is_loopback
 
 KEPT = timedelta(hours=1)
 KEYS_AGAIN = timedelta(seconds=30)

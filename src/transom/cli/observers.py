@@ -1,0 +1,259 @@
+"""`transom monitor` and `transom mirror`: watch a log from outside, and keep a copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transom.cli import output
+from transom.cli.evidence import Keys, read_keys, trusted_policy
+from transom.cli.output import ExitCode, exit_on_error
+from transom.cli.researcher import ApiKey
+from transom.client import Client, ServerUnreachable, UnexpectedReply
+from transom.client.connection import Connection
+from transom.client.mirror import Mirror
+from transom.client.monitor import Alert, Claim, Monitor
+from transom.client.monitor_state import MonitorState
+from transom.client.remote_log import RemoteLog
+from transom.client.server_watch import ServerWatch
+from transom.errors import (
+    AccessDenied,
+    InvalidRequest,
+    NotFound,
+    NotVerified,
+    TransomError,
+)
+from transom.schema.record import rfc3339
+from transom.tlog.notes import VerifierKey
+from transom.tlog.proofs import HEADER, Proof
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="A server's address, or the prefix of a log.")]
+
+_AGAIN = 1.0
+"""Seconds until what may pass is looked at again."""
+
+_HOSTS = ("http://", "https://")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(monitor)
+    app.command()(mirror)
+
+
+@exit_on_error
+def monitor(  # noqa: PLR0913, PLR0917  # one for each option
+    url: Url,
+    keys: Keys,
+    policy: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Who must have cosigned (c2sp.org/tlog-policy)."),
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where it remembers; else in ~/.local/state.")
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, and end with 1 if anything is wrong.")
+    ] = False,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Checkpoint or receipt that others have: a file or an address. May be repeated."),
+    ] = None,
+    standstill: Annotated[
+        float | None, typer.Option(min=0, help="Alert when the checkpoint is older than so many seconds.")
+    ] = None,
+    record_seconds: Annotated[
+        float, typer.Option(min=0, help="Your records have to be in the log after so many seconds.")
+    ] = 60.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds that witnesses and a new model have to show up.")
+    ] = 10.0,
+    api_key: ApiKey = None,
+) -> None:
+    """Follow a log, and tell as lines of JSON what is wrong with it.
+
+    It alerts on a rollback, a split view, files that do not fit, a missing quorum and a deployment that is
+    not in the log; with a key, also on records of your project that are missing, changed, or late.
+    """
+    key = _log_key(keys)
+    believed = None if policy is None else trusted_policy(policy)
+    with _watching(url, key, state, api_key) as (log, kept, client):
+        look = _Look(
+            Monitor(log, kept, believed, standstill),
+            ServerWatch(client, kept, record_seconds),
+            with_records=Connection.find(url, api_key).api_key is not None,
+            compare=compare or (),
+            key=key,
+        )
+        if once:
+            alerts = look.patiently(patience)
+            for alert in alerts:
+                _tell(alert)
+            output.note(look.summary)
+            raise typer.Exit(ExitCode.NO if alerts else ExitCode.OK)
+        with suppress(KeyboardInterrupt):
+            _go_on(look, every, patience)
+
+
+def _log_key(path: Path) -> VerifierKey:
+    try:
+        return VerifierKey.parse(read_keys(path).log)
+    except NotVerified as error:
+        raise InvalidRequest(f"{path} holds no key of a log: {error.message}", param="keys") from None
+
+
+@contextmanager
+def _watching(
+    url: str, key: VerifierKey, state: Path | None, api_key: str | None
+) -> Iterator[tuple[RemoteLog, MonitorState, Client]]:
+    with (
+        closing(RemoteLog(key, url)) as log,
+        closing(MonitorState(state or _usual_state(key), str(key))) as kept,
+        Client(url, api_key) as client,
+    ):
+        yield log, kept, client
+
+
+def _usual_state(key: VerifierKey) -> Path:
+    # The XDG Base Directory Specification.
+    folder = os.environ.get("XDG_STATE_HOME")
+    above = Path(folder) if folder else Path.home() / ".local" / "state"
+    return above / "transom" / "monitor" / hashlib.sha256(str(key).encode()).hexdigest()[:16]
+
+
+class _Look:
+    """Everything that is looked at, once or again and again."""
+
+    def __init__(
+        self,
+        log: Monitor,
+        server: ServerWatch,
+        *,
+        with_records: bool,
+        compare: tuple[str, ...] | list[str],
+        key: VerifierKey,
+    ) -> None:
+        self._log = log
+        self._server = server
+        self._with_records = with_records
+        self._compare = compare
+        self._key = key
+        self._noted: set[str] = set()
+
+    @property
+    def summary(self) -> str:
+        """What is known of the log."""
+        head = self._log.head
+        return "nothing is known of the log" if head is None else f"{head.size} entries of {head.origin}"
+
+    def patiently(self, seconds: float) -> list[Alert]:
+        """What is wrong, and stays wrong for so long where it may pass."""
+        deadline = time.monotonic() + seconds
+        lasting: dict[str, Alert] = {}
+        while True:
+            alerts = self._once()
+            lasting |= {_identity(alert): alert for alert in alerts if not alert.may_pass}
+            passing = [alert for alert in alerts if alert.may_pass]
+            if not passing or time.monotonic() >= deadline:
+                return [*lasting.values(), *passing]
+            time.sleep(_AGAIN)
+
+    def _once(self) -> list[Alert]:
+        alerts = self._log.look([_claim(each, self._key) for each in self._compare])
+        alerts += self._ask(self._server.deployments, "deployments")
+        if self._with_records:
+            alerts += self._ask(self._server.records, "records")
+        return alerts
+
+    def _ask(self, question: Callable[[], list[Alert]], what: str) -> list[Alert]:
+        try:
+            return question()
+        except (AccessDenied, NotFound) as error:
+            if what not in self._noted:
+                self._noted.add(what)
+                output.note(f"{what} are not checked: {error.message}")
+            return []
+
+
+def _claim(where: str, key: VerifierKey) -> Claim:
+    """A checkpoint that somebody else was shown.
+
+    Raises:
+        InvalidRequest: there is none.
+        ServerUnreachable: nobody is there.
+    """
+    if where.startswith(_HOSTS):
+        with closing(RemoteLog(key, where.removesuffix("/checkpoint"))) as log:
+            content = (log.note() or b"").decode(errors="replace")
+    else:
+        try:
+            content = Path(where).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{where} cannot be read: {error}", param="compare") from None
+    try:
+        return Claim(where, Proof.parse(content).checkpoint if content.startswith(HEADER) else content)
+    except NotVerified as error:
+        raise InvalidRequest(f"{where} is no receipt: {error.message}", param="compare") from None
+
+
+def _go_on(look: _Look, every: float, patience: float) -> None:
+    """Look again and again; what goes on is told once."""
+    told: set[str] = set()
+    while True:
+        began = time.monotonic()
+        try:
+            alerts = look.patiently(patience)
+        except (ServerUnreachable, UnexpectedReply) as error:
+            alerts = [Alert("unreachable", error.message)]
+        except (TransomError, OSError) as error:
+            output.fail(str(error))
+            alerts = []
+        for alert in alerts:
+            if _identity(alert) not in told:
+                _tell(alert)
+        told = {_identity(alert) for alert in alerts}
+        time.sleep(max(0.0, every - (time.monotonic() - began)))
+
+
+def _identity(alert: Alert) -> str:
+    return json.dumps([alert.alert, alert.facts])
+
+
+def _tell(alert: Alert) -> None:
+    line = {"time": rfc3339(datetime.now(UTC)), "alert": alert.alert, "message": alert.message, **alert.facts}
+    output.write(json.dumps(line, ensure_ascii=False))
+
+
+@exit_on_error
+def mirror(
+    url: Url,
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="For the copy; any web server can serve it.")
+    ],
+    keys: Keys,
+    every: Annotated[
+        float | None, typer.Option(min=0.1, help="Go on, with so many seconds between two looks.")
+    ] = None,
+) -> None:
+    """Copy what is new of a log into a folder, each file verified (1 if anything does not fit)."""
+    key = _log_key(keys)
+    with closing(RemoteLog(key, url)) as log, Mirror(folder, log) as copy, suppress(KeyboardInterrupt):
+        if every is None:
+            output.note(f"{copy.update().size} entries of {key.name} in {folder}")
+            return
+        while True:
+            try:
+                copy.update()
+            except (TransomError, OSError) as error:
+                output.fail(str(error))
+            time.sleep(every)

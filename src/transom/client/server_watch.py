@@ -1,0 +1,141 @@
+"""What a server says of itself, held against its log: deployments that it serves, records of a project."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from transom.client.failures import UnexpectedReply
+from transom.client.monitor import Alert
+from transom.client.monitor_state import Gap, MonitorState, Newest, OwnRecord
+from transom.client.synchronous import Client
+from transom.errors import NotFound
+from transom.schema.record import RecordSummary
+
+SECONDS = 60.0
+"""After which a record has to be in the log."""
+
+_MOST_NAMED = 20
+
+
+class ServerWatch:
+    """Asks a server, with a key or without.
+
+    Args:
+        client: of the server.
+        state: of the log, which has been read to its end before.
+        seconds: after which a record has to be in the log.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        state: MonitorState,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._seconds = seconds
+        self._clock = clock
+
+    def deployments(self) -> list[Alert]:
+        """Models that are served and whose deployments are not in the log.
+
+        Raises:
+            AccessDenied: they are told to those with a key only.
+            NotFound: it is no server, but a copy of its log.
+            ServerUnreachable: nobody is there.
+        """
+        try:
+            served = self._client.models()
+        except UnexpectedReply as error:  # the error page of whatever serves a copy
+            raise NotFound(error.message) from error
+        return [
+            Alert(
+                "unlogged-deployment",
+                f"{model.id} is served as {model.digest}, which is not in the log.",
+                {"model": model.id, "deployment": model.digest},
+                may_pass=True,
+            )
+            for model in served
+            if not self._state.has("deployment", model.digest)
+        ]
+
+    def records(self) -> list[Alert]:
+        """Records of the key's project that are missing, were changed, or are not in the log in time.
+
+        Raises:
+            AccessDenied: the key does not allow to read them.
+            ServerUnreachable: nobody is there.
+        """
+        newest = next(iter(self._client.records(limit=1).data), None)
+        if newest is None:
+            gone = self._state.projects()
+            return [Alert("gap", f"The records of {gone[0]} are gone.", {"project": gone[0]})] if gone else []
+        project = newest.project
+        alerts = list(self._follow(project, newest))
+        gaps = self._state.gaps(project)
+        if gaps:
+            named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:_MOST_NAMED])
+            more = ", …" if len(gaps) > _MOST_NAMED else ""
+            message = f"Records of {project} are missing: {named}{more}."
+            alerts.append(Alert("gap", message, {"project": project}))
+        return alerts + self._unlogged(project)
+
+    def _follow(self, project: str, newest: RecordSummary) -> Iterator[Alert]:
+        """Read back to the newest record that is known."""
+        known = self._state.newest(project)
+        if known is not None and newest.sequence < known.sequence:
+            message = (
+                f"The newest record of {project} is {newest.sequence}, and {known.sequence} has been seen."
+            )
+            yield Alert("gap", message, {"project": project})
+            return
+        fresh: list[OwnRecord] = []
+        for each in self._client.all_records():
+            if known is not None and each.sequence <= known.sequence:
+                yield from self._compare(project, each, known)
+                break
+            fresh.append(OwnRecord(each.sequence, each.id, each.digest, self._since(each)))
+        first = 1 if known is None else known.sequence + 1
+        with self._state.changing():
+            self._state.add_records(project, fresh, _missing(first, fresh))
+
+    def _compare(self, project: str, record: RecordSummary, known: Newest) -> Iterator[Alert]:
+        if (record.sequence, record.digest) != (known.sequence, known.digest):
+            message = (
+                f"Record {known.sequence} of {project} is not the one that has been seen: {known.digest}."
+            )
+            yield Alert("changed-record", message, {"project": project})
+
+    def _since(self, record: RecordSummary) -> float:
+        """When it was made; a time that is still to come, or is none, is not believed."""
+        try:
+            made = datetime.fromisoformat(record.created).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return self._clock()
+        return min(made, self._clock())
+
+    def _unlogged(self, project: str) -> list[Alert]:
+        alerts, found = [], []
+        for record in self._state.pending(project):
+            if self._state.has("record", record.digest):
+                found.append(record.sequence)
+            elif self._clock() - record.since > self._seconds:
+                message = f"{record.id} is older than {self._seconds:.0f} seconds, and not in the log."
+                facts: dict[str, str | int] = {"record": record.id, "digest": record.digest}
+                alerts.append(Alert("unlogged-record", message, facts))
+        with self._state.changing():
+            self._state.found(project, found)
+        return alerts
+
+
+def _missing(first: int, fresh: list[OwnRecord]) -> Iterator[Gap]:
+    """Numbers between `first` and the newest that are not there."""
+    for number in sorted(record.sequence for record in fresh):
+        if number > first:
+            yield first, number - 1
+        first = number + 1

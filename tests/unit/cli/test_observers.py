@@ -1,0 +1,164 @@
+"""`transom monitor`, `transom mirror` and `transom witness key`, as they end and what they print."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.unit.client.served_log import DEPLOYMENT, ServedLog
+from tests.unit.tlog.growing import LOG, witness_signer
+from transom.cli import observers, witness
+from transom.client import Client
+from transom.client.remote_log import RemoteLog
+from transom.tlog.files import LogFiles, check_files
+from transom.tlog.notes import VerifierKey
+from transom.tlog.proofs import Proof
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    made = ServedLog(tmp_path / "served")
+    made.grow(300)
+    monkeypatch.setattr(observers, "RemoteLog", partial(RemoteLog, transport=made.transport))
+    monkeypatch.setattr(observers, "Client", partial(Client, transport=made.transport))
+    for name in ("TRANSOM_BASE_URL", "TRANSOM_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "keys.json").write_text(json.dumps({"log": str(LOG.verifier), "records": []}))
+    (tmp_path / "policy").write_text(f"log {LOG.verifier}\nwitness w {witness_signer().verifier}\nquorum w\n")
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def transom(*arguments):
+    app = typer.Typer()
+    observers.register(app)
+    witness.register(app)
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def monitor(*more):
+    return transom(
+        "monitor", "http://log.example", "--keys", "keys.json", "--state", "state", "--once", *more
+    )
+
+
+def kinds(done):
+    return [json.loads(line)["alert"] for line in done.stdout.splitlines()]
+
+
+def test_a_log_without_fault_ends_with_nothing_to_say(served):
+    done = monitor()
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "300 entries of log.example/one" in done.stderr
+    assert "deployments are not checked" in done.stderr
+
+
+def test_a_fault_is_a_line_of_json_and_a_status(served):
+    monitor()
+    shutil.rmtree(served.folder)
+    served.grow(299)
+    done = monitor()
+    assert (done.exit_code, kinds(done)) == (1, ["rollback"])
+    line = json.loads(done.stdout)
+    assert line["time"].endswith("Z")
+    assert line["message"] == "The log shows 299 entries, and has shown 300."
+    assert line["evidence"].endswith(".contradiction.json")
+
+
+def test_what_may_pass_is_looked_at_again_and_what_does_not_is_told(served, monkeypatch):
+    monkeypatch.setattr(observers, "_AGAIN", 0.01)
+    done = monitor("--policy", "policy", "--patience", "0.1")
+    assert (done.exit_code, kinds(done)) == (1, ["no-quorum"])
+    assert served.paths.count("/log/checkpoint") > 3
+
+
+def test_a_deployment_comes_into_the_log_while_it_is_waited_for(served, monkeypatch):
+    monkeypatch.setattr(observers, "_AGAIN", 0.01)
+    card = {"object": "model", "created": 7, "owned_by": "o", "max_model_len": 1, "deployment": {}}
+    served.replies["/v1/models"] = {"object": "list", "data": [card | {"id": "smol", "digest": DEPLOYMENT}]}
+    done = monitor("--patience", "0")
+    assert (done.exit_code, kinds(done)) == (1, ["unlogged-deployment"])
+    served.add(b'{"digest":"%s","kind":"deployment"}' % DEPLOYMENT.encode())
+    assert monitor("--patience", "0").exit_code == 0
+
+
+def test_a_receipt_of_another_log_of_the_name_is_found(served, tmp_path):
+    served.grow(200, "forked", tmp_path / "fork")
+    fork = LogFiles(tmp_path / "fork", LOG.verifier)
+    receipt = tmp_path / "friend.tlog-proof"
+    receipt.write_text(str(Proof(3, tuple(fork.inclusion(3, 200)), fork.note().decode())))
+    done = monitor("--compare", str(receipt))
+    assert (done.exit_code, kinds(done)) == (1, ["split-view"])
+    assert monitor("--compare", str(served.folder / "checkpoint")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--compare", "missing"), "missing cannot be read"),
+        (("--keys", "policy"), "holds no keys"),
+        (("--policy", "keys.json"), "holds no policy"),
+    ],
+)
+def test_what_is_asked_wrongly_is_not_taken_for_a_fault_of_the_log(served, options, words):
+    done = monitor(*options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_nobody_there_is_not_taken_for_a_fault_of_the_log(monkeypatch, served):
+    monkeypatch.setattr(observers, "RemoteLog", RemoteLog)
+    done = transom("monitor", "http://127.0.0.1:9", "--keys", "keys.json", "--state", "s", "--once")
+    assert done.exit_code == 3
+
+
+def test_a_loop_tells_what_lasts_once_and_what_comes_again_again(served, monkeypatch):
+    rounds = iter(range(6))
+
+    def pause(seconds):
+        number = next(rounds)
+        if number == 5:
+            raise KeyboardInterrupt
+        # There, gone, gone, there, gone.
+        hidden, shown = served.folder.parent / "hidden", served.folder
+        if number in {0, 3}:
+            shown.rename(hidden)
+        if number == 2:
+            hidden.rename(shown)
+
+    monkeypatch.setattr(observers.time, "sleep", pause)
+    done = transom(
+        "monitor", "http://log.example", "--keys", "keys.json", "--state", "state", "--patience", "0"
+    )
+    assert (done.exit_code, kinds(done)) == (0, ["rollback", "rollback"])
+
+
+def test_a_mirror_is_whole_and_says_how_large_it_is(served, tmp_path):
+    done = transom("mirror", "http://log.example", "copy", "--keys", "keys.json")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "300 entries of log.example/one in copy" in done.stderr
+    assert list(check_files(LogFiles(tmp_path / "copy", LOG.verifier))) == []
+    shutil.rmtree(served.folder)
+    served.grow(301, "forked")
+    done = transom("mirror", "http://log.example", "copy", "--keys", "keys.json")
+    assert done.exit_code == 1
+    assert "does not begin with" in done.stderr
+
+
+def test_the_key_of_a_witness_is_made_once_and_keeps_its_name(served, tmp_path):
+    first = transom("witness", "key", "w", "--name", "w.example/1")
+    key = VerifierKey.parse(first.stdout.strip())
+    assert (key.name, key.kind) == ("w.example/1", 4)
+    assert transom("witness", "key", "w").stdout == first.stdout
+    assert (tmp_path / "w" / "witness.key").stat().st_mode & 0o777 == 0o600
+    other = transom("witness", "key", "w", "--name", "w.example/2")
+    assert other.exit_code == 1
+    assert "a witness cannot be renamed" in other.stderr
+    spaced = transom("witness", "key", "x", "--name", "two words")
+    assert spaced.exit_code == 1
+    assert "cannot be the name of a witness (--name)" in spaced.stderr
