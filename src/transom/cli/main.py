@@ -19,6 +19,7 @@ from transom.cli import (
     rights,
     top,
     usage,
+    watch,
 )
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ evidence.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)
+watch.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.
