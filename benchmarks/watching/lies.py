@@ -36,8 +36,6 @@ class Lie:
     """Changes a copy of the model root; None where the root is the honest one."""
     environment: dict[str, str] = field(default_factory=dict)
     """Settings of its server."""
-    temperature: float = 1.0
-    """What a requested temperature is multiplied by: the lie that needs no other server."""
 
 
 def int8(root: Path) -> None:
@@ -48,7 +46,8 @@ def int8(root: Path) -> None:
             return weight
         exact = weight.float()
         scale = exact.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
-        return ((exact / scale).round() * scale).to(weight.dtype)
+        result: Tensor = ((exact / scale).round() * scale).to(weight.dtype)
+        return result
 
     _rewrite(root, rounded)
 
@@ -85,7 +84,8 @@ def lora_step(root: Path) -> None:
         gradient = gradients[name]
         assert gradient is not None
         b = -RATE * torch.sign(gradient @ a.T)
-        return weight + (ALPHA / RANK) * (b @ a).to(weight.dtype)
+        result: Tensor = weight + (ALPHA / RANK) * (b @ a).to(weight.dtype)
+        return result
 
     _rewrite(root, stepped)
 
@@ -103,7 +103,6 @@ def chat_template(root: Path) -> None:
 HONEST = Lie("honest")
 
 LIES = (
-    Lie("another temperature", temperature=0.9),
     Lie("int8 weights", int8),
     Lie("one layer x 1.001", one_layer),
     Lie("a LoRA step", lora_step),

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
+from transom.client import RateLimited, ServerUnreachable
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
 from transom.client.watching import baseline as baselines
 from transom.client.watching.asking import Asker
@@ -29,7 +30,7 @@ from transom.client.watching.looking import (
     take_baseline,
     take_look,
 )
-from transom.errors import InvalidRequest
+from transom.errors import EngineUnavailable, InvalidRequest
 
 ALPHA, LOOKS, BEFORE, AFTER, MAX_TOKENS = 0.001, 100, 20, 6, 32
 """What a baseline is taken with, where nothing else is said."""
@@ -102,7 +103,7 @@ def watch(  # noqa: PLR0913, PLR0917  # one for each option
         tolerance=tolerance,
     )
     connection = _connection(url, api_key)
-    with httpx2.Client(**connection.options(DEFAULT_TIMEOUT)) as http:
+    with _http(connection) as http:
         watcher = _Watcher(http, model, baseline, concurrency=concurrency, spread=spread, as_json=as_json)
         # Asked to go on until interrupted, this is how it ends.
         with suppress(KeyboardInterrupt):
@@ -112,8 +113,10 @@ def watch(  # noqa: PLR0913, PLR0917  # one for each option
                     return
                 time.sleep(every)
             watcher.check(fixed)
-            while not watcher.look() and every is not None:
-                time.sleep(every)
+            if every is None:
+                watcher.look()
+            else:
+                watcher.keep_looking(every)
         if watcher.changed:
             raise typer.Exit(ExitCode.NO)
 
@@ -178,6 +181,10 @@ class _Fixed:
                 )
 
 
+def _http(connection: Connection) -> httpx2.Client:
+    return httpx2.Client(**connection.options(DEFAULT_TIMEOUT))
+
+
 class _Watcher:
     """Takes the baseline or a look, keeps it, and says what came of it."""
 
@@ -234,6 +241,16 @@ class _Watcher:
             output.note("That was the last look of this baseline; move the file away to take a new one.")
         return self.changed or finding.number == kept.plan.looks
 
+    def keep_looking(self, every: float) -> None:
+        """Look until something changed or no look is left; a server that is away is waited for."""
+        while True:
+            try:
+                if self.look():
+                    return
+            except (ServerUnreachable, EngineUnavailable, RateLimited) as error:
+                output.note(error.message)
+            time.sleep(every)
+
     def _asker(self) -> Asker:
         return Asker(self._http, self._model, concurrency=self._concurrency, say=output.note)
 
@@ -273,7 +290,7 @@ def _show(finding: Finding) -> None:
     output.write_rows(["prompt", unit, "before → now"], rows)
     if finding.announced is not None:
         before, after = ("; ".join(said) or "nothing" for said in finding.announced)
-        output.note(f"The server says so itself: before, {before}; now, {after}.")
+        output.note(f"What the server says of itself differs: {before} before, {after} now.")
     kind = "all" if verdict.exact else "drawn"
     output.note(
         f"look {finding.number} of {plan.looks}: a false alarm in any of them has a chance of at most "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -148,9 +148,10 @@ class Asker:
         # A server may add the token that it drew; of two with the same text, the likelier one stays.
         return dict(reversed(found[: form.top]))
 
-    def text(self, form: Form, prompt: str, max_tokens: int, seed: int) -> str:
-        """An answer, drawn at temperature 1."""
-        options = {form.limit: max_tokens, "temperature": 1} | ({"seed": seed} if form.seeded else {})
+    def text(self, form: Form, prompt: str, max_tokens: int, seed: int, *, temperature: float = 1.0) -> str:
+        """An answer, drawn at random."""
+        options = {form.limit: max_tokens, "temperature": temperature}
+        options |= {"seed": seed} if form.seeded else {}
         return self._send(form, prompt, options).choices[0].said
 
     def _accepted(self, form: Form) -> Form:
@@ -174,7 +175,7 @@ class Asker:
         else:
             self.text(form, "x", max_tokens=1, seed=0)
 
-    def _send(self, form: Form, prompt: str, options: dict[str, int]) -> Reply:
+    def _send(self, form: Form, prompt: str, options: Mapping[str, float]) -> Reply:
         body: dict[str, object] = {"model": self.model, **options}
         if form.endpoint == "chat":
             body["messages"] = [{"role": "user", "content": prompt}]

@@ -25,6 +25,10 @@ TEXT_PROMPTS = (
     "Write one sentence about anything.",
     "Pick a number from 1 to 100.",
     "Tell me a story.",
+    "List five words.",
+    "Invent a name.",
+    "Write a line of a poem.",
+    "Say something surprising.",
 )
 """Open, so that the answer depends on much of the distribution."""
 

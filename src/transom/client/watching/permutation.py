@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 Statistic = Callable[[Floats], Floats]
-"""From contrasts [divisions, rounds] to one number each [divisions]; larger is further apart.
+"""From contrasts [divisions, rounds] to one number each [divisions]: 0 for no difference, more for more.
 
 A contrast weighs rounds after by 1 / after, and rounds before by -1 / before.
 """
@@ -71,6 +71,9 @@ def permutation_test(
     """
     rounds = before + after
     observed = float(statistic(contrasts(np.arange(before, rounds)[None], rounds))[0])
+    if observed <= 0:
+        # No division is less apart than not at all: every one counts as at least as far.
+        return Verdict(0.0, 1.0, 1, exact=True)
     exact = comb(rounds, after) <= most
     batches = _all(rounds, after) if exact else _drawn(rounds, after, most - 1, generator)
     threshold = observed - _SLACK * (abs(observed) + _SLACK)
