@@ -210,7 +210,7 @@ class _Watcher:
         """Find out how the server wants to be asked, and take the baseline."""
         asker = self._asker()
         form, refused = asker.find_form(fixed.method)
-        if refused is not None and fixed.method is None:
+        if refused is not None:
             output.note(f"No logprobs here: {refused} Comparing texts, which takes more tokens.")
         made = take_baseline(asker, fixed.plan(form), self._spread)
         baselines.write(self._path, made)
@@ -252,7 +252,9 @@ class _Watcher:
             time.sleep(every)
 
     def _asker(self) -> Asker:
-        return Asker(self._http, self._model, concurrency=self._concurrency, say=output.note)
+        return Asker(
+            self._http, self._model, concurrency=self._concurrency, sleep=time.sleep, say=output.note
+        )
 
 
 def _option(name: str) -> str:

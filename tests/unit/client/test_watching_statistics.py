@@ -34,7 +34,9 @@ def noisy(random, count, shift=0.0, noise=1e-3):
 
 def batched(random, count):
     """A server whose last bits depend on one of three sizes of batch: many rounds are tied."""
-    return rounds_of(np.array([-0.5, -1.5, -3.0, -4.0]) + 1e-4 * random.integers(3, size=(count, 1, 1)) * np.ones((2, 1)))
+    return rounds_of(
+        np.array([-0.5, -1.5, -3.0, -4.0]) + 1e-4 * random.integers(3, size=(count, 1, 1)) * np.ones((2, 1))
+    )
 
 
 def worded(random, count, weights=(0.5, 0.3, 0.2)):
@@ -75,8 +77,7 @@ def test_other_words_are_found():
     random = generator(4)
     changed = (0.05, 0.15, 0.8)
     found = [
-        p_value(TextDiscrepancy.of(worded(random, 10) + worded(random, 5, changed)), 10, 5)
-        for _ in range(50)
+        p_value(TextDiscrepancy.of(worded(random, 10) + worded(random, 5, changed)), 10, 5) for _ in range(50)
     ]
     assert np.mean(np.array(found) <= 0.01) > 0.8
 
@@ -156,9 +157,7 @@ def test_any_difference_of_an_exact_server_gives_the_smallest_p_value_there_is(k
 
 def test_where_not_all_divisions_are_tried_the_p_value_is_never_below_one_in_as_many():
     same, other = noisy(generator(0), 1), noisy(generator(0), 1, 1.0)
-    found = permutation_test(
-        LogprobShift.of(same * 12 + other * 8), 12, 8, generator=generator(), most=500
-    )
+    found = permutation_test(LogprobShift.of(same * 12 + other * 8), 12, 8, generator=generator(), most=500)
     assert (found.p_value, found.divisions, found.exact) == (1 / 500, 500, False)
     assert attainable(12, 8, most=500) == 1 / 500
 

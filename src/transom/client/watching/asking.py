@@ -104,7 +104,9 @@ class Asker:
                 self._check_model(error)
                 refused = refused or error
                 continue
-            return found, refused.message if refused is not None and not form.top else None
+            if refused is None or method is not None or form.top:
+                return found, None
+            return found, refused.message
         said = "" if refused is None else refused.message
         if method == "logprobs":
             raise InvalidRequest(
