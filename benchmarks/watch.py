@@ -56,6 +56,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--port", type=int, default=8750, help="for the server that is up (default 8750)")
     add("--trials", type=int, default=100, help="of each lie and way (default 100)")
     add("--seeds", type=int, default=12, help="answers to each open prompt (default 12)")
+    add("--repeats", type=int, default=1, help="times that all else is asked for (default 1)")
     add("--rounds", type=int, default=40, help="rounds of answers without seeds (default 40)")
     add("--keep", action="store_true", help="append rows to benchmarks/results")
     return parser.parse_args(arguments)
@@ -63,7 +64,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _pools(options: argparse.Namespace) -> Iterator[tuple[str, Pool]]:
     """The answers of every server; those that are there from an interrupted run are taken as they are."""
-    amounts = Amounts(seeds=options.seeds, rounds=options.rounds)
+    amounts = Amounts(options.seeds, options.repeats, options.rounds)
     for lie in (HONEST, *LIES):
         names = [HONEST.name, AGAIN, BUSY, COOLER] if lie is HONEST else [lie.name]
         file = options.homes / f"{lie.name.replace(' ', '-')}-{amounts.seeds}-{amounts.rounds}.pickle"

@@ -57,7 +57,7 @@ class Amounts:
     """How much is asked for."""
 
     seeds: int = 12
-    repeats: int = 2
+    repeats: int = 1
     rounds: int = 40
     width: int = 16
     """Requests in flight."""
@@ -147,7 +147,7 @@ class Crowd:
         width: how many.
     """
 
-    def __init__(self, asker: Asker, width: int = 8) -> None:
+    def __init__(self, asker: Asker, width: int = 4) -> None:
         self._asker = asker
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(width)]

@@ -28,6 +28,8 @@ class Way:
     """Tokens of an answer."""
     counted: str
     """Its name among a pool's tokens."""
+    first: bool = False
+    """Whether only the first token is drawn, at random from the logprobs that the pool has of it."""
 
     @property
     def requests(self) -> int:
@@ -54,6 +56,8 @@ WAYS = (
     Way("text, 8 tokens", SEEDED, 8, SHORT, f"text {SHORT}"),
     Way("text", SEEDED, 8, LONG, f"text {LONG}"),
     Way("text, no seeds", DRAWN, 4, ROUND, "text, no seeds"),
+    # As many tokens as the text with seeds takes.
+    Way("first tokens, no seeds", DRAWN, 15, 1, "logprobs", first=True),
 )
 
 
@@ -78,7 +82,10 @@ def _samples(
     way: Way, before: Pool, after: Pool, trials: int, generator: np.random.Generator
 ) -> Iterator[tuple[list[list[Any]], list[list[Any]]]]:
     for _ in range(trials):
-        if way.form == DRAWN:
+        if way.first:
+            chosen = generator.permutation(len(before.logprobs[0]))[: way.prompts].tolist()
+            yield _first(before, BEFORE, chosen, generator), _first(after, AFTER, chosen, generator)
+        elif way.form == DRAWN:
             # Rounds are independent: they are drawn without replacement, and never one for both sides.
             order = generator.permutation(len(before.drawn))
             other = order[BEFORE:] if after is before else generator.permutation(len(after.drawn))
@@ -89,6 +96,24 @@ def _samples(
                 _repeated(_answers(way, pool), count, chosen, generator)
                 for pool, count in ((before, BEFORE), (after, AFTER))
             )
+
+
+def _first(pool: Pool, count: int, chosen: Sequence[int], generator: np.random.Generator) -> list[list[Any]]:
+    """Rounds of first tokens, each as a text of one character, so that two agree or do not."""
+    drawn = []
+    for prompt in chosen:
+        logprobs = dict(sorted(pool.logprobs[0][prompt].items()))
+        weights = np.exp(list(logprobs.values()))
+        found = generator.choice(len(weights), count, p=weights / weights.sum())
+        drawn.append([_character(list(logprobs)[each]) for each in found])
+    return [list(answers) for answers in zip(*drawn, strict=True)]
+
+
+def _character(token: str) -> str:
+    return chr(_KNOWN.setdefault(token, 0x4E00 + len(_KNOWN)))
+
+
+_KNOWN: dict[str, int] = {}
 
 
 def _answers(way: Way, pool: Pool) -> Sequence[Sequence[Any]]:
