@@ -55,6 +55,7 @@ WAYS = (
     Way("logprobs", LOGPROBS, 3, 1, "logprobs"),
     Way("text, 8 tokens", SEEDED, 8, SHORT, f"text {SHORT}"),
     Way("text", SEEDED, 8, LONG, f"text {LONG}"),
+    Way("text, 24 prompts", SEEDED, 24, LONG, f"text {LONG}"),
     Way("text, no seeds", DRAWN, 4, ROUND, "text, no seeds"),
     # As many tokens as the text with seeds takes.
     Way("first tokens, no seeds", DRAWN, 15, 1, "logprobs", first=True),

@@ -19,7 +19,7 @@ from rich.text import Text
 from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
 from transom.client import RateLimited, ServerUnreachable
-from transom.client.connection import DEFAULT_TIMEOUT, Connection
+from transom.client.connection import Connection
 from transom.client.watching import baseline as baselines
 from transom.client.watching.asking import Asker
 from transom.client.watching.baseline import Baseline, Form, Method, Plan
@@ -36,6 +36,9 @@ ALPHA, LOOKS, BEFORE, AFTER, MAX_TOKENS = 0.001, 100, 20, 6, 32
 """What a baseline is taken with, where nothing else is said."""
 
 _USUAL = {"alpha": ALPHA, "looks": LOOKS, "before": BEFORE, "after": AFTER, "tolerance": 0.0}
+
+_TIMEOUT = httpx2.Timeout(120, connect=5)
+"""Answers are short; one that takes longer is asked for again."""
 
 _SHOWN = 40
 """Characters of a text that are shown."""
@@ -182,7 +185,7 @@ class _Fixed:
 
 
 def _http(connection: Connection) -> httpx2.Client:
-    return httpx2.Client(**connection.options(DEFAULT_TIMEOUT))
+    return httpx2.Client(**connection.options(_TIMEOUT))
 
 
 class _Watcher:
