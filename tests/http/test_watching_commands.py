@@ -194,6 +194,21 @@ class TestAgainstOthers:
         assert spent.exit_code == 2
         assert "All 5 looks of this baseline are spent" in spent.stderr
 
+    def test_a_look_that_somebody_else_took_meanwhile_counts_too(self, api, file):
+        well(run(URL, file, *SMALL, model="some-model"))
+        before = file.read_bytes()
+        well(run(URL, file, model="some-model"))
+        after, asked = file.read_bytes(), len(api.asked)
+        file.write_bytes(before)
+
+        def other(number):
+            if number == asked + 1:
+                file.write_bytes(after)
+
+        api.then = other
+        well(run(URL, file, model="some-model"))
+        assert len(json.loads(file.read_bytes())["looks"]) == 2
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [

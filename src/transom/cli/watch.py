@@ -233,8 +233,9 @@ class _Watcher:
         """Look once; whether something changed, or no look is left."""
         kept = baselines.read(self._path)
         finding = take_look(self._asker(), kept, self._spread)
-        # Kept before it is told: a look that was seen is a look that was spent.
-        baselines.write(self._path, kept.after(finding.look))
+        # Kept before it is told: a look that was seen is a look that was spent. Another process may have
+        # looked meanwhile, and its look counts too.
+        baselines.write(self._path, baselines.read(self._path).after(finding.look))
         self.changed = finding.changed
         if self._as_json:
             output.write(json.dumps(finding.as_json(), ensure_ascii=False))
