@@ -117,6 +117,7 @@ def _row(options: argparse.Namespace, way: Way, honest: Pool, figures: Figures) 
             "after": AFTER,
             "alpha": ALPHA,
             "trials": options.trials,
+            "pool": {"seeds": options.seeds, "repeats": options.repeats, "rounds": options.rounds},
             "requests": way.requests,
             "tokens": round(way.requests * tokens),
             "baseline_requests": BEFORE * way.prompts,
