@@ -23,6 +23,7 @@ from transom.cli import (
     rights,
     top,
     usage,
+    watch,
 )
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ bundling.register(app)
 applicant.register(app)
 usage.register(app)
 top.register(app)
+watch.register(app)
 
 if find_spec("fastapi") is not None:
     # A researcher's install has no server; its command line does not mention one.

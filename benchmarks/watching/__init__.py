@@ -1,0 +1,1 @@
+"""Detecting change from outside, measured: servers that lie, and trials of `transom watch` on them."""
