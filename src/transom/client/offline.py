@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from transom.client.dating import misdated
 from transom.client.spelling import read_record
 from transom.client.verify import verify_record
 from transom.errors import InvalidRequest, NotVerified
@@ -26,8 +28,9 @@ from transom.schema.randomness import is_own_seed
 from transom.schema.record import RecordView
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.entries import Entry
-from transom.tlog.notes import VerifierKey, decode
+from transom.tlog.notes import Note, VerifierKey, decode
 from transom.tlog.policies import Policy
+from transom.tlog.proofs import HEADER as PROOF_HEADER
 from transom.tlog.proofs import Proof
 
 MOST_BYTES = 1 << 28
@@ -71,6 +74,8 @@ class Evidence:
 
     records: list[RecordView] = field(default_factory=list)
     proofs: list[Proof] = field(default_factory=list)
+    checkpoints: list[str] = field(default_factory=list)
+    """Notes that came alone: what the log was at other times."""
 
 
 def departures(known: PublicKeys, found: PublicKeys) -> Iterator[str]:
@@ -92,10 +97,10 @@ def departures(known: PublicKeys, found: PublicKeys) -> Iterator[str]:
 
 
 def read_evidence(paths: Iterable[Path]) -> Evidence:
-    """Read records (JSON, as `transom record show --json` prints them) and receipts (`.tlog-proof`).
+    """Read records (JSON, as `transom record show --json` prints them), receipts and checkpoints.
 
     Raises:
-        InvalidRequest: a file is neither; names it.
+        InvalidRequest: a file is none of them; names it.
     """
     found = Evidence()
     for path in paths:
@@ -103,10 +108,14 @@ def read_evidence(paths: Iterable[Path]) -> Evidence:
         try:
             if content.startswith("{"):
                 found.records.append(read_record(content))
-            else:
+            elif content.startswith(PROOF_HEADER):
                 found.proofs.append(Proof.parse(content))
+            else:
+                Checkpoint.parse(Note.parse(content).text)
+                found.checkpoints.append(content)
         except NotVerified as error:
-            raise InvalidRequest(f"{path} is neither a record nor a receipt: {error}") from None
+            told = f"{path} is neither a record nor a receipt, nor a checkpoint: {error}"
+            raise InvalidRequest(told) from None
     return found
 
 
@@ -129,7 +138,7 @@ def verify_evidence(evidence: Evidence, trust: Trust) -> Iterator[Finding]:
         if not faults:
             finding.shown.append("agrees with itself")
             _check_signature(view, trust.keys.records, finding)
-            _check_log(view, evidence.proofs, trust, finding)
+            _check_log(view, evidence, trust, finding)
             _check_openings(view, finding)
         yield finding
 
@@ -157,10 +166,10 @@ def _check_signature(view: RecordView, keys: Sequence[PublicKey], finding: Findi
     finding.faults.append("no signature by a key that is trusted")
 
 
-def _check_log(view: RecordView, proofs: Sequence[Proof], trust: Trust, finding: Finding) -> None:
+def _check_log(view: RecordView, evidence: Evidence, trust: Trust, finding: Finding) -> None:
     entry = Entry("record", view.digest).content
     reasons = []
-    for proof in proofs:
+    for proof in evidence.proofs:
         try:
             proof.verify(entry, VerifierKey.parse(trust.keys.log))
             head = trust.open(proof.checkpoint)
@@ -169,9 +178,18 @@ def _check_log(view: RecordView, proofs: Sequence[Proof], trust: Trust, finding:
             continue
         cosigned = "" if trust.policy is None else ", with a quorum of witnesses"
         finding.shown.append(f"entry {proof.index} of {head.size} of {head.origin}{cosigned}")
+        if trust.policy is not None:
+            finding.faults += misdated(view.created, proof.index, _heads(evidence, trust), trust.policy)
         return
     told = f" ({reasons[0]})" if len(reasons) == 1 else ""
     finding.faults.append(f"no receipt of these files proves that it is in the log{told}")
+
+
+def _heads(evidence: Evidence, trust: Trust) -> Iterator[tuple[Checkpoint, Note]]:
+    """What the log was at several times, as far as it is believed."""
+    for content in (*(proof.checkpoint for proof in evidence.proofs), *evidence.checkpoints):
+        with suppress(NotVerified):
+            yield trust.open(content), Note.parse(content)
 
 
 def _check_openings(view: RecordView, finding: Finding) -> None:

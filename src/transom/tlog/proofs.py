@@ -13,6 +13,7 @@ from transom.tlog.notes import MOST_BYTES, Note, VerifierKey, decode, encode
 from transom.tlog.tree import verify_inclusion
 
 HEADER = "c2sp.org/tlog-proof@v1"
+"""First line of the file."""
 """The first line of a proof."""
 
 _INDEX = re.compile("index (0|[1-9][0-9]{0,15})")
