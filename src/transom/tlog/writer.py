@@ -141,7 +141,7 @@ class LogWriter(LogFiles):
         replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
 
     def keep_cosigned(self, note: Note) -> None:
-        """Keep a checkpoint that enough witnesses have cosigned, beside the published one, unless a newer is kept.
+        """Keep a checkpoint that has a quorum of cosignatures, unless a newer one is kept.
 
         Raises:
             LogBroken: it is none of this log.
