@@ -101,6 +101,19 @@ def test_each_parameter_is_judged_as_it_was_drawn(llama, asked, rows):
     assert_as_drawn(run(engine, [forced(request, drawn.ids)])["r"], drawn)
 
 
+@pytest.mark.parametrize("rows", [3, 256])
+def test_bfloat16_is_judged_to_the_bit_too(llama, rows):
+    engine = load(llama, dtype="bfloat16", max_num_batched_tokens=rows)
+    batch = [
+        ask(str(i), range(i, 30), max_tokens=40, seed=i, logprobs=3, top_p=0.9, presence_penalty=0.2)
+        for i in range(5)
+    ]
+    drawn = {r.sequence_id: run(engine, [r])[r.sequence_id] for r in batch}
+    judged = run(engine, [forced(r, drawn[r.sequence_id].ids) for r in batch])
+    for name, result in judged.items():
+        assert_as_drawn(result, drawn[name])
+
+
 @pytest.mark.parametrize("asked", SAMPLING.values(), ids=SAMPLING.keys())
 @pytest.mark.parametrize("at", [0, 9, 29])
 def test_a_token_that_was_exchanged_is_found_where_it_is(llama, asked, at):
