@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 
-from benchmarks.load.processes import StartedServer
+from benchmarks.load.homes import serving_home
 from transom.client.connection import Connection
 from transom.client.watching.asking import Asker
 from transom.client.watching.baseline import Form
@@ -32,10 +30,6 @@ SHORT, LONG, ROUND = 8, 32, 16
 
 SHORT_PROMPTS = tuple(a + b for a, b in product("abdefghiklmn", ("", "1", "e", "o", "an", ".")))
 """72 prompts of a token or two."""
-
-TRANSOM = Path(sys.executable).parent / "transom"
-
-START_SECONDS = 900
 
 
 @dataclass
@@ -66,26 +60,10 @@ class Amounts:
 @contextmanager
 def serving(home: Path, model: str, port: int, environment: dict[str, str]) -> Iterator[Asker]:
     """Start a server over a home folder, and end it."""
-    keys = home / "welcome.env"
-    keys.unlink(missing_ok=True)
-    settings = " ".join(f"{name}={value}" for name, value in environment.items())
-    server = StartedServer(
-        f"env TRANSOM_HOME={home} {settings} {TRANSOM} serve --port {port} --welcome --env-file {keys}",
-        home / "server.log",
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not keys.exists():
-            server.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the server was not ready in time; see {home / 'server.log'}")
-            time.sleep(0.5)
-        found = dict(line.removeprefix("export ").split("=", 1) for line in keys.read_text().splitlines())
-        connection = Connection.find(f"http://127.0.0.1:{port}", found["OPENAI_API_KEY"].strip("'\""))
+    with serving_home(home, port, environment) as (address, key):
+        connection = Connection.find(address, key)
         with httpx2.Client(**connection.options(600)) as http:
             yield Asker(http, model, concurrency=64)
-    finally:
-        server.stop()
 
 
 def fill(asker: Asker, amounts: Amounts, temperature: float = 1.0) -> Pool:

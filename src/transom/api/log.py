@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 
 from transom.api.dependencies import TheHouse
 from transom.api.errors import documented
+from transom.api.openapi import a_file
 from transom.errors import NotFound
 from transom.schema.envelopes import PublicKeys
 from transom.schema.statements import VERSION, json_schema
@@ -23,13 +24,13 @@ _BRIEFLY = "no-cache"
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-@router.get("/log/checkpoint", response_class=PlainTextResponse, responses=documented(404))
+@router.get("/log/checkpoint", responses=a_file("text/plain", "A signed note") | documented(404))
 async def get_checkpoint(house: TheHouse) -> Response:
     """The newest checkpoint: size and root of the log, signed."""
     return PlainTextResponse(await log.checkpoint(house), headers={"cache-control": _BRIEFLY})
 
 
-@router.get("/log/tile/{path:path}", response_class=Response, responses=documented(404))
+@router.get("/log/tile/{path:path}", responses=a_file("application/octet-stream", "A tile") | documented(404))
 async def get_tile(path: Annotated[str, Path(description="Level and index")], house: TheHouse) -> Response:
     """Hashes of the log's tree, or its entries: 256 to a file, less to the newest."""
     content = await log.tile(house, f"tile/{path}")
@@ -37,7 +38,7 @@ async def get_tile(path: Annotated[str, Path(description="Level and index")], ho
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/log/documents/{digest}", response_class=Response, responses=documented(404))
+@router.get("/log/documents/{digest}", responses=a_file("application/json", "The document") | documented(404))
 async def get_document(
     digest: Annotated[str, Path(description="`sha256:` and 64 hexadecimal digits, as its entry has it")],
     house: TheHouse,

@@ -32,6 +32,16 @@ ANSWER: dict[int | str, dict[str, Any]] = {
 """The `responses` of a route that generates."""
 
 
+def a_file(media_type: str, about: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with something that is not JSON of a model of ours.
+
+    Args:
+        media_type: of the answer; errors are JSON all the same.
+        about: what it is.
+    """
+    return {200: {"description": about, "content": {media_type: {"schema": {"type": "string"}}}}}
+
+
 def install(app: FastAPI) -> None:
     """Take the status 422 out of `app`'s description: a wrong field is answered with 400."""
     describe = app.openapi

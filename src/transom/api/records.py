@@ -8,6 +8,7 @@ from fastapi.responses import PlainTextResponse
 from transom.api.body import JsonRoute
 from transom.api.dependencies import After, Limit, RecordId, TheCaller, TheHouse
 from transom.api.errors import documented
+from transom.api.openapi import a_file
 from transom.api.reply import while_present
 from transom.schema.record import RecordPage, RecordView, ReplayBatch, ReplayReport, ReplayReports
 from transom.services import log, records, replay
@@ -41,7 +42,10 @@ async def get_record(record_id: RecordId, house: TheHouse, caller: TheCaller) ->
     return await records.show(house, caller, record_id)
 
 
-@router.get("/{id}/receipt", response_class=PlainTextResponse, responses=documented(401, 404))
+@router.get(
+    "/{id}/receipt",
+    responses=a_file("text/plain", "A file of https://c2sp.org/tlog-proof") | documented(401, 404),
+)
 async def get_receipt(record_id: RecordId, house: TheHouse, caller: TheCaller) -> Response:
     """Proof that the record is in the public log, to be kept and verified offline: a `.tlog-proof` file."""
     return PlainTextResponse(await log.receipt(house, caller, record_id))

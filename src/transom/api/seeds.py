@@ -13,7 +13,7 @@ from transom.services import seeds
 router = APIRouter(prefix="/seeds", route_class=JsonRoute, tags=["Records"])
 
 
-@router.post("", responses=documented(400, 401, 403, 409, 413, 415))
+@router.post("", responses=documented(400, 401, 403, 404, 409, 413, 415))
 async def promise_seeds(house: TheHouse, caller: TheCaller, body: SeedsBody) -> Promises:
     """Commit to secrets that are drawn now.
 

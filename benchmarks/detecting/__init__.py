@@ -1,0 +1,1 @@
+"""Records that say other than what was done, and how they are found out."""
