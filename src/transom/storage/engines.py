@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,13 @@ def _file_of(url: URL) -> Path:
 
 
 def _create_private(path: Path) -> None:
-    """Prompts are in it, so nobody else reads it; SQLite gives the same mode to the files beside it."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    """Prompts are in it, so nobody else reads it; SQLite gives the same mode to the files beside it.
+
+    A file that is there is not opened: closing it would give up the locks of every connection that this
+    process has to it (POSIX), and another process could then delete the log under them.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _sqlite(url: URL, pragmas: dict[str, str], **pool: int) -> Engine:

@@ -339,3 +339,31 @@ def test_a_process_killed_while_writing_loses_nothing_that_it_acknowledged(url, 
     assert len(acknowledged) > 600
     assert database.check() == []
     assert set(acknowledged) <= set(database.read_sync(lines))
+
+
+
+_OTHER = """
+import sys
+from sqlalchemy import text
+from transom.storage.database import Database
+database = Database(sys.argv[1])
+statement = text("INSERT INTO lines VALUES ('" + sys.argv[2] + "')")
+database.write_sync(lambda connection: connection.execute(statement) and None)
+database.close()
+"""
+
+
+def test_a_second_one_in_the_process_does_not_give_the_files_away(database, url):
+    """Whoever closes any descriptor of a file gives up the locks that their process has on it (POSIX).
+
+    SQLite keeps one of the database for as long as it is open. Without it another process that closes the
+    database takes itself for the last one, and deletes the write-ahead log that this one goes on writing to.
+    """
+    Database(url).close()
+    for number in range(2):
+        subprocess.run([sys.executable, "-c", _OTHER, url, f"other {number}"], check=True, timeout=120)
+        database.write_sync(add(f"own {number}"))
+    database.close()
+    again = Database(url)
+    assert again.read_sync(lines) == ["other 0", "other 1", "own 0", "own 1"]
+    again.close()
