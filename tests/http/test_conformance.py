@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from itertools import count
 
@@ -29,6 +30,11 @@ from transom.access.sign_in.entrance import Visitor
 from transom.access.sign_in.identities import Claim
 from transom.app import create_app, entrance_maker, mailer_of, open_database, open_office
 from transom.config import Settings
+from transom.schema.statements import VERSION
+from transom.tlog.checkpoints import Checkpoint
+from transom.tlog.notes import Note
+from transom.tlog.proofs import Proof
+from transom.tlog.tiles import tile_at
 
 CHECKS = [
     not_a_server_error,
@@ -136,7 +142,28 @@ def server(tokenizer, tmp_path_factory):
         plan = {"model": MODEL, "runs": STEERED["runs"], "return": ["a.x"], "format": "parts"}
         reply = httpx2.post(f"{live.url}/v1/traces", json=plan, headers=live.headers)
         live.made["traces"] = reply.json()["id"]
+        STEERED["ids"] = [record]
+        live.logged = logged(live, record)
         yield live
+
+
+def logged(live, record):
+    """Parts of paths below the log, once the record is in it."""
+    with httpx2.Client(base_url=live.url, headers=live.headers) as asking:
+        while (reply := asking.get(f"/v1/records/{record}/receipt")).status_code == 404:
+            time.sleep(0.05)
+        proof = Proof.parse(reply.text)
+        size = Checkpoint.parse(Note.parse(proof.checkpoint).text).size
+        deployment = asking.get("/v1/models").json()["data"][0]["digest"]
+        challenge = asking.post(f"/v1/challenges/{proof.index}").json()["digest"]
+    tile = tile_at(0, 0, size).path.removeprefix("tile/")
+    return {
+        "/log/tile/{path}": {"path": tile},
+        "/log/documents/{digest}": {"digest": deployment},
+        "/v1/challenges/{digest}": {"digest": challenge},
+        "/v1/challenges/{index}": {"index": proof.index},
+        "/schema/record-{version}.json": {"version": VERSION},
+    }
 
 
 async def sign_in_many(entrance, number):
@@ -194,6 +221,10 @@ def steer(case, server, mode):
             case.body["stream"] = case.body.get("stream_options") is not None or case.body.get("stream")
     if positive and isinstance(case.body, dict) and "email" in case.body:
         case.body["email"] = f"u{next(NUMBERS)}@example.org"
+    if positive and case.path == "/v1/score":
+        # A question is one of two fields, and drawing needs a seed.
+        kept = {name: case.body[name] for name in ("logprobs", "measures") if name in case.body}
+        case.body = {"model": MODEL, "prompt": "The light", "completion": [5, 6]} | kept
     if positive and "model" in (case.query or {}):
         case.query["model"] = MODEL
     if positive and case.media_type == KIND:
@@ -203,6 +234,7 @@ def steer(case, server, mode):
     if positive and case.path_parameters and not deletes:
         known = {"id": server.made.get(case.path.split("/")[2]), "model": MODEL, "provider": "nobody"}
         case.path_parameters |= {name: known[name] for name in case.path_parameters if known.get(name)}
+        case.path_parameters |= server.logged.get(case.path, {})
 
 
 def test_the_description_is_valid_openapi(api):

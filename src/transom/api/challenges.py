@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from transom.api.dependencies import TheHouse
 from transom.api.errors import documented
 from transom.schema.challenges import ChallengePage, ChallengeView, Transparency
+from transom.schema.randomness import DIGEST
 from transom.services import challenges
 
 router = APIRouter(tags=["Log"])
@@ -31,9 +32,9 @@ async def list_challenges(house: TheHouse) -> ChallengePage:
     return await challenges.page(house)
 
 
-@router.get("/challenges/{digest}", responses=documented(404))
+@router.get("/challenges/{digest}", responses=documented(400, 404))
 async def get_challenge(
-    digest: Annotated[str, Path(description="`sha256:` and 64 hexadecimal digits")], house: TheHouse
+    digest: Annotated[str, Path(description="Of the challenge's document", pattern=DIGEST)], house: TheHouse
 ) -> ChallengeView:
     """One challenge."""
     return await challenges.find(house, digest)

@@ -15,6 +15,7 @@ from transom.api.errors import documented
 from transom.api.openapi import a_file
 from transom.errors import NotFound
 from transom.schema.envelopes import PublicKeys
+from transom.schema.randomness import DIGEST
 from transom.schema.statements import VERSION, json_schema
 from transom.services import log
 
@@ -30,17 +31,23 @@ async def get_checkpoint(house: TheHouse) -> Response:
     return PlainTextResponse(await log.checkpoint(house), headers={"cache-control": _BRIEFLY})
 
 
-@router.get("/log/tile/{path:path}", responses=a_file("application/octet-stream", "A tile") | documented(404))
-async def get_tile(path: Annotated[str, Path(description="Level and index")], house: TheHouse) -> Response:
+@router.get(
+    "/log/tile/{path:path}", responses=a_file("application/octet-stream", "A tile") | documented(400, 404)
+)
+async def get_tile(
+    path: Annotated[str, Path(description="Level and index", pattern="^[0-9a-z/.]{0,80}$")], house: TheHouse
+) -> Response:
     """Hashes of the log's tree, or its entries: 256 to a file, less to the newest."""
     content = await log.tile(house, f"tile/{path}")
     headers = {"cache-control": _FOR_EVER}
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/log/documents/{digest}", responses=a_file("application/json", "The document") | documented(404))
+@router.get(
+    "/log/documents/{digest}", responses=a_file("application/json", "The document") | documented(400, 404)
+)
 async def get_document(
-    digest: Annotated[str, Path(description="`sha256:` and 64 hexadecimal digits, as its entry has it")],
+    digest: Annotated[str, Path(description="As its entry has it", pattern=DIGEST)],
     house: TheHouse,
 ) -> Response:
     """A public document that has an entry: a deployment, a key that signs records, a calibration."""
@@ -54,8 +61,10 @@ async def get_keys(house: TheHouse) -> PublicKeys:
     return log.public_keys(house)
 
 
-@router.get("/schema/record-{version}.json", responses=documented(404))
-async def get_schema(version: Annotated[str, Path(description="Such as v6")]) -> dict[str, Any]:
+@router.get("/schema/record-{version}.json", responses=documented(400, 404))
+async def get_schema(
+    version: Annotated[str, Path(description="Such as v6", pattern="^v[0-9]{1,3}$")],
+) -> dict[str, Any]:
     """The JSON Schema of the statements of records, of the version that is made now."""
     if version != VERSION:
         raise NotFound(f"There is no schema of records {version[:20]!r} here; records are {VERSION}.")

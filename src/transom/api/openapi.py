@@ -39,7 +39,8 @@ def a_file(media_type: str, about: str) -> dict[int | str, dict[str, Any]]:
         media_type: of the answer; errors are JSON all the same.
         about: what it is.
     """
-    return {200: {"description": about, "content": {media_type: {"schema": {"type": "string"}}}}}
+    kind = "object" if media_type == "application/json" else "string"
+    return {200: {"description": about, "content": {media_type: {"schema": {"type": kind}}}}}
 
 
 def install(app: FastAPI) -> None:

@@ -102,7 +102,7 @@ def test_a_receipt_of_another_log_of_the_name_is_found(served, tmp_path):
     [
         (("--compare", "missing"), "missing cannot be read"),
         (("--keys", "policy"), "holds no keys"),
-        (("--policy", "keys.json"), "holds no policy"),
+        (("--policy", "keys.json"), "is no policy"),
     ],
 )
 def test_what_is_asked_wrongly_is_not_taken_for_a_fault_of_the_log(served, options, words):

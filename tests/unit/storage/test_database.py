@@ -341,7 +341,6 @@ def test_a_process_killed_while_writing_loses_nothing_that_it_acknowledged(url, 
     assert set(acknowledged) <= set(database.read_sync(lines))
 
 
-
 _OTHER = """
 import sys
 from sqlalchemy import text
