@@ -92,8 +92,13 @@ async def test_a_record_is_no_public_document(own_door):
 
 async def test_how_far_the_log_is_stands_in_the_metrics(own_door):
     await receipt_of(own_door, (await own_door.complete(max_tokens=1))["id"])
+    async with asyncio.timeout(60):
+        # It is looked at each second.
+        while own_door.house.progress().published < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     lines = (await own_door.client.get("/metrics")).text.splitlines()
     assert 'transom_log_entries{state="kept"} 3.0' in lines
+    assert 'transom_log_entries{state="published"} 3.0' in lines
     assert "transom_log_stands 0.0" in lines
 
 
