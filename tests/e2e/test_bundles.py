@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.documents import ROOT
 from tests.e2e.server import TRANSOM, Server
+from transom.backends import manifest
 from transom.client.bundle.layout import kind_of
+from transom.schema.deployment import ModelManifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -131,3 +135,34 @@ def test_keys_of_the_bundle_are_not_believed_unless_somebody_says_so(made, base_
     done = run("verify", made / "out.zip", "--keys-in-bundle", program=base_install)
     assert done.returncode == 0
     assert "who signed it is not shown" in done.stderr
+
+
+def test_with_the_weights_at_hand_records_are_replayed_with_the_server_off(made, tiny_library):
+    options = ("--keys", made / "keys.json", "--weights", tiny_library / "tiny")
+    done = run("verify", made / "out.zip", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("replayed: EXACT") == 3
+
+
+def test_weights_that_are_not_those_of_the_records_say_so(made, tiny_library, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree((tiny_library / "tiny").resolve(), changed)
+    manifest.save(changed, replace_one_weight(changed))
+    done = run("verify", made / "out.zip", "--keys", made / "keys.json", "--weights", changed)
+    assert done.returncode == 1
+    assert done.stderr.count("replayed: UNREPLAYABLE DEPLOYMENT") == 3
+
+
+def replace_one_weight(root: Path) -> ModelManifest:
+    (path,) = root.glob("*.safetensors")
+    weights = load_file(path)
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] * 1.001}, path, metadata={"format": "pt"})
+    return manifest.compute(root)
+
+
+def test_a_base_install_says_what_weights_need(made, tiny_library, base_install):
+    options = ("--keys", made / "keys.json", "--weights", tiny_library / "tiny")
+    done = run("verify", made / "out.zip", *options, program=base_install)
+    assert done.returncode == 2
+    assert 'pip install "transom[server,engine]"' in done.stderr

@@ -14,8 +14,11 @@ import httpx2
 import pytest
 
 from tests.e2e.server import Server, is_alive
-from transom.records.audit import find_gaps
+from transom.records.audit import find_gaps, find_misplaced
 from transom.storage.database import Database
+from transom.tlog.files import LogFiles
+from transom.tlog.keys import open_key
+from transom.tlog.publishing import find_departures
 
 pytestmark = pytest.mark.e2e
 
@@ -85,7 +88,7 @@ def test_no_acknowledged_record_is_lost_when_the_server_is_killed(mortal):
                 pool.submit(crowd.ask_until_it_dies, chance.randrange(2**32))
             time.sleep(chance.uniform(0.3, 2.0))
             mortal.kill()
-        assert damage_of(mortal.home / "transom.db") == []
+        assert damage_of(mortal.home) == []
         mortal.start()
     headers = {"authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=mortal.url, headers=headers, timeout=60) as http:
@@ -97,10 +100,13 @@ def test_no_acknowledged_record_is_lost_when_the_server_is_killed(mortal):
     print(f"{KILLS} kills, {len(crowd.received)} replies received in full, every one on record")
 
 
-def damage_of(file: Path) -> list[str]:
-    database = Database(f"sqlite:///{file}")
+def damage_of(home: Path) -> list[str]:
+    """Everything that is wrong with records, their places in the log, and the log's files."""
+    database = Database(f"sqlite:///{home / 'transom.db'}")
+    log = LogFiles(home / "log", open_key(home / "log.key", None).verifier)
     try:
-        return [*database.check(), *database.read_sync(find_gaps)]
+        found = [*database.check(), *database.read_sync(find_gaps), *find_departures(database, log)]
+        return found + database.read_sync(lambda connection: list(find_misplaced(connection)))
     finally:
         database.close()
 

@@ -11,12 +11,15 @@ import typer
 from transom.cli import output
 from transom.cli.output import ExitCode, exit_on_error
 from transom.cli.researcher import ApiKey, BaseUrl, RecordId
+from transom.cli.weights import replay_with
 from transom.client import Client, operations
 from transom.client.bundle.checking import keys_in, verify_bundle
 from transom.client.bundle.container import is_bundle, open_bundle
 from transom.client.offline import Finding, Trust, departures, read_evidence, verify_evidence
+from transom.client.spelling import read_record
 from transom.errors import InvalidRequest, NotVerified
 from transom.schema.envelopes import PublicKeys
+from transom.schema.record import RecordView
 from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import VerifierKey
 from transom.tlog.policies import Policy
@@ -59,6 +62,10 @@ def verify(
     ],
     keys: Annotated[Path | None, _KEYS] = None,
     policy: PolicyFile = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Model root: the records are replayed with it, too."),
+    ] = None,
     keys_in_bundle: Annotated[
         bool,
         typer.Option("--keys-in-bundle", help="Believe the keys of the bundle: shows that it fits together."),
@@ -81,8 +88,31 @@ def verify(
             faults += _tell(verify_bundle(bundle, Trust(known, trusted)))
     if bundles and keys is None:
         faults += _tell_of_keys(believed=keys_in_bundle)
+    if weights is not None:
+        faults += _replayed(weights, [*read_evidence(loose).records, *_bundled(bundles)])
     if faults:
         raise typer.Exit(ExitCode.NO)
+
+
+def _bundled(bundles: Sequence[Path]) -> Iterator[RecordView]:
+    for path in bundles:
+        with open_bundle(path) as bundle:
+            for _, name in bundle.of_kind("record"):
+                yield read_record(bundle.read(name).decode())
+
+
+def _replayed(weights: Path, views: Sequence[RecordView]) -> int:
+    """Replay records with the weights, and say what that shows; how many are not what they should be."""
+    faults = 0
+    for report in replay_with(weights, views):
+        level = report.level if report.reason is None else f"{report.level} {report.reason}"
+        told = f"{report.record}  replayed: {level}"
+        if report.level in ("EXACT", "WITHIN"):
+            output.write(told)
+        else:
+            output.fail(told)
+            faults += 1
+    return faults
 
 
 def _loose(files: Sequence[Path], trust: Trust) -> Iterator[Finding]:

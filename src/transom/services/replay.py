@@ -64,7 +64,7 @@ async def replay_all(house: House, caller: Caller, record_ids: Sequence[str]) ->
     views = [(await house.records.get(record_id, caller.project_id)).view() for record_id in record_ids]
     findings = await judge(house, caller, views)
     seconds = time.perf_counter() - began
-    return [_report(view.id, finding, seconds) for view, finding in zip(views, findings, strict=True)]
+    return [report(view.id, finding, seconds) for view, finding in zip(views, findings, strict=True)]
 
 
 async def judge(house: House, caller: Caller, views: Sequence[RecordView]) -> list[Finding]:
@@ -81,7 +81,8 @@ async def judge(house: House, caller: Caller, views: Sequence[RecordView]) -> li
         return [await _conclude(house, caller, each) for each in prepared]
 
 
-def _report(record_id: str, finding: Finding, seconds: float) -> ReplayReport:
+def report(record_id: str, finding: Finding, seconds: float) -> ReplayReport:
+    """A finding, as it is told."""
     return ReplayReport(
         record=record_id,
         level=finding.level,
