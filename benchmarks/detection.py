@@ -24,6 +24,7 @@ from benchmarks.detecting import log_lies
 from benchmarks.detecting.asking import Asker, serving
 from benchmarks.detecting.claims import Claim, Forger
 from benchmarks.detecting.lies import ASKED, SERVED, claims, questions
+from benchmarks.detecting.page import SCENARIO
 from benchmarks.load.figures import Figures
 from benchmarks.load.machine import describe_commit, describe_machine
 from benchmarks.load.rows import RESULTS, Row, append
@@ -31,7 +32,6 @@ from benchmarks.watching.lies import HONEST, make_home
 from transom.schema.record import ReplayReport
 
 TRIALS = 100
-SCENARIO = "detection"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 import transom.client
+from benchmarks.detecting.page import detection
 from benchmarks.equality.page import experiments
 from benchmarks.load.page import performance
 from scripts.markdown import NOTE, first_paragraph, table
@@ -339,6 +340,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "api.md": api,
     "cli.md": cli,
     "client.md": client,
+    "detection.md": detection,
     "errors.md": errors,
     "experiments.md": experiments,
     "modules.md": modules,

@@ -121,9 +121,9 @@ def create_app(
             asyncio.create_task(work)
             for work in (house.quotas.run(), _keep_time(house), _sweep(house), _meet_challenges(house))
         ]
-        publication = Publication(
-            database, settings.log, signer, _say_unpublished, open_cosigning(settings, house.log)
-        )
+        cosigning = open_cosigning(settings, house.log)
+        house.witnesses = None if cosigning is None else cosigning.policy
+        publication = Publication(database, settings.log, signer, _say_unpublished, cosigning)
         house.progress = lambda: publication.progress
         app.state.metrics.watch_log(house.progress)
         starting = asyncio.create_task(_start(database, serving, on_refusal))

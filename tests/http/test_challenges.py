@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete
 
 import transom.app
@@ -20,6 +21,8 @@ from transom.schema.challenges import Challenge, Verdict, drawn
 from transom.services import challenges
 from transom.storage.tables import records
 from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.notes import COSIGNATURE, Note, Signer
+from transom.tlog.policies import Policy
 from transom.tlog.proofs import Proof
 
 pytestmark = pytest.mark.anyio
@@ -200,6 +203,21 @@ async def test_how_the_operator_stands_is_public(own_door):
     assert told["deployments"] == [{"model": "fake", "deployment": deployment, "place": 1}]
     assert told["challenges"] == {"open": 0, "met": 0, "missed": 0}
     assert told["beacon"] is None
+    assert told["log"]["witnesses"] == []
+
+
+async def test_who_has_cosigned_is_told_by_name_and_nobody_else(own_door):
+    await logged(own_door)
+    house, clock = own_door.house, lambda: 1_800_000_000
+    keys = [Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3)]
+    signers = [Signer(f"w{n}.example", key, COSIGNATURE, clock) for n, key in enumerate(keys)]
+    lines = [f"witness w{n} {signer.verifier}" for n, signer in enumerate(signers[:2])]
+    house.witnesses = Policy.parse("\n".join([f"log {house.log.key}", *lines, "quorum none"]))
+    note = Note.parse(house.log.note())
+    signed = note.signed(*(signer.sign(note.text) for signer in signers[1:]))
+    (house.log.folder / "checkpoint").write_text(str(signed))
+    told = (await own_door.client.get("/v1/transparency")).json()
+    assert told["log"]["witnesses"] == [{"name": "w1", "at": 1_800_000_000}]
 
 
 async def test_a_server_meets_its_challenges_by_itself(tokenizer, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, timedelta
 from functools import partial
 
@@ -10,13 +11,14 @@ import structlog
 from sqlalchemy import Connection, select
 
 from transom.access.keys.callers import Caller
-from transom.errors import InvalidRequest, NotFound, TransomError
+from transom.errors import InvalidRequest, NotFound, NotVerified, TransomError
 from transom.records import challenges
 from transom.schema.challenges import (
     Challenge,
     ChallengeCounts,
     ChallengePage,
     ChallengeView,
+    Cosigned,
     InForce,
     Judged,
     LogState,
@@ -29,9 +31,10 @@ from transom.schema.record import rfc3339
 from transom.services import replay
 from transom.services.house import House
 from transom.storage.tables import log_documents
-from transom.tlog.checkpoints import Checkpoint, open_checkpoint
+from transom.tlog.checkpoints import Checkpoint, cosigners, open_checkpoint
 from transom.tlog.documents import find_document
 from transom.tlog.entries import Entry
+from transom.tlog.notes import Note
 from transom.tlog.sequencing import read_entries
 
 log = structlog.get_logger()
@@ -205,14 +208,26 @@ async def transparency(house: House) -> Transparency:
 async def _state(house: House) -> LogState:
     progress = house.progress()
     age = await asyncio.to_thread(house.log.age)
+    note = await asyncio.to_thread(house.log.note)
     return LogState(
         origin=house.log.key.name,
         kept=progress.kept,
         published=progress.published,
         checkpoint_age_s=age,
         stands=progress.stands,
-        witnesses=(),
+        witnesses=_cosigned(house, note),
     )
+
+
+def _cosigned(house: House, note: bytes | None) -> tuple[Cosigned, ...]:
+    """Those of the witnesses that the operator names who have cosigned this checkpoint."""
+    if note is None or house.witnesses is None:
+        return ()
+    known = {witness.key: name for name, witness in house.witnesses.witnesses.items()}
+    with suppress(NotVerified):
+        times = cosigners(Note.parse(note), known)
+        return tuple(Cosigned(name=known[key], at=times[key]) for key in known if key in times)
+    return ()
 
 
 async def _head(house: House) -> tuple[str, Checkpoint]:

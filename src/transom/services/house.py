@@ -25,6 +25,7 @@ from transom.schema.deployment import ServedModel
 from transom.services.office import Office
 from transom.services.spool import Spool
 from transom.tlog.files import LogFiles
+from transom.tlog.policies import Policy
 from transom.tlog.publishing import Progress
 
 T = TypeVar("T")
@@ -60,6 +61,8 @@ class House:
     now: Callable[[], datetime] = utc_now
     progress: Callable[[], Progress] = Progress
     """How far the log is published."""
+    witnesses: Policy | None = None
+    """Who is asked to cosign the log; None for nobody."""
     draining: bool = False
     """Whether the server is going away: what runs may finish, and nothing new is taken."""
     _open: set[asyncio.Future[Any]] = field(default_factory=set)
