@@ -165,7 +165,7 @@ def _answer() -> Answer:
         received=now,
         answered=now,
         status="complete",
-        request={"messages": [question], "temperature": 0.7},
+        request={"messages": [question], "temperature": 0.7, "seed": 7},
         messages=[question],
         prompts=[(1, 2, 3)],
         sampling=SamplingParams(

@@ -88,7 +88,8 @@ def verify(
             faults += _tell(verify_bundle(bundle, Trust(known, trusted)))
     if bundles and keys is None:
         faults += _tell_of_keys(believed=keys_in_bundle)
-    if weights is not None:
+    if weights is not None and not faults:
+        # What does not verify is no record, and nothing to be replayed.
         faults += _replayed(weights, [*read_evidence(loose).records, *_bundled(bundles)])
     if faults:
         raise typer.Exit(ExitCode.NO)

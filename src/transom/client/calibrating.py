@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TypedDict
 
 from transom.client.synchronous import Client
 from transom.client.types import Completion, ScoredAnswer
@@ -35,7 +36,27 @@ PROMPTS = (
 )
 """What is asked; each many times, under another seed each time."""
 
-_TEMPERATURES = (1.0, 0.7, 0.0)
+
+class _Drawing(TypedDict, total=False):
+    """How tokens are drawn."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    frequency_penalty: float
+
+
+_DRAWS: tuple[_Drawing, ...] = (
+    {"temperature": 1.0},
+    {"temperature": 0.7, "top_p": 0.95},
+    {"temperature": 1.0, "top_k": 50},
+    {"temperature": 0.9, "min_p": 0.05, "frequency_penalty": 0.3},
+)
+"""How tokens are drawn, in turn. The first round is greedy: another one would give the same answers again."""
+
+
+_GREEDY: _Drawing = {"temperature": 0.0}
 
 
 def calibrate(
@@ -65,8 +86,8 @@ def calibrate(
     differing = total = 0
     seed = 0
     while total < tokens:
-        temperature = _TEMPERATURES[seed % len(_TEMPERATURES)]
-        for scored, logprobs in _asked(one, other, model, seed, temperature):
+        draw = _DRAWS[seed % len(_DRAWS)] if seed else _GREEDY
+        for scored, logprobs in _asked(one, other, model, seed, draw):
             answers.append(_compared(scored, logprobs))
             differing += scored.differing or 0
             total += len(scored.tokens)
@@ -95,24 +116,24 @@ def _deployments(one: Client, other: Client, model: str) -> tuple[str, str]:
 
 
 def _asked(
-    one: Client, other: Client, model: str, seed: int, temperature: float
+    one: Client, other: Client, model: str, seed: int, draw: _Drawing
 ) -> Iterator[tuple[ScoredAnswer, Sequence[float]]]:
     """Each answer as the other server sees it, with its logprobs as the one that answered saw them."""
     given = one.complete(
         PROMPTS,
         model=model,
         seed=seed,
-        temperature=temperature,
         max_tokens=LENGTH,
         ignore_eos=True,
         logprobs=0,
         return_token_ids=True,
+        **draw,
     )
     items = [
         {"prompt": list(choice.prompt_token_ids or ()), "completion": list(choice.token_ids or ())}
         for choice in given.choices
     ]
-    scores = other.score(items, model=model, seed=seed, temperature=temperature)
+    scores = other.score(items, model=model, seed=seed, **draw)
     return zip(scores.items, _logprobs(given), strict=True)
 
 

@@ -14,6 +14,8 @@ from transom.tlog.checkpoints import Checkpoint, cosigners
 from transom.tlog.notes import Note, VerifierKey
 from transom.tlog.policies import Policy
 
+_FORM = "%Y-%m-%dT%H:%M:%S.%fZ"
+
 PROMISED = 60.0
 """Seconds from an answer to its place under a cosigned checkpoint; also what clocks may differ by."""
 
@@ -29,7 +31,11 @@ def misdated(
         heads: checkpoints of its log that are believed, each with its note.
         policy: whose quorum is believed.
     """
-    said = datetime.fromisoformat(answered).timestamp()
+    try:
+        said = datetime.strptime(answered, _FORM).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        yield f"it was answered at {answered[:40]!r}, which is no time of a record"
+        return
     later: list[int] = []
     earlier: list[int] = []
     for head, note in heads:
@@ -39,7 +45,10 @@ def misdated(
         else:
             earlier += _agreed(policy, times, from_newest=False)
     if later and said < max(later) - PROMISED:
-        yield f"it was answered at {answered}, it says, and was not in the log at {_spelled(max(later))}"
+        yield (
+            f"it was answered at {answered}, it says, and was not in the log at {_spelled(max(later))}: it "
+            "is dated back, or was logged later than promised"
+        )
     if earlier and said > min(earlier) + PROMISED:
         yield f"it was answered at {answered}, it says, and was in the log by {_spelled(min(earlier))}"
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -23,13 +23,14 @@ from transom.schema.envelopes import (
     broken_succession,
     pre_authentication_encoding,
 )
+from transom.schema.messages import Message
 from transom.schema.openings import verify_openings
-from transom.schema.randomness import is_own_seed
+from transom.schema.randomness import PLANS, has_own_seed
 from transom.schema.record import RecordView
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.entries import Entry
 from transom.tlog.notes import Note, VerifierKey, decode
-from transom.tlog.policies import Policy
+from transom.tlog.policies import NONE, Policy
 from transom.tlog.proofs import HEADER as PROOF_HEADER
 from transom.tlog.proofs import Proof
 
@@ -176,7 +177,8 @@ def _check_log(view: RecordView, evidence: Evidence, trust: Trust, finding: Find
         except NotVerified as error:
             reasons.append(error.message)
             continue
-        cosigned = "" if trust.policy is None else ", with a quorum of witnesses"
+        asked = trust.policy is not None and trust.policy.quorum != NONE
+        cosigned = ", with a quorum of witnesses" if asked else ""
         finding.shown.append(f"entry {proof.index} of {head.size} of {head.origin}{cosigned}")
         if trust.policy is not None:
             finding.faults += misdated(view.created, proof.index, _heads(evidence, trust), trust.policy)
@@ -198,9 +200,8 @@ def _check_openings(view: RecordView, finding: Finding) -> None:
         return
     try:
         wrong = verify_openings(view.statement, view.openings)
-        if not wrong and not _is_own_seed(view):
-            wrong = ["the seed, which is not made of what both sides brought"]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        wrong = wrong or list(_otherwise(view))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
         wrong = ["the statement has another form"]
     if wrong:
         finding.faults.append(f"openings that do not open: {', '.join(wrong)}")
@@ -208,6 +209,18 @@ def _check_openings(view: RecordView, finding: Finding) -> None:
         finding.shown.append("question and answer are those that it commits to")
 
 
-def _is_own_seed(view: RecordView) -> bool:
-    body = json.loads((view.openings or {})["request"]["json"])
-    return is_own_seed(view.statement["predicate"]["randomness"], body)
+def _otherwise(view: RecordView) -> Iterator[str]:
+    """Where the record says that something else was asked than its body asks for, as far as it shows."""
+    predicate, openings = view.statement["predicate"], view.openings or {}
+    body = json.loads(openings["request"]["json"])
+    if not has_own_seed(view.statement, body):
+        yield "the seed, which is not the one that was asked for"
+    request = predicate["request"]
+    places = product(range(len(request["prompts"])), range(request["n"]))
+    found = [(each["prompt_index"], each["choice"]) for each in predicate["output"]]
+    if predicate["status"] == "complete" and request["endpoint"] != PLANS and found != list(places):
+        yield "the output, which is not one sequence for each prompt and choice"
+    if openings["messages"] is not None:
+        asked = [Message.model_validate(message).plain() for message in body["messages"]]
+        if asked != json.loads(openings["messages"]["json"]):
+            yield "the messages, which are not those of the body"

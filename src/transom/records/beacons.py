@@ -55,6 +55,8 @@ def open_beacon(spelled: str) -> Beacon:
         ConfigurationError: it is neither.
     """
     if re.match("https?://", spelled):
+        if re.search("[@?#]", spelled):
+            raise ConfigurationError("TRANSOM_BEACON is public: an address without user, query or fragment")
         return Drand(spelled.rstrip("/"))
     path = Path(spelled)
     if not path.parent.is_dir():

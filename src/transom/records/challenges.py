@@ -48,11 +48,27 @@ def open_challenge(
     return digest
 
 
+class Patience:
+    """When a challenge that could not be judged is tried again: after 10 seconds, 20, 40, … an hour."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, tuple[datetime, timedelta]] = {}
+
+    def waits(self, digest: str, now: datetime) -> bool:
+        """Whether it is too early."""
+        known = self._next.get(digest)
+        return known is not None and now < known[0]
+
+    def failed(self, digest: str, now: datetime) -> None:
+        """It could not be judged now."""
+        known = self._next.get(digest)
+        pause = timedelta(seconds=10) if known is None else min(2 * known[1], timedelta(hours=1))
+        self._next[digest] = now + pause, pause
+
+
 def open_for(connection: Connection, index: int, now: datetime) -> str | None:
-    """The challenge of that entry that is not judged yet, if there is one."""
-    query = select(challenges.c.digest).where(
-        challenges.c.entry == index, challenges.c.verdict.is_(None), challenges.c.deadline > now
-    )
+    """The newest challenge of that entry, while it can be met or was opened within a day."""
+    query = select(challenges.c.digest).where(challenges.c.entry == index, challenges.c.deadline > now)
     return connection.execute(query.limit(1)).scalar_one_or_none()
 
 

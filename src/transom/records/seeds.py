@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, or_, select
 
 from transom.errors import Conflict, InvalidRequest
 from transom.schema.randomness import (
@@ -22,6 +23,14 @@ from transom.storage.tables import seed_promises
 
 KEPT = timedelta(days=1)
 """For so long a promise waits for its request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A promise that its request came for."""
+
+    joint: JointSeed
+    expires: datetime
 
 
 class SeedPromises:
@@ -64,7 +73,7 @@ class SeedPromises:
         await self._database.write(write)
         return Promises(commitments=tuple(drawn), expires=rfc3339(now + KEPT))
 
-    async def take(self, project_id: str, asked: JointSeedBody) -> JointSeed:
+    async def take(self, project_id: str, asked: JointSeedBody) -> Taken:
         """Both secrets of a seed. Whoever comes first with a commitment has used it, with whatever nonce.
 
         Raises:
@@ -75,24 +84,35 @@ class SeedPromises:
             seed_promises.c.commitment == asked.commitment,
             seed_promises.c.project_id == project_id,
             seed_promises.c.expires > now,
+            or_(seed_promises.c.nonce.is_(None), seed_promises.c.nonce == asked.nonce),
         )
-        used = delete(seed_promises).where(*theirs).returning(seed_promises.c.secret)
-        secret = await self._database.write(lambda connection: connection.execute(used).scalar_one_or_none())
-        if secret is None:
+        used = delete(seed_promises).where(*theirs).returning(seed_promises.c.secret, seed_promises.c.expires)
+
+        def write(connection: Connection) -> Taken | None:
+            row = connection.execute(used).one_or_none()
+            return None if row is None else Taken(JointSeed(row.secret.hex(), asked.nonce), row.expires)
+
+        taken = await self._database.write(write)
+        if taken is None:
             raise InvalidRequest(
-                f"The commitment {asked.commitment} is none that waits for a request of this project: it was "
-                "used, has expired, or was never made. Ask for another: POST /v1/seeds.",
+                f"The commitment {asked.commitment} is none that waits for this request of the project: it "
+                "was used, came with another nonce, has expired, or was never made. Ask for another: "
+                "POST /v1/seeds.",
                 param="transom.seed.commitment",
                 code="unknown_commitment",
             )
-        return JointSeed(secret.hex(), asked.nonce)
+        return taken
 
-    async def give_back(self, project_id: str, joint: JointSeed) -> None:
-        """Keep a promise after all: its request was refused, and nothing was told of the secret."""
+    async def give_back(self, project_id: str, taken: Taken) -> None:
+        """Keep a promise after all: its request was refused, and nothing was told of the secret.
+
+        It stays bound to its nonce. Else a server could refuse until it likes the seed.
+        """
         row = {
-            "commitment": joint.commitment,
+            "commitment": taken.joint.commitment,
             "project_id": project_id,
-            "secret": bytes.fromhex(joint.secret),
-            "expires": self._clock() + KEPT,
+            "secret": bytes.fromhex(taken.joint.secret),
+            "expires": taken.expires,
+            "nonce": taken.joint.nonce,
         }
         await self._database.write(lambda connection: connection.execute(insert(seed_promises), row) and None)

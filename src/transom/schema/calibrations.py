@@ -55,6 +55,19 @@ class Spread(BaseModel):
         spread = float(self.deviation) * math.sqrt(2 * odds * once)
         return float(self.mean) + spread + float(self.most) * odds * once / 3
 
+    def tells(self, count: int, known: int, alpha: float) -> bool:
+        """Whether the mean of so many values can be outside of the bound at all."""
+        return self.bound(count, known, alpha) < float(self.most)
+
+    def is_sound(self, most: float) -> bool:
+        """Whether this can be the spread of values from 0 to `most`."""
+        try:
+            mean, deviation, own = float(self.mean), float(self.deviation), float(self.most)
+        except ValueError:
+            return False
+        # No values between 0 and the largest deviate by more than half of it, but for the sample's factor.
+        return own == most and 0 <= mean <= most and 0 <= deviation <= 0.51 * most
+
     def holds(self, values: Sequence[float], known: int, alpha: float) -> bool:
         """Whether the mean of these values lies within the bound."""
         if not values:
@@ -75,6 +88,7 @@ class Calibration(BaseModel):
     tokens: int = Field(ge=LEAST_TOKENS, description="Generated tokens that were judged")
     answers: int = Field(ge=1)
     differing: int = Field(ge=0, description="Tokens in whose place the other would have drawn another")
+    infinite: int = Field(ge=0, description="Of those, the ones that a filter had removed for the other")
     margin: Spread = Field(description="Of the margins, in logits")
     logprob: Spread = Field(description="Of the distance between both logprobs of a token, in nats")
     alpha: str = Field(description="Chance of a false alarm, for each of the two bounds")
@@ -86,11 +100,27 @@ class Calibration(BaseModel):
         return canonical_bytes(self.model_dump())
 
     def departs(self, margins: Sequence[float], distances: Sequence[float]) -> str | None:
-        """What of an answer is further off than an honest answer would be: `MARGIN` or `LOGPROBS`."""
-        alpha = float(self.alpha)
-        if not self.margin.holds(margins, self.tokens, alpha):
+        """What of an answer is further off than an honest answer would be: `MARGIN` or `LOGPROBS`.
+
+        `SHORT` where it has so few tokens that whatever they are would be within the bound.
+        """
+        if not self.infinite and any(not math.isfinite(margin) for margin in margins):
+            return "MARGIN"  # no honest token was one that a filter had removed
+        if not self.margin.holds(margins, self.tokens, ALPHA):
             return "MARGIN"
-        return None if self.logprob.holds(distances, self.tokens, alpha) else "LOGPROBS"
+        if not self.logprob.holds(distances, self.tokens, ALPHA):
+            return "LOGPROBS"
+        return None if margins and self.margin.tells(len(margins), self.tokens, ALPHA) else "SHORT"
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its numbers are such as can be measured, and its bounds those that are held to here."""
+        return (
+            self.margin.is_sound(MARGIN_CLIP)
+            and self.logprob.is_sound(LOGPROB_CLIP)
+            and self.alpha == decimal(ALPHA)
+            and max(self.differing, self.infinite) <= self.tokens
+        )
 
 
 def measured(
@@ -116,6 +146,7 @@ def measured(
         tokens=len(margins),
         answers=len(answers),
         differing=differing,
+        infinite=sum(not math.isfinite(margin) for margin in margins),
         margin=Spread.of(margins, MARGIN_CLIP),
         logprob=Spread.of(distances, LOGPROB_CLIP),
         alpha=decimal(ALPHA),

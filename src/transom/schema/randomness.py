@@ -22,6 +22,9 @@ SECRET_BYTES = 32
 MOST_PROMISES = 1000
 """Promises of a project that wait for their request."""
 
+PLANS = "/v1/traces"
+"""Endpoint of plans, which draw nothing by themselves."""
+
 DIGEST = "^sha256:[0-9a-f]{64}$"
 _NONCE = "^([0-9a-f]{2}){16,64}$"
 
@@ -106,21 +109,33 @@ def commitment_of(secret: bytes) -> str:
     return sha256(sized(b"transom-seed-commitment-v1") + sized(secret))
 
 
+def has_own_seed(statement: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Whether the seed of a record is the one that its request asked for; see `is_own_seed`."""
+    predicate = statement["predicate"]
+    if predicate["request"]["endpoint"] == PLANS and body.get("seed") is None:
+        # A plan that names no seed has the one that plans have.
+        body = {**body, "seed": int(predicate["randomness"]["seed"])}
+    return is_own_seed(predicate["randomness"], body)
+
+
 def is_own_seed(randomness: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    """Whether the seed of a record is the one that it says how to make.
+    """Whether the seed of a record is the one that the request asked for.
 
     Args:
-        randomness: of the statement. A seed that one side picked is always its own.
-        body: the request, which names commitment and nonce.
+        randomness: of the statement: a seed, and who picked it.
+        body: the request: with a seed, or with commitment and nonce of one that neither side picks.
     """
     try:
-        said = randomness.get("joint")
-        if (randomness["source"] == "joint") != (said is not None):
-            return False
-        if said is None:
-            return True
-        joint, asked = JointSeed.read(said), body["transom"]["seed"]
+        said, given = randomness.get("joint"), body.get("seed")
+        asked = (body.get("transom") or {}).get("seed")
+        if asked is None:
+            source = "server" if given is None else "explicit"
+            same = given is None or str(given) == randomness["seed"]
+            return bool(randomness["source"] == source and said is None and same)
+        joint = JointSeed.read(said or {})
         named = {"commitment": joint.commitment, "nonce": joint.nonce}
-        return bool(str(joint.seed) == randomness["seed"] and asked == named)
+        return bool(
+            randomness["source"] == "joint" and str(joint.seed) == randomness["seed"] and asked == named
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
         return False

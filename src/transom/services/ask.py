@@ -42,7 +42,7 @@ async def complete(
     received = house.now()
     backend = house.backend(body.model)
     prompts = encode_prompts(backend, body)
-    candidates = _candidates(body)
+    candidates = candidates_of(body)
     _check(backend, body, prompts, body.max_tokens, candidates)
     steering = await _steering(house, caller, backend, body, prompts, body.max_tokens, candidates)
     async with seed_of(house, caller, body) as seed:
@@ -52,14 +52,7 @@ async def complete(
             request=raw,
             messages=None,
             prompts=prompts,
-            sampling=_sampling(
-                backend,
-                body,
-                seed.value,
-                max_tokens=body.max_tokens,
-                logprobs=body.logprobs,
-                prompt_logprobs=_wider(body.prompt_logprobs, body.logprobs if body.echo else None),
-            ),
+            sampling=completion_sampling(backend, body, seed.value),
             seed_source=seed.source,
             joint=seed.joint,
             candidates=candidates,
@@ -79,8 +72,7 @@ async def chat(
     backend = house.backend(body.model)
     messages = [message.plain() for message in body.messages]
     prompt = render(backend, messages)
-    limit = backend.served.deployment.policy.max_model_len
-    max_tokens = _chat_max_tokens(body, room=max(1, limit - len(prompt)))
+    max_tokens = _chat_max_tokens(backend, body, prompt)
     _check(backend, body, [prompt], max_tokens, body.n)
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
@@ -92,14 +84,7 @@ async def chat(
             request=raw,
             messages=messages,
             prompts=[prompt],
-            sampling=_sampling(
-                backend,
-                body,
-                seed.value,
-                max_tokens=max_tokens,
-                logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-                prompt_logprobs=body.prompt_logprobs,
-            ),
+            sampling=chat_sampling(backend, body, seed.value, prompt),
             seed_source=seed.source,
             joint=seed.joint,
             candidates=body.n,
@@ -164,7 +149,12 @@ def encode_prompts(backend: Backend, body: CompletionRequest) -> list[tuple[int,
     ]
 
 
-def _candidates(body: CompletionRequest) -> int:
+def candidates_of(body: CompletionRequest) -> int:
+    """How many sequences are drawn from each prompt.
+
+    Raises:
+        InvalidRequest: `n` and `best_of` do not go together.
+    """
     if body.best_of is None:
         return body.n
     if body.best_of < body.n:
@@ -176,11 +166,12 @@ def _candidates(body: CompletionRequest) -> int:
     return body.best_of
 
 
-def _chat_max_tokens(body: ChatRequest, room: int) -> int:
+def _chat_max_tokens(backend: Backend, body: ChatRequest, prompt: tuple[int, ...]) -> int:
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise InvalidRequest("Give max_completion_tokens or max_tokens, not both.", param="max_tokens")
     given = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    return room if given is None else given
+    room = backend.served.deployment.policy.max_model_len - len(prompt)
+    return max(1, room) if given is None else given
 
 
 def _check(
@@ -232,6 +223,34 @@ def _length_param(body: SamplingBody) -> str:
     """The field that said how much to generate."""
     newer = isinstance(body, ChatRequest) and body.max_completion_tokens is not None
     return "max_completion_tokens" if newer else "max_tokens"
+
+
+def completion_sampling(backend: Backend, body: CompletionRequest, seed: int) -> SamplingParams:
+    """How the tokens of a completion are drawn.
+
+    Raises:
+        InvalidRequest: a token that is named does not exist.
+    """
+    return _sampling(
+        backend,
+        body,
+        seed,
+        max_tokens=body.max_tokens,
+        logprobs=body.logprobs,
+        prompt_logprobs=_wider(body.prompt_logprobs, body.logprobs if body.echo else None),
+    )
+
+
+def chat_sampling(backend: Backend, body: ChatRequest, seed: int, prompt: tuple[int, ...]) -> SamplingParams:
+    """How the tokens of a reply in a conversation are drawn; raises as `completion_sampling`."""
+    return _sampling(
+        backend,
+        body,
+        seed,
+        max_tokens=_chat_max_tokens(backend, body, prompt),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        prompt_logprobs=body.prompt_logprobs,
+    )
 
 
 def _sampling(

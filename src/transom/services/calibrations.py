@@ -26,6 +26,8 @@ def accept(database: Database, content: bytes) -> int:
         calibration = Calibration.model_validate_json(content)
     except ValidationError as error:
         raise InvalidRequest(f"This is no calibration, as `transom calibrate` writes it: {error}") from None
+    if not calibration.is_sound:
+        raise InvalidRequest("This is no calibration: its numbers are none that can be measured.")
     if calibration.content != content.strip():
         raise InvalidRequest("This calibration is not spelled as `transom calibrate` writes it.")
 
@@ -50,10 +52,13 @@ def _root(connection: Connection, deployment: str) -> str:
 
 
 async def between(house: House, answered: str, served: Deployment) -> Calibration | None:
-    """The newest calibration by which the deployment that is served judges another's answers."""
+    """The calibration by which the deployment that is served judges another's answers.
+
+    The first that was logged of the two: nobody widens it later, once they know what it is to let pass.
+    """
 
     def read(connection: Connection) -> Calibration | None:
-        for _, _, content in documents_of(connection, "calibration"):
+        for _, _, content in reversed(documents_of(connection, "calibration")):
             found = Calibration.model_validate_json(content)
             if (found.answered, found.judged) == (answered, served.digest):
                 return found

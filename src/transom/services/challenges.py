@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection, select
 
 from transom.access.keys.callers import Caller
-from transom.errors import InvalidRequest, NotFound, NotVerified, TransomError
+from transom.errors import InvalidRequest, NotFound, NotVerified
 from transom.records import challenges
 from transom.schema.challenges import (
     Challenge,
@@ -129,10 +129,13 @@ async def meet(house: House) -> int:
     waiting = await database.read(lambda connection: challenges.unjudged(connection, since))
     done = 0
     for digest in waiting:
+        if house.patience.waits(digest, house.now()):
+            continue
         try:
             verdict = await _judge(house, digest)
-        except (TransomError, OSError, ValueError) as error:
-            # The engine may be busy, or the beacon away: until the deadline, and after, it is tried again.
+        except Exception as error:  # noqa: BLE001  # none may keep the others from being met
+            # The engine may be busy, or the beacon away: it is tried again, ever more seldom.
+            house.patience.failed(digest, house.now())
             log.warning("challenge not judged", challenge=digest, reason=str(error))
             continue
         if verdict is not None:

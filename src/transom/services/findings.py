@@ -31,6 +31,8 @@ class Finding:
     """Of those that were judged."""
 
 
+_WORST_FIRST: tuple[ReplayLevel, ...] = ("OUTSIDE", "UNREPLAYABLE", "WITHIN", "EXACT")
+
 _OTHERWISE = {
     "top": Finding("OUTSIDE", "TOP LOGPROBS"),
     "prompt_logprobs": Finding("OUTSIDE", "PROMPT LOGPROBS"),
@@ -72,16 +74,30 @@ def within(
     calibration: Calibration, recorded: Sequence[RecordedSequence], again: Sequence[SequenceResult]
 ) -> Finding:
     """Whether answers of another profile lie no further off than honest ones did when it was calibrated."""
-    pairs = [
-        (token, logprob)
-        for said, seen in zip(recorded, again, strict=True)
-        for token, logprob in zip(seen.tokens, said.logprobs, strict=False)
+    if any(each is not None for said in recorded for each in said.evidence.values()):
+        # Other numbers were never calibrated, and must not pass beside tokens that were.
+        return Finding("UNREPLAYABLE", "EVIDENCE")
+    found = [
+        _within(calibration, index, said, seen)
+        for index, (said, seen) in enumerate(zip(recorded, again, strict=True))
     ]
-    if len(pairs) < sum(len(said.token_ids) for said in recorded):
-        return Finding("OUTSIDE", "ENDING")
-    margins = [token.verdict.margin for token, _ in pairs if token.verdict is not None]
+    return min(found, key=lambda finding: _WORST_FIRST.index(finding.level))
+
+
+def _within(
+    calibration: Calibration, index: int, recorded: RecordedSequence, again: SequenceResult
+) -> Finding:
+    """The same of one sequence: none makes up for another."""
+    count = len(recorded.token_ids)
+    if not _same_ending(recorded, again):
+        return Finding("OUTSIDE", "ENDING", Difference(sequence=index, position=count))
+    margins = [token.verdict.margin for token in again.tokens[:count] if token.verdict is not None]
+    pairs = zip(again.tokens, recorded.logprobs, strict=False)
     departure = calibration.departs(margins, [abs(token.logprob - logprob) for token, logprob in pairs])
-    return Finding("WITHIN") if departure is None else Finding("OUTSIDE", departure)
+    if departure is None:
+        return Finding("WITHIN")
+    place = Difference(sequence=index, position=0)
+    return Finding("UNREPLAYABLE" if departure == "SHORT" else "OUTSIDE", departure, place)
 
 
 def _other_evidence(

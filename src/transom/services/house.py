@@ -17,7 +17,7 @@ from transom.access.sign_in.entrance import Entrance
 from transom.access.weights.exposure import Exposure
 from transom.backends.base import Backend
 from transom.errors import EngineUnavailable, InvalidRequest, NotFound
-from transom.records.challenges import Rules
+from transom.records.challenges import Patience, Rules
 from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
@@ -61,6 +61,8 @@ class House:
     now: Callable[[], datetime] = utc_now
     progress: Callable[[], Progress] = Progress
     """How far the log is published."""
+    patience: Patience = field(default_factory=Patience)
+    """With challenges that cannot be judged now."""
     witnesses: Policy | None = None
     """Who is asked to cosign the log; None for nobody."""
     draining: bool = False

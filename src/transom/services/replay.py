@@ -23,15 +23,13 @@ from transom.errors import InvalidRequest
 from transom.records.reading import RecordedRequest, read_request
 from transom.schema.calibrations import Calibration
 from transom.schema.canonical import sha256
-from transom.schema.completions import CompletionRequest
 from transom.schema.openings import verify_openings
-from transom.schema.randomness import is_own_seed
+from transom.schema.randomness import has_own_seed
 from transom.schema.record import RecordView, ReplayReport
-from transom.schema.scoring import ScoreRequest
 from transom.schema.steering import Extension
-from transom.services import artifacts, calibrations, rerunning, scoring, traces
-from transom.services.ask import encode_prompts, render
-from transom.services.findings import Finding
+from transom.services import artifacts, calibrations, rerunning, traces
+from transom.services.asked import of_another_profile, read_body
+from transom.services.findings import ENDINGS, Finding
 from transom.services.house import House
 from transom.services.metering import allow
 from transom.services.rerunning import Rerun
@@ -131,7 +129,7 @@ async def _open(
     house: House, statement: dict[str, Any], openings: dict[str, Any], caller: Caller
 ) -> Finding | Rerun | _Plan:
     predicate = statement["predicate"]
-    if not is_own_seed(predicate["randomness"], json.loads(openings["request"]["json"])):
+    if not has_own_seed(statement, json.loads(openings["request"]["json"])):
         return Finding("OUTSIDE", "SEED")
     request = read_request(statement, openings)
     backend = house.backends.get(predicate["model"])
@@ -140,14 +138,32 @@ async def _open(
         return _DEPLOYMENT
     if request.endpoint == traces.ENDPOINT:
         return _Plan(backend, request)
-    is_rendered = _rendered(backend, request) == request.prompts
-    steering = await _steered(house, caller, backend, request) if is_rendered else _RENDER
+    wrong = _departure(backend, request, predicate, is_other=calibration is not None)
+    steering = await _steered(house, caller, backend, request) if wrong is None else wrong
     if isinstance(steering, Finding):
         return steering
     empty = not any(sequence.token_ids or sequence.scored_prompt for sequence in request.sequences)
     if empty and predicate["status"] != "complete":
         return Finding("UNREPLAYABLE", "EMPTY")
     return Rerun(backend, request, steering, calibration)
+
+
+def _departure(
+    backend: Backend, request: RecordedRequest, predicate: dict[str, Any], *, is_other: bool
+) -> Finding | None:
+    """Where the record says that something else was asked than its body asks for."""
+    asked = read_body(backend, request)
+    if asked is None:
+        return _RENDER
+    if is_other:
+        asked = of_another_profile(asked, request)
+    complete = predicate["status"] == "complete"
+    reason = asked.departs(request, predicate["request"]["n"], complete=complete)
+    if reason is not None:
+        return _RENDER if reason == "RENDER" else Finding("OUTSIDE", "REQUEST")
+    endings = {sequence.finish_reason for sequence in request.sequences}
+    # A whole answer has no sequence that broke off.
+    return Finding("OUTSIDE", "ENDING") if complete and not endings <= set(ENDINGS) else None
 
 
 async def _calibration(
@@ -161,20 +177,6 @@ async def _calibration(
         return _DEPLOYMENT  # only generated tokens are calibrated
     known = await calibrations.between(house, predicate["deployment"], served)
     return _DEPLOYMENT if known is None else known
-
-
-def _rendered(backend: Backend, request: RecordedRequest) -> list[tuple[int, ...]] | None:
-    """The prompts' token ids, rendered anew from what was sent; None where that is refused now."""
-    try:
-        if request.endpoint == scoring.ENDPOINT:
-            asked = ScoreRequest.model_validate(request.body | {"model": backend.served.name})
-            return [question.whole for question in scoring.questions_of(backend, asked)]
-        if request.messages is not None:
-            return [render(backend, request.messages)]
-        body = request.body | {"model": backend.served.name}
-        return encode_prompts(backend, CompletionRequest.model_validate(body))
-    except (InvalidRequest, ValidationError):
-        return None
 
 
 async def _steered(

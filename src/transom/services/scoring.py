@@ -77,7 +77,7 @@ async def score(house: House, caller: Caller, body: ScoreRequest, raw: dict[str,
     questions = questions_of(backend, body)
     _check(backend, body, questions)
     seed = own_seed(body)
-    sampling = _sampling(backend, body, seed.value)
+    sampling = scoring_sampling(backend, body, seed.value)
     order = Order(
         endpoint=ENDPOINT,
         backend=backend,
@@ -147,7 +147,7 @@ def _check(backend: Backend, body: ScoreRequest, questions: Sequence[Question]) 
         )
 
 
-def _sampling(backend: Backend, body: ScoreRequest, seed: int) -> SamplingParams:
+def scoring_sampling(backend: Backend, body: ScoreRequest, seed: int) -> SamplingParams:
     """What is on record: nothing is generated, and everything is scored."""
     return SamplingParams(
         seed=seed,

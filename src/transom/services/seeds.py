@@ -60,9 +60,9 @@ async def seed_of(house: House, caller: Caller, body: SteeredBody) -> AsyncItera
         return
     if body.seed is not None:
         raise InvalidRequest("Give seed or transom.seed, not both.", param="seed")
-    joint = await house.seeds.take(caller.project_id, asked)
+    taken = await house.seeds.take(caller.project_id, asked)
     try:
-        yield Seed(joint.seed, "joint", joint)
+        yield Seed(taken.joint.seed, "joint", taken.joint)
     except BaseException:
-        await house.seeds.give_back(caller.project_id, joint)
+        await house.seeds.give_back(caller.project_id, taken)
         raise

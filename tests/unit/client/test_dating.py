@@ -47,10 +47,10 @@ def test_an_honest_time_lies_between_what_was_seen():
 
 def test_who_was_not_in_the_log_yet_was_not_answered_earlier():
     (told,) = faults(-10, head(5, 9, 9), head(6, 11, 11))
-    assert told.endswith("and was not in the log at 2026-11-28T12:09:00+00:00")
+    assert "and was not in the log at 2026-11-28T12:09:00+00:00: it is dated back" in told
     # The newest checkpoint without it counts.
     (told,) = faults(5, head(2, 1, 1), head(5, 9, 9))
-    assert told.endswith("12:09:00+00:00")
+    assert "12:09:00+00:00" in told
 
 
 def test_who_was_in_the_log_was_not_answered_later():
@@ -64,7 +64,7 @@ def test_one_witness_alone_puts_nobody_in_the_wrong():
     assert faults(30, head(6, 11)) == []
     assert faults(30, head(6, 11, 30)) == []
     (told,) = faults(-10, head(5, 9), policy=Policy.parse(BOTH.replace("all", "any")))
-    assert told.endswith("12:09:00+00:00")
+    assert "12:09:00+00:00" in told
 
 
 @pytest.mark.parametrize("policy", ["quorum none", f"witness a {KEYS[0]}\nquorum a"], ids=["none", "other"])

@@ -55,13 +55,16 @@ def test_the_seed_is_the_hash_that_the_format_says():
 
 async def test_a_promise_is_kept_once(promises):
     asking = await asked(promises)
-    joint = await promises.take("ada", asking)
-    assert (joint.commitment, joint.nonce) == (asking.commitment, asking.nonce)
+    taken = await promises.take("ada", asking)
+    assert (taken.joint.commitment, taken.joint.nonce) == (asking.commitment, asking.nonce)
     with pytest.raises(InvalidRequest, match="none that waits") as refused:
         await promises.take("ada", asking)
     assert (refused.value.param, refused.value.reason) == ("transom.seed.commitment", "unknown_commitment")
-    await promises.give_back("ada", joint)
-    assert await promises.take("ada", asking) == joint
+    await promises.give_back("ada", taken)
+    # A server that refuses until it likes the seed does not get another nonce.
+    with pytest.raises(InvalidRequest, match="came with another nonce"):
+        await promises.take("ada", JointSeedBody(commitment=asking.commitment, nonce="55" * 16))
+    assert await promises.take("ada", asking) == taken
 
 
 async def test_a_promise_is_kept_to_nobody_else_and_not_for_ever(promises, clock):
@@ -89,6 +92,29 @@ SAID = {"seed": str(JOINT.seed), "source": "joint", "joint": JOINT.said}
 
 def test_a_seed_is_its_own_if_both_secrets_make_it():
     assert is_own_seed(SAID, BODY)
+
+
+PICKED = {"seed": "7", "source": "explicit", "joint": None}
+DRAWN = PICKED | {"source": "server"}
+
+
+@pytest.mark.parametrize(
+    ("said", "body", "is_own"),
+    [
+        (PICKED, {"seed": 7}, True),
+        (DRAWN, {}, True),
+        (DRAWN, {"transom": None, "seed": None}, True),
+        (PICKED, {"seed": 8}, False),
+        (PICKED, {}, False),
+        (DRAWN, {"seed": 7}, False),
+        (DRAWN, BODY, False),
+        (PICKED, BODY, False),
+        (PICKED, {"seed": 7} | BODY, False),
+    ],
+    ids=["picked", "drawn", "null", "other", "unasked", "said", "ignored", "instead", "both"],
+)
+def test_a_seed_that_one_side_picks_is_the_one_that_was_asked_for(said, body, is_own):
+    assert is_own_seed(said, body) is is_own
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from transom.storage.migrate import migrate
 from transom.tlog.documents import log_document
 from transom.tlog.sequencing import log_size
 
+SPREAD = {"mean": "0.01", "deviation": "0.01", "most": str(MARGIN_CLIP)}
 NOON = "2026-11-28T12:00:00.000000Z"
 
 
@@ -41,11 +42,46 @@ def test_mean_and_deviation_are_those_of_the_values():
     assert float(spread.deviation) == pytest.approx(math.sqrt((1.25**2 + 0.25**2 + 2 * 0.75**2) / 3))
 
 
-@pytest.mark.parametrize("length", [1, 16, 128, 2048])
+@pytest.mark.parametrize("length", [24, 128, 2048])
 def test_honest_answers_are_within(calibration, length):
     generator = random.Random(2)
     for _ in range(1000 if length < 500 else 50):
         assert calibration.departs(*zip(*honest(generator, length), strict=True)) is None
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_so_few_tokens_that_all_would_be_within_prove_nothing(calibration, length):
+    assert calibration.departs([0.0] * length, [0.0] * length) == "SHORT"
+    assert calibration.departs([0.5] * length, [0.0] * length) == "SHORT"
+
+
+def test_a_token_that_a_filter_had_removed_is_outside_unless_honest_ones_were_too(calibration):
+    margins, distances = [*[0.0] * 199, math.inf], [0.0] * 200
+    assert calibration.departs(margins, distances) == "MARGIN"
+    seen = calibration.model_copy(update={"infinite": 3})
+    assert seen.departs(margins, distances) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", "1e-300"),
+        ("alpha", "0"),
+        ("infinite", LEAST_TOKENS + 1),
+        ("margin", SPREAD | {"mean": "inf"}),
+        ("margin", SPREAD | {"mean": "nan"}),
+        ("margin", SPREAD | {"mean": "x"}),
+        ("margin", SPREAD | {"mean": "-1.0"}),
+        ("margin", SPREAD | {"deviation": "9.0"}),
+        ("logprob", SPREAD | {"most": "7.0"}),
+    ],
+    ids=str,
+)
+def test_numbers_that_nobody_measured_are_no_calibration(database, calibration, name, value):
+    said = json.loads(calibration.content) | {name: value}
+    content = Calibration.model_validate(said).content
+    with pytest.raises(InvalidRequest, match="none that can be measured"):
+        accept(database, content)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -94,11 +95,29 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
     if path.is_dir():
         yield Bundle(str(path), _folder_sizes(path), lambda name: (path / name).open("rb"))
         return
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with ExitStack() as stack:
+        with _read(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
             sizes = _zip_sizes(path, archive)
-            yield Bundle(str(path), sizes, lambda name: cast("BinaryIO", archive.open(name)))
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+
+        def open_member(name: str) -> BinaryIO:
+            with _read(path):
+                return cast("BinaryIO", archive.open(name))
+
+        with _read(path, (zipfile.BadZipFile, OSError)):
+            yield Bundle(str(path), sizes, open_member)
+
+
+_UNREADABLE = (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, struct.error)
+"""What zipfile raises of a file that is not what it should be; a name that is no UTF-8 is a ValueError."""
+
+
+@contextmanager
+def _read(path: Path, errors: tuple[type[Exception], ...] = _UNREADABLE) -> Iterator[None]:
+    """Any of these, as one clear error."""
+    try:
+        yield
+    except errors as error:
         raise InvalidRequest(f"{path} is no zip file that can be read: {error}") from None
 
 

@@ -37,6 +37,8 @@ seed_promises = Table(
     # Told in the record of the request that uses it; its row is deleted then.
     Column("secret", LargeBinary(32), nullable=False),
     Column("expires", UtcTime, nullable=False),
+    # The first that came with it, where its request was refused: it comes with no other after that.
+    Column("nonce", String(128)),
     Index(None, "project_id", "expires"),
 )
 

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.String(64), nullable=False),
         sa.Column("secret", sa.LargeBinary(32), nullable=False),
         sa.Column("expires", sa.BigInteger, nullable=False),
+        sa.Column("nonce", sa.String(128)),
         sa.PrimaryKeyConstraint("commitment", name="pk_seed_promises"),
     )
     op.create_index("ix_seed_promises_project_id_expires", "seed_promises", ["project_id", "expires"])
