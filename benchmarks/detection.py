@@ -23,7 +23,7 @@ if __package__ in (None, ""):
 from benchmarks.detecting import log_lies
 from benchmarks.detecting.asking import Asker, serving
 from benchmarks.detecting.claims import Claim, Forger
-from benchmarks.detecting.lies import ASKED, SERVED, claims, questions
+from benchmarks.detecting.lies import ASKED, SERVED, claims, questions, untold
 from benchmarks.detecting.page import SCENARIO
 from benchmarks.load.figures import Figures
 from benchmarks.load.machine import describe_commit, describe_machine
@@ -55,24 +55,30 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--tokens", type=int, default=128, help="of each answer (default 128)")
     add("--trials", type=int, default=TRIALS, help="of each lie (default 100)")
     add("--crowd", type=int, default=1000, help="honest answers under full load (default 1000)")
+    add("--only", action="append", default=[], help="lie about an answer to tell alone; repeatable")
     add("--keep", action="store_true", help="append rows to benchmarks/results")
     return parser.parse_args(arguments)
 
 
 def _measure(options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
+    def wanted(lie: str) -> bool:
+        return not options.only or lie in options.only
+
     home = make_home(HONEST, options.root, options.homes)
     name = options.root.name
     with serving(home, name, options.port, options.tokens) as honest:
         forger = Forger(home, name, honest.deployment)
         asked = questions(options.trials, 1)
         true = _found(honest, forger.record(claims(honest, honest, asked, None)))
-        for lie in ASKED:
+        for lie in (each for each in ASKED if wanted(each.name)):
             said = claims(honest, honest, asked, lie.change)
             yield lie.name, _figures(honest, forger, said, true)
-        for altered in SERVED:
+        for altered in (each for each in SERVED if wanted(each.name)):
             other = make_home(altered, options.root, options.homes)
+            # A template shows in its own system message alone.
+            told = [untold(question) for question in asked] if "template" in altered.name else asked
             with serving(other, name, options.port + 1, options.tokens) as liar:
-                said = claims(honest, liar, asked, None)
+                said = claims(honest, liar, told, None)
             yield altered.name, _figures(honest, forger, said, true)
         yield "honest, under full load", _crowd(honest, options.crowd)
         lies, truths = (

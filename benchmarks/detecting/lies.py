@@ -64,6 +64,11 @@ def _messages(user: str) -> Messages:
     return ({"role": "system", "content": SYSTEM}, {"role": "user", "content": user})
 
 
+def untold(question: Question) -> Question:
+    """The same without a system message of its own."""
+    return replace(question, messages=question.messages[1:])
+
+
 def claims(honest: Asker, serving: Asker, asked: Sequence[Question], change: Change | None) -> list[Claim]:
     """What a server answers, said to be the honest one's answer to these questions."""
     really = [question if change is None else change(question) for question in asked]
