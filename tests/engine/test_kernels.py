@@ -84,6 +84,7 @@ def read(logits, tokens, *, shaped=None, counts=None, draws=()):
         tuple(columns[4:]),
         counts,
         (np.full(rows, NOTHING), np.full(rows, NOTHING)),
+        (np.zeros(rows, np.bool_), np.empty(rows, np.int64), np.empty(rows, np.float32)),
         tokens,
         logprobs,
         ranks,

@@ -190,6 +190,7 @@ def test_the_command_line_reads_openings_through_one_function():
     # The researcher's own come over HTTP, or lie in files.
     over_http = {("researcher.py", "client.records"), ("researcher.py", "operations.records")}
     over_http |= {("evidence.py", "evidence.records"), ("bundling.py", "gatherer.records")}
+    over_http.add(("evidence.py", "read_evidence(loose).records"))
     over_http.add(("observers.py", "self._server.records"))
     assert found <= READ_NOTHING | over_http
 
