@@ -58,7 +58,7 @@ async def between(house: House, answered: str, served: Deployment) -> Calibratio
     """
 
     def read(connection: Connection) -> Calibration | None:
-        for _, _, content in reversed(documents_of(connection, "calibration")):
+        for _, _, content in documents_of(connection, "calibration"):
             found = Calibration.model_validate_json(content)
             if (found.answered, found.judged) == (answered, served.digest):
                 return found

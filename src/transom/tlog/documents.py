@@ -38,13 +38,8 @@ def find_document(connection: Connection, digest: str) -> bytes | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def documents_of(connection: Connection, kind: Kind, most: int = 1000) -> list[tuple[int, str, bytes]]:
-    """(place, digest, content) of the newest documents of a kind, newest first."""
+def documents_of(connection: Connection, kind: Kind) -> list[tuple[int, str, bytes]]:
+    """(place, digest, content) of the documents of a kind, in the order in which they were logged."""
     columns = (log_documents.c.place, log_documents.c.digest, log_documents.c.content)
-    query = (
-        select(*columns)
-        .where(log_documents.c.kind == kind)
-        .order_by(log_documents.c.place.desc())
-        .limit(most)
-    )
+    query = select(*columns).where(log_documents.c.kind == kind).order_by(log_documents.c.place)
     return [(row.place, row.digest, row.content) for row in connection.execute(query)]
