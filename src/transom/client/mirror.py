@@ -6,15 +6,12 @@ What was copied before an interruption is found again, and verified again, by th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from transom.errors import InvalidRequest, NotVerified
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
-from transom.tlog.durable import Step, lock_folder, no_step, replace_file, write_file
+from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file, write_file
 from transom.tlog.files import CHECKPOINT, LogFiles, LogReader
 from transom.tlog.notes import MOST_SIGNATURES, Note
 from transom.tlog.tiles import ENTRIES, Tile, tiles_between
@@ -22,7 +19,7 @@ from transom.tlog.verified import VerifiedLog
 from transom.tlog.writer import prune, sync_folders
 
 
-class Mirror(LogFiles):
+class Mirror(Holder, LogFiles):
     """A copy of a log, that grows as the log does. There is one for a folder at a time.
 
     Args:
@@ -44,18 +41,6 @@ class Mirror(LogFiles):
             raise InvalidRequest(
                 f"Another process writes into {folder}; end it first.", param="folder"
             ) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let another write into the folder."""
-        os.close(self._lock)
 
     def update(self) -> Checkpoint:
         """Copy what is new; the checkpoint of the copy.

@@ -132,6 +132,7 @@ def _content(path: Path) -> str:
 
 def verify_evidence(evidence: Evidence, trust: Trust) -> Iterator[Finding]:
     """Check each record against its signature, its receipt and its openings."""
+    heads = [] if trust.policy is None else list(_heads(evidence, trust))
     for view in evidence.records:
         finding = Finding(view.id)
         faults = verify_record(view)
@@ -139,7 +140,7 @@ def verify_evidence(evidence: Evidence, trust: Trust) -> Iterator[Finding]:
         if not faults:
             finding.shown.append("agrees with itself")
             _check_signature(view, trust.keys.records, finding)
-            _check_log(view, evidence, trust, finding)
+            _check_log(view, evidence.proofs, heads, trust, finding)
             _check_openings(view, finding)
         yield finding
 
@@ -167,10 +168,16 @@ def _check_signature(view: RecordView, keys: Sequence[PublicKey], finding: Findi
     finding.faults.append("no signature by a key that is trusted")
 
 
-def _check_log(view: RecordView, evidence: Evidence, trust: Trust, finding: Finding) -> None:
+def _check_log(
+    view: RecordView,
+    proofs: Sequence[Proof],
+    heads: Sequence[tuple[Checkpoint, Note]],
+    trust: Trust,
+    finding: Finding,
+) -> None:
     entry = Entry("record", view.digest).content
     reasons = []
-    for proof in evidence.proofs:
+    for proof in proofs:
         try:
             proof.verify(entry, VerifierKey.parse(trust.keys.log))
             head = trust.open(proof.checkpoint)
@@ -181,7 +188,7 @@ def _check_log(view: RecordView, evidence: Evidence, trust: Trust, finding: Find
         cosigned = ", with a quorum of witnesses" if asked else ""
         finding.shown.append(f"entry {proof.index} of {head.size} of {head.origin}{cosigned}")
         if trust.policy is not None:
-            finding.faults += misdated(view.created, proof.index, _heads(evidence, trust), trust.policy)
+            finding.faults += misdated(view.created, proof.index, heads, trust.policy)
         return
     told = f" ({reasons[0]})" if len(reasons) == 1 else ""
     finding.faults.append(f"no receipt of these files proves that it is in the log{told}")

@@ -6,7 +6,8 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeAlias
 
 Step: TypeAlias = Callable[[str], object]
 """Told the name of each step before it is taken; for tests that break it there."""
@@ -35,6 +36,25 @@ def lock_folder(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+class Holder:
+    """Is the only one to write into a folder until it is closed, as `with` does; takes `_lock` when made."""
+
+    _lock: int
+    """Of `lock_folder`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another write into the folder."""
+        os.close(self._lock)
 
 
 def write_file(target: Path, content: bytes, name: str, step: Step = no_step) -> None:

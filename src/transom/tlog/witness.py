@@ -10,19 +10,17 @@ either, whatever the clock does, since a cosignature says that this was the larg
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from transom.errors import LogBroken, NotVerified
 from transom.schema.merkle import EMPTY_ROOT
 from transom.tlog.checkpoints import Checkpoint
-from transom.tlog.durable import Step, lock_folder, no_step, replace_file
+from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file
 from transom.tlog.evidence import keep_evidence
 from transom.tlog.notes import COSIGNATURE, Note, Signature, Signer, VerifierKey
 from transom.tlog.submissions import Submission
@@ -74,7 +72,7 @@ class _Seen:
         return cls(int(seconds), Checkpoint.parse(Note.parse(note).text), note)
 
 
-class Witness:
+class Witness(Holder):
     """Cosigns. There is one for a folder at a time; any thread may ask it.
 
     Args:
@@ -104,18 +102,6 @@ class Witness:
             raise LogBroken(
                 f"another witness uses {folder}; two of one key would not know what the other cosigns"
             ) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let another use the folder."""
-        os.close(self._lock)
 
     def add_checkpoint(self, content: bytes) -> Signature | Refused:
         """The cosignature of a submitted checkpoint, or why there is none. Blocks.

@@ -16,13 +16,11 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from transom.errors import LogBroken, LogTaken, NotVerified
 from transom.schema.merkle import leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
-from transom.tlog.durable import Step, lock_folder, no_step, replace_file, sync_folder, write_file
+from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file, sync_folder, write_file
 from transom.tlog.files import CHECKPOINT, COSIGNED, LogFiles
 from transom.tlog.notes import Note, Signer
 from transom.tlog.tiles import (
@@ -38,7 +36,7 @@ from transom.tlog.tiles import (
 from transom.tlog.tree import prove_consistency, root_of, verify_consistency
 
 
-class LogWriter(LogFiles):
+class LogWriter(Holder, LogFiles):
     """A log that grows. There is one for a folder at a time.
 
     Args:
@@ -64,18 +62,6 @@ class LogWriter(LogFiles):
         except BaseException:
             os.close(self._lock)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let another write."""
-        os.close(self._lock)
 
     @property
     def size(self) -> int:
