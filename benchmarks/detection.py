@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +25,7 @@ from benchmarks.detecting.claims import Claim, Forger
 from benchmarks.detecting.lies import ASKED, SERVED, claims, questions, untold
 from benchmarks.detecting.page import SCENARIO
 from benchmarks.load.figures import Figures
-from benchmarks.load.machine import describe_commit, describe_machine
+from benchmarks.load.ours import own_row
 from benchmarks.load.rows import RESULTS, Row, append
 from benchmarks.watching.lies import HONEST, make_home
 from transom.schema.record import ReplayReport
@@ -125,23 +124,8 @@ def _counted(lies: Iterator[bool], truths: Iterator[bool]) -> Figures:
 
 
 def _row(options: argparse.Namespace, name: str, figures: Figures) -> Row:
-    now = datetime.now(UTC)
-    return Row(
-        run=f"{now:%Y%m%dT%H}",
-        date=now.isoformat(timespec="seconds"),
-        **describe_commit(),
-        machine=describe_machine(),
-        server={
-            "label": "ours",
-            "version": "",
-            "dtype": "float32",
-            "model": options.root.name,
-            "reference": True,
-        },
-        scenario=SCENARIO,
-        settings={"lie": name, "trials": options.trials, "tokens": options.tokens},
-        rounds=[figures],
-    )
+    settings = {"lie": name, "trials": options.trials, "tokens": options.tokens}
+    return own_row(SCENARIO, options.root.name, "float32", settings, [figures], run="%Y%m%dT%H")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -26,7 +25,7 @@ if __package__ in (None, ""):
 
 from benchmarks.load.command import run
 from benchmarks.load.figures import Figures
-from benchmarks.load.machine import describe_commit, describe_machine
+from benchmarks.load.ours import own_row
 from benchmarks.load.prompts import Prompts
 from benchmarks.load.rows import RESULTS, Row, append
 from benchmarks.load.server import Server, completion, first_model, volley
@@ -154,28 +153,13 @@ def _body(reply: Reply) -> dict[str, Any]:
 
 
 def _row(options: argparse.Namespace, server: Server, rounds: list[Figures]) -> Row:
-    now = datetime.now(UTC)
-    return Row(
-        run=f"{now:%Y%m%dT%H%M%SZ}",
-        date=now.isoformat(timespec="seconds"),
-        **describe_commit(),
-        machine=describe_machine(),
-        server={
-            "label": "ours",
-            "version": "",
-            "dtype": server.dtype,
-            "model": server.model,
-            "reference": True,
-        },
-        scenario="replay",
-        settings={
-            "count": options.count,
-            "tokens": options.tokens,
-            "at_once": options.count // options.rounds,
-            "alone": options.alone * options.rounds,
-        },
-        rounds=rounds,
-    )
+    settings = {
+        "count": options.count,
+        "tokens": options.tokens,
+        "at_once": options.count // options.rounds,
+        "alone": options.alone * options.rounds,
+    }
+    return own_row("replay", server.model, server.dtype, settings, rounds)
 
 
 if __name__ == "__main__":

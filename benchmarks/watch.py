@@ -13,7 +13,6 @@ import argparse
 import pickle
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.load.figures import Figures
-from benchmarks.load.machine import describe_commit, describe_machine
+from benchmarks.load.ours import own_row
 from benchmarks.load.rows import RESULTS, Row, append
 from benchmarks.watching.lies import HONEST, LIES, Lie, make_home
 from benchmarks.watching.pools import Amounts, Crowd, Pool, fill, serving
@@ -95,36 +94,21 @@ def _detected(way: Way, pools: Mapping[str, Pool], trials: int) -> Figures:
 
 
 def _row(options: argparse.Namespace, way: Way, honest: Pool, figures: Figures) -> Row:
-    now = datetime.now(UTC)
     tokens = honest.tokens[way.counted]
-    return Row(
-        run=f"{now:%Y%m%dT%H%M%SZ}",
-        date=now.isoformat(timespec="seconds"),
-        **describe_commit(),
-        machine=describe_machine(),
-        server={
-            "label": "ours",
-            "version": "",
-            "dtype": "float32",
-            "model": options.root.name,
-            "reference": True,
-        },
-        scenario="watch",
-        settings={
-            "way": way.name,
-            "prompts": way.prompts,
-            "before": BEFORE,
-            "after": AFTER,
-            "alpha": ALPHA,
-            "trials": options.trials,
-            "pool": {"seeds": options.seeds, "repeats": options.repeats, "rounds": options.rounds},
-            "requests": way.requests,
-            "tokens": round(way.requests * tokens),
-            "baseline_requests": BEFORE * way.prompts,
-            "baseline_tokens": round(BEFORE * way.prompts * tokens),
-        },
-        rounds=[figures],
-    )
+    settings = {
+        "way": way.name,
+        "prompts": way.prompts,
+        "before": BEFORE,
+        "after": AFTER,
+        "alpha": ALPHA,
+        "trials": options.trials,
+        "pool": {"seeds": options.seeds, "repeats": options.repeats, "rounds": options.rounds},
+        "requests": way.requests,
+        "tokens": round(way.requests * tokens),
+        "baseline_requests": BEFORE * way.prompts,
+        "baseline_tokens": round(BEFORE * way.prompts * tokens),
+    }
+    return own_row("watch", options.root.name, "float32", settings, [figures])
 
 
 def _lines(row: Row) -> Iterator[str]:
