@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     )
     beacon: str | None = Field(
         default=None,
-        description="Public beacon that draws the records which are replayed in public each day: the address "
-        "of a chain of drand, or a file of dates and values; left out, none are drawn",
+        description="Public beacon that draws the records which are replayed in public each day: the "
+        "address of a relay of drand with the hash of a chain, or a file of dates and values; left out, none",
     )
     challenge_count: int = Field(
         default=8, ge=1, le=256, description="Records that the beacon draws, each day"

@@ -188,11 +188,35 @@ async def test_lots_fall_on_entries_that_everybody_can_compute(own_door, tmp_pat
     assert [found.level for found in verdict.found] == [kinds.get(n, "EXACT") for n in expected]
 
 
+async def test_the_first_cosigned_checkpoint_with_a_lot_is_told_in_its_verdict(own_door, tmp_path):
+    house, dice = own_door.house, tmp_path / "dice.txt"
+    house.rules = replace(house.rules, beacon=BeaconFile(dice), count=1)
+    await logged(own_door)
+    assert await challenges.draw(house)
+    view = (await own_door.client.get("/v1/challenges")).json()["data"][0]
+    before = house.log.note()
+    (house.log.folder / "cosigned").write_bytes(before)
+    assert await challenges.meet(house) == 0
+    await published(own_door, view["place"] + 1)
+    note = house.log.note()
+    (house.log.folder / "cosigned").write_bytes(note)
+    assert await challenges.meet(house) == 0
+    dice.write_text(f"{house.now().date()} {'5a' * 32}\n")
+    assert await challenges.meet(house) == 1
+    digest = (await outcome(own_door, view["digest"]))["verdict"]
+    shown = Verdict.model_validate_json(await document(own_door, digest)).shown
+    assert shown.encode() == note
+
+
+async def published(door, size):
+    async with asyncio.timeout(60):
+        while door.house.progress().published < size:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 async def test_how_the_operator_stands_is_public(own_door):
     await logged(own_door)
-    async with asyncio.timeout(60):
-        while own_door.house.progress().published < 3:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await published(own_door, 3)
     del own_door.client.headers["authorization"]
     told = (await own_door.client.get("/v1/transparency")).json()
     assert told["log"]["origin"] == own_door.house.log.key.name

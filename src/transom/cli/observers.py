@@ -19,6 +19,7 @@ from transom.cli.evidence import Keys, read_keys, trusted_policy
 from transom.cli.output import ExitCode, exit_on_error
 from transom.cli.researcher import ApiKey
 from transom.client import Client, ServerUnreachable, UnexpectedReply
+from transom.client.challenge_watch import ChallengeWatch
 from transom.client.connection import Connection
 from transom.client.mirror import Mirror
 from transom.client.monitor import Alert, Claim, Monitor
@@ -82,8 +83,9 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
 ) -> None:
     """Follow a log, and tell as lines of JSON what is wrong with it.
 
-    It alerts on a rollback, a split view, files that do not fit, a missing quorum and a deployment that is
-    not in the log; with a key, also on records of your project that are missing, changed, or late.
+    It alerts on a rollback, a split view, files that do not fit, a missing quorum, a deployment that is not
+    in the log, and challenges that were missed, refuted, or not left to chance; with a key, also on records
+    of your project that are missing, changed, or late.
     """
     key = _log_key(keys)
     believed = None if policy is None else trusted_policy(policy)
@@ -91,6 +93,7 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
         look = _Look(
             Monitor(log, kept, believed, standstill),
             ServerWatch(client, kept, record_seconds),
+            ChallengeWatch(log, kept, believed),
             with_records=Connection.find(url, api_key).api_key is not None,
             compare=compare or (),
             key=key,
@@ -138,6 +141,7 @@ class _Look:
         self,
         log: Monitor,
         server: ServerWatch,
+        challenges: ChallengeWatch,
         *,
         with_records: bool,
         compare: tuple[str, ...] | list[str],
@@ -145,6 +149,7 @@ class _Look:
     ) -> None:
         self._log = log
         self._server = server
+        self._challenges = challenges
         self._with_records = with_records
         self._compare = compare
         self._key = key
@@ -153,8 +158,11 @@ class _Look:
     @property
     def summary(self) -> str:
         """What is known of the log."""
-        head = self._log.head
-        return "nothing is known of the log" if head is None else f"{head.size} entries of {head.origin}"
+        head, challenges = self._log.head, self._challenges.summary
+        if head is None:
+            return "nothing is known of the log"
+        told = f"{head.size} entries of {head.origin}"
+        return f"{told}; challenges: {challenges}" if challenges else told
 
     def patiently(self, seconds: float) -> list[Alert]:
         """What is wrong, and stays wrong for so long where it may pass."""
@@ -173,6 +181,9 @@ class _Look:
         alerts += self._ask(self._server.deployments, "deployments")
         if self._with_records:
             alerts += self._ask(self._server.records, "records")
+        verified = self._log.verified
+        if verified is not None:
+            alerts += self._ask(lambda: self._challenges.look(verified), "challenges")
         return alerts
 
     def _ask(self, question: Callable[[], list[Alert]], what: str) -> list[Alert]:

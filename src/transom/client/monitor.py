@@ -76,6 +76,11 @@ class Monitor:
         note = self._state.note
         return None if note is None else Checkpoint.parse(Note.parse(note).text)
 
+    @property
+    def verified(self) -> VerifiedLog | None:
+        """The log under that checkpoint."""
+        return None if self.head is None else self._tiles(self.head)
+
     def look(self, claims: Sequence[Claim] = ()) -> list[Alert]:
         """What is wrong now; with what is new in the log, and with what others were shown.
 
@@ -144,19 +149,19 @@ class Monitor:
         head, told = self.head, 0
         while head is not None and (start := self._state.read) < head.size:
             end = min(head.size, (start // WIDTH + _BUNDLES) * WIDTH)
-            known: list[Entry] = []
+            known: list[tuple[int, Entry]] = []
             for index in range(start // WIDTH, (end + WIDTH - 1) // WIDTH):
                 bundle = self._tiles(head).entries(index)
                 first = max(0, start - index * WIDTH)
                 for place, content in enumerate(bundle[first:], index * WIDTH + first):
                     try:
-                        known.append(Entry.parse(content))
+                        known.append((place, Entry.parse(content)))
                     except NotVerified as error:
                         told += 1
                         if told <= _MOST_TOLD:
                             yield Alert("unreadable-entry", _sentence(error.message), {"index": place})
             with self._state.changing():
-                self._state.add_entries(known, end)
+                self._state.add_entries(known, end, self._clock())
         if told > _MOST_TOLD:
             yield Alert("unreadable-entry", f"{told} entries cannot be read; the first were told.")
 

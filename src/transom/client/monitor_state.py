@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from transom.client.challenge_state import TABLES, ChallengeState
 from transom.errors import InvalidRequest, StorageError
 from transom.tlog.durable import lock_folder
 from transom.tlog.entries import Entry
@@ -78,7 +79,8 @@ class MonitorState:
             raise
 
     def _open(self, log: str) -> None:
-        self._database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES}")
+        self._database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES} {TABLES}")
+        self.challenges = ChallengeState(self._database)
         self._database.execute("INSERT OR IGNORE INTO head (one, log) VALUES (1, ?)", (log,))
         ((known,),) = self._database.execute("SELECT log FROM head")
         if known != log:
@@ -134,9 +136,13 @@ class MonitorState:
         """Put a newer checkpoint in the place of the one before."""
         self._database.execute("UPDATE head SET note = ?, since = ?", (note, now))
 
-    def add_entries(self, entries: Iterable[Entry], read: int) -> None:
-        """Remember which documents are in the log, and how many entries have been read."""
-        rows = ((entry.kind, _bytes_of(entry.digest)) for entry in entries)
+    def add_entries(self, entries: Iterable[tuple[int, Entry]], read: int, now: float) -> None:
+        """Remember which documents are in the log, at which places, and how many entries have been read."""
+        rows = []
+        for place, entry in entries:
+            rows.append((entry.kind, _bytes_of(entry.digest)))
+            if entry.kind in ("challenge", "verdict"):
+                self.challenges.add(entry.kind, entry.digest, place, now)
         self._database.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", rows)
         self._database.execute("UPDATE head SET read = ?", (read,))
 

@@ -105,6 +105,31 @@ def unjudged(connection: Connection, since: datetime) -> list[str]:
     return list(connection.execute(query.order_by(challenges.c.opened)).scalars())
 
 
+def unshown(connection: Connection, size: int) -> list[str]:
+    """Digests of lots that a log of `size` entries has, and no cosigned checkpoint is kept of."""
+    query = select(challenges.c.digest).where(
+        challenges.c.verdict.is_(None),
+        challenges.c.shown.is_(None),
+        challenges.c.day.is_not(None),
+        challenges.c.place < size,
+    )
+    return list(connection.execute(query).scalars())
+
+
+def show(connection: Connection, digests: list[str], note: bytes) -> None:
+    """Keep a cosigned checkpoint that has these challenges."""
+    if digests:
+        wanted = challenges.c.digest.in_(digests) & challenges.c.shown.is_(None)
+        connection.execute(update(challenges).where(wanted).values(shown=note))
+
+
+def shown(connection: Connection, digest: str) -> bytes | None:
+    """The cosigned checkpoint that is kept of a challenge."""
+    query = select(challenges.c.shown).where(challenges.c.digest == digest)
+    note: bytes | None = connection.execute(query).scalar_one()
+    return note
+
+
 def judge(connection: Connection, verdict: Verdict) -> None:
     """Log a verdict, unless there is one."""
     judged = datetime.fromisoformat(verdict.judged)

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from transom.schema.canonical import canonical_bytes, sized
+from transom.schema.drand import Spoken
 from transom.schema.record import Read
 
 Outcome = Literal["open", "met", "missed"]
@@ -33,7 +34,7 @@ class Lot(_Document):
     """Where the chance of a challenge comes from: what a beacon will say in a round that is yet to come."""
 
     beacon: str
-    """Its name: an address, or that of a file."""
+    """Its name: `drand:` and the hash of a chain, or `file:` and a file's name."""
     round: str
     count: int
     """How many entries are drawn."""
@@ -74,6 +75,11 @@ class Verdict(_Document):
     """RFC 3339, UTC."""
     value: str | None = None
     """What the beacon said, in hexadecimal; None where nothing was drawn."""
+    spoken: Spoken | None = None
+    """What shows that the beacon said so; None where it is a file."""
+    shown: str | None = None
+    """A checkpoint that has the challenge, with the times at which witnesses cosigned it: the first that
+    there was. None where nothing was drawn, and where no witness was asked."""
     found: tuple[Judged, ...]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from transom.access.keys.callers import Caller
 from transom.errors import InvalidRequest, NotFound, NotVerified
 from transom.records import challenges
+from transom.records.beacons import Word
 from transom.schema.challenges import (
     Challenge,
     ChallengeCounts,
@@ -122,8 +123,21 @@ async def draw(house: House) -> bool:
     return await database.write(write)
 
 
+async def show(house: House) -> None:
+    """Keep the first cosigned checkpoint that has the day's challenge, which dates it for everybody."""
+    note = await asyncio.to_thread(house.log.cosigned)
+    if note is None:
+        return
+    size = open_checkpoint(note, house.log.key)[0].size
+    database = house.office.database
+    fresh = await database.read(lambda connection: challenges.unshown(connection, size))
+    if fresh:
+        await database.write(lambda connection: challenges.show(connection, fresh, note))
+
+
 async def meet(house: House) -> int:
     """Judge the challenges that can be judged now; how many were."""
+    await show(house)
     since = house.now() - GIVEN_UP
     database = house.office.database
     waiting = await database.read(lambda connection: challenges.unjudged(connection, since))
@@ -146,29 +160,33 @@ async def meet(house: House) -> int:
 
 async def _judge(house: House, digest: str) -> Verdict | None:
     """What came of a challenge; None while the beacon has not spoken."""
-    content = await house.office.database.read(lambda connection: find_document(connection, digest))
+    database = house.office.database
+    content = await database.read(lambda connection: find_document(connection, digest))
     challenge = Challenge.model_validate_json(content or b"")
-    indices, value = [challenge.index or 0], None
+    indices, word, shown = [challenge.index or 0], None, None
     if challenge.lot is not None:
-        value = await _value(house, challenge.lot)
-        if value is None:
+        word = await _word(house, challenge.lot)
+        if word is None:
             return None
+        shown = await database.read(lambda connection: challenges.shown(connection, digest))
         head = open_checkpoint(challenge.checkpoint, house.log.key)[0]
-        indices = list(drawn(head.root, value, head.size, challenge.lot.count))
+        indices = list(drawn(head.root, word.value, head.size, challenge.lot.count))
     found = [await _judge_entry(house, index) for index in indices]
     return Verdict(
         challenge=digest,
         judged=rfc3339(house.now()),
-        value=None if value is None else value.hex(),
+        value=None if word is None else word.value.hex(),
+        spoken=None if word is None else word.spoken,
+        shown=None if shown is None else shown.decode(),
         found=tuple(found),
     )
 
 
-async def _value(house: House, lot: Lot) -> bytes | None:
+async def _word(house: House, lot: Lot) -> Word | None:
     beacon = house.rules.beacon
     if beacon is None or beacon.name != lot.beacon:
         raise ValueError(f"the beacon {lot.beacon} is not the one that is set now")
-    return await beacon.value(lot.round)
+    return await beacon.word(lot.round)
 
 
 async def _judge_entry(house: House, index: int) -> Judged:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from transom.errors import NotVerified
+from transom.schema.canonical import sha256
 from transom.schema.merkle import EMPTY_ROOT, leaf_hash
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.notes import VerifierKey
@@ -28,6 +29,9 @@ from transom.tlog.tiles import (
 from transom.tlog.tree import prove_consistency, prove_inclusion, root_of
 
 CHECKPOINT = "checkpoint"
+
+DOCUMENTS = "documents"
+"""Folder of what entries name that everybody may read."""
 
 COSIGNED = "cosigned"
 """Beside it in the folder: the newest one with a quorum of cosignatures. It is part of receipts only."""
@@ -50,6 +54,17 @@ class LogReader(ABC):
     def note(self) -> bytes | None:
         """The published checkpoint, verbatim; None where there is none yet."""
         return self.file(CHECKPOINT)
+
+    def document(self, digest: str) -> bytes | None:
+        """The public document of an entry; None where whoever shows the log does not have it.
+
+        Raises:
+            NotVerified: it is another one.
+        """
+        content = self.file(f"{DOCUMENTS}/{digest}")
+        if content is not None and sha256(content) != digest:
+            raise NotVerified(f"what is shown as {digest} is another document")
+        return content
 
     def checkpoint(self) -> Checkpoint:
         """The published checkpoint; an empty one where there is none yet.

@@ -250,11 +250,11 @@ def test_what_breaks_halfway_is_read_again(served, state, clock):
     served.grow(300)
 
     def broken():
-        yield Entry("record", digest(0))
+        yield 0, Entry("record", digest(0))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), state.changing():
-        state.add_entries(broken(), 1)
+        state.add_entries(broken(), 1, 0.0)
     assert (state.read, state.has("record", digest(0))) == (0, False)
     assert watching(served, state, clock).look() == []
     assert state.read == 300
@@ -286,7 +286,7 @@ def test_a_deployment_that_is_not_in_the_log_is_told(served, monitor, server, st
     assert alerts[0].facts == {"model": "smol", "deployment": DEPLOYMENT}
     assert alerts[0].may_pass
     with state.changing():
-        state.add_entries([Entry("deployment", DEPLOYMENT), Entry("record", digest(1))], 3)
+        state.add_entries([(1, Entry("deployment", DEPLOYMENT)), (2, Entry("record", digest(1)))], 3, 0.0)
     assert [alert.facts["model"] for alert in server.deployments()] == ["b"]
 
 

@@ -56,6 +56,8 @@ challenges = Table(
     # Of its verdict in the log.
     Column("verdict", String(71)),
     Column("judged", UtcTime),
+    # The first cosigned checkpoint that has it, kept until the verdict tells it.
+    Column("shown", LargeBinary),
     Index(None, "entry", "opened"),
     Index(None, "opened"),
 )
