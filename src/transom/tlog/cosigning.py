@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import httpx2
 
@@ -63,7 +63,7 @@ class Cosigning:
         """Begin to ask; once.
 
         Args:
-            wake: called when `take` has something to give.
+            wake: called when `taking` has something to give.
         """
         self._wake = wake
         if self._threads:
@@ -100,12 +100,21 @@ class Cosigning:
                 self._changed.discard(oldest)
             self._news.notify_all()
 
-    def take(self) -> list[Note]:
-        """The checkpoints that were cosigned since the last call, with all that came so far, oldest first."""
+    @contextmanager
+    def taking(self) -> Iterator[list[Note]]:
+        """The checkpoints that were cosigned since the last time, with all that came so far, oldest first.
+
+        They are given again where what is done with them fails: a disk that is full loses no cosignature.
+        """
         with self._news:
             found = [note for text, note in self._notes.items() if text in self._changed]
             self._changed.clear()
-        return found
+        try:
+            yield found
+        except BaseException:
+            with self._news:
+                self._changed.update(note.text for note in found if note.text in self._notes)
+            raise
 
     def has_quorum(self, note: Note) -> bool:
         """Whether enough witnesses of the policy have cosigned a checkpoint."""

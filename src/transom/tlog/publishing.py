@@ -195,11 +195,12 @@ class Publication:
     def _publish_cosigned(self, writer: LogWriter) -> None:
         if self._cosigning is None:
             return
-        for note in self._cosigning.take():
-            if writer.is_published(note):
-                writer.publish(note)
-            if self._cosigning.has_quorum(note):
-                writer.keep_cosigned(note)
+        with self._cosigning.taking() as notes:
+            for note in notes:
+                if writer.is_published(note):
+                    writer.publish(note)
+                if self._cosigning.has_quorum(note):
+                    writer.keep_cosigned(note)
 
     def _follow(self) -> None:
         """Note how far the process is that publishes."""

@@ -324,7 +324,26 @@ def test_only_so_many_checkpoints_wait_for_cosignatures(tmp_path, monkeypatch):
     for number in range(100):
         asked.offer(Checkpoint(LOG.name, number, b"r" * 32).signed(LOG))
     assert len(asked._notes) == cosigning._KEPT
-    assert asked.take() == []
+    with asked.taking() as notes:
+        assert notes == []
+
+
+def test_cosignatures_that_a_full_disk_did_not_take_are_given_again(tmp_path):
+    asked = Cosigning(POLICY, LogFiles(tmp_path, LOG.verifier), print)
+    note = Checkpoint(LOG.name, 5, b"r" * 32).signed(LOG)
+    asked.offer(note)
+    asked._add(note, FAST.sign(note.text))
+
+    def fail():
+        with asked.taking():
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    with asked.taking() as notes:
+        assert [who_cosigned(str(each)) for each in notes] == [(5, {"fast.example"})]
+    with asked.taking() as notes:
+        assert notes == []
 
 
 def test_only_a_checkpoint_that_the_log_had_is_kept_as_cosigned(log):
