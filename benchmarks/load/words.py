@@ -135,7 +135,7 @@ def name_figure(figure: str) -> str:
 def name_setting(scenario: str, settings: Mapping[str, Any]) -> str:
     """What was done, in a few words."""
     words = dict(settings)
-    words["at_once"] = f"{words.get('concurrency', 1)} at once"
+    words["at_once"] = f"{words.get('concurrency', words.get('at_once', 1))} at once"
     words["how"] = "seeded" if words.get("temperature") else "greedy"
     return _SETTINGS.get(scenario, scenario).format(**words)
 
