@@ -181,10 +181,14 @@ class _Look:
         alerts += self._ask(self._server.deployments, "deployments")
         if self._with_records:
             alerts += self._ask(self._server.records, "records")
-        verified = self._log.verified
-        if verified is not None:
-            alerts += self._ask(lambda: self._challenges.look(verified), "challenges")
-        return alerts
+        return alerts + self._ask(self._check_challenges, "challenges")
+
+    def _check_challenges(self) -> list[Alert]:
+        try:
+            verified = self._log.verified
+            return [] if verified is None else self._challenges.look(verified)
+        except NotVerified as error:  # such as tiles of another history, which is told before
+            return [Alert("not-verified", error.message, may_pass=True)]
 
     def _ask(self, question: Callable[[], list[Alert]], what: str) -> list[Alert]:
         try:
