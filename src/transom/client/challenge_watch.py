@@ -94,9 +94,8 @@ class ChallengeWatch:
             try:
                 challenge = self._document(known.digest, Challenge)
                 outcome, alerts = self._outcome(known, challenge, verified)
-            except (NotVerified, ValidationError) as error:
-                message = error.message if isinstance(error, NotVerified) else "it has another form"
-                yield Alert("unreadable-challenge", message, facts)
+            except NotVerified as error:
+                yield Alert("unreadable-challenge", error.message, facts)
                 continue
             yield from (Alert(alert, message, facts) for alert, message in alerts)
             with self._state.changing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from transom.client.challenge_state import KnownChallenge
@@ -46,13 +47,14 @@ def undated(
     """Why it is not known that a challenge was in the log before the beacon spoke.
 
     A file says no times, and without a policy nobody is believed who could; then this is silent.
+
+    Raises:
+        NotVerified: the lot names no round of the chain.
     """
-    if challenge.lot is None or verdict.spoken is None:
+    if challenge.lot is None or not challenge.lot.beacon.startswith(PREFIX) or verdict.spoken is None:
         return
-    spoke = verdict.spoken.chain.time_of(int(challenge.lot.round))
-    if known.seen < spoke:
-        return
-    if policy is None:
+    spoke = verdict.spoken.chain.time_of(_number(challenge.lot))
+    if known.seen < spoke or policy is None:
         return
     if verdict.shown is None:
         yield f"No witness has seen it before round {challenge.lot.round} of the beacon."
@@ -77,14 +79,24 @@ def _value(lot: Lot, verdict: Verdict) -> bytes:
     """
     try:
         value = bytes.fromhex(verdict.value or "")
-        number = int(lot.round) if lot.beacon.startswith(PREFIX) else 0
     except ValueError:
         raise NotVerified("it is not spelled as it has to be") from None
     if lot.beacon.startswith(PREFIX):
         if verdict.spoken is None or verdict.spoken.chain.name != lot.beacon:
             raise NotVerified(f"there is no signature of {lot.beacon}")
-        if verdict.spoken.word(number) != value:
+        if verdict.spoken.word(_number(lot)) != value:
             raise NotVerified("the value is not made of the signature")
     if not value:
         raise NotVerified("there is no value")
     return value
+
+
+def _number(lot: Lot) -> int:
+    """The round of a chain that a lot names.
+
+    Raises:
+        NotVerified: it is none.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,14}", lot.round):
+        raise NotVerified(f"{lot.round[:40]!r} is no round of drand")
+    return int(lot.round)

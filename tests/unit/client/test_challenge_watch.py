@@ -186,6 +186,19 @@ def test_a_challenge_that_is_none_is_told(stage, change):
     assert stage.look(SPOKE - 600) == ["wrong-challenge"]
 
 
+@pytest.mark.parametrize("number", ["x", "-1", "0", "9" * 40, "2026-11-28"])
+def test_a_round_that_is_none_is_told(stage, number):
+    challenge = stage.challenge(lot=Lot(beacon=QUICKNET.name, round=number, count=3))
+    stage.publish(challenge, stage.verdict(challenge))
+    assert stage.look(SPOKE + 120) == ["unreadable-challenge"]
+
+
+def test_a_file_that_comes_with_a_signature_says_no_more_times_for_it(stage):
+    challenge = stage.challenge(lot=Lot(beacon="file:dice.txt", round="2026-11-28", count=3))
+    stage.publish(challenge, stage.verdict(challenge))
+    assert stage.look(SPOKE + 120) == []
+
+
 def test_only_the_first_verdict_counts(stage):
     challenge = stage.challenge(lot=None, index=5)
     stage.publish(challenge)
