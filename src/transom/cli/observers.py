@@ -260,15 +260,24 @@ def mirror(
         float | None, typer.Option(min=0.1, help="Go on, with so many seconds between two looks.")
     ] = None,
 ) -> None:
-    """Copy what is new of a log into a folder, each file verified (1 if anything does not fit)."""
+    """Copy what is new of a log into a folder, each file verified (1 if anything does not fit).
+
+    Public documents that its entries name come along, as far as they are shown.
+    """
     key = _log_key(keys)
     with closing(RemoteLog(key, url)) as log, Mirror(folder, log) as copy, suppress(KeyboardInterrupt):
         if every is None:
             output.note(f"{copy.update().size} entries of {key.name} in {folder}")
+            for reason in copy.lacking.values():
+                output.note(f"without a document: {reason}")
             return
+        told: set[str] = set()
         while True:
             try:
                 copy.update()
+                for reason in set(copy.lacking.values()) - told:
+                    output.note(f"without a document: {reason}")
+                told = set(copy.lacking.values())
             except (TransomError, OSError) as error:
                 output.fail(str(error))
             time.sleep(every)

@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS challenges (digest TEXT PRIMARY KEY, place INTEGER NO
     opened REAL, drawn INTEGER, verdict TEXT, outcome TEXT);
 CREATE TABLE IF NOT EXISTS verdicts (digest TEXT PRIMARY KEY, place INTEGER NOT NULL, absent REAL,
     challenge TEXT);
+CREATE TABLE IF NOT EXISTS faults (challenge TEXT NOT NULL, alert TEXT NOT NULL, message TEXT NOT NULL);
 """
 
 Outcome: TypeAlias = Literal["met", "missed", "refuted"]
@@ -80,10 +81,8 @@ class ChallengeState:
         self._database.execute(first, (verdict, challenge))
 
     def unsettled(self) -> list[KnownChallenge]:
-        """Challenges that are not known to be met, oldest first."""
-        query = (
-            "SELECT digest, place, seen, verdict FROM challenges WHERE outcome IS NOT 'met' ORDER BY place"
-        )
+        """Challenges of which nothing came yet, oldest first."""
+        query = "SELECT digest, place, seen, verdict FROM challenges WHERE outcome IS NULL ORDER BY place"
         return [KnownChallenge(*row) for row in self._database.execute(query)]
 
     def verdict(self, digest: str) -> KnownVerdict:
@@ -91,10 +90,33 @@ class ChallengeState:
         query = "SELECT digest, place, absent FROM verdicts WHERE digest = ?"
         return KnownVerdict(*self._database.execute(query, (digest,)).fetchone())
 
-    def judge(self, digest: str, opened: float, outcome: Outcome | None, *, is_drawn: bool) -> None:
-        """Remember what came of a challenge; None while it is open."""
-        query = "UPDATE challenges SET opened = ?, drawn = ?, outcome = ? WHERE digest = ?"
-        self._database.execute(query, (opened, is_drawn, outcome, digest))
+    def opened(self, digest: str, opened: float, *, is_drawn: bool) -> None:
+        """Remember what a challenge says of itself."""
+        query = "UPDATE challenges SET opened = ?, drawn = ? WHERE digest = ?"
+        self._database.execute(query, (opened, is_drawn, digest))
+
+    def settle(self, digest: str, outcome: Outcome, faults: Iterable[tuple[str, str]]) -> None:
+        """Remember what came of a challenge, with kinds and messages of what is wrong with it."""
+        self._database.execute("UPDATE challenges SET outcome = ? WHERE digest = ?", (outcome, digest))
+        rows = [(digest, *fault) for fault in faults]
+        self._database.executemany("INSERT INTO faults VALUES (?, ?, ?)", rows)
+
+    def faults(self) -> list[tuple[str, int, str, str]]:
+        """(digest, place, kind, message) of what is wrong with challenges that were settled."""
+        query = (
+            "SELECT digest, place, alert, message FROM faults JOIN challenges ON digest = challenge "
+            "ORDER BY place, faults.rowid"
+        )
+        return list(self._database.execute(query))
+
+    def were_shown(self) -> bool:
+        """Whether a challenge or a verdict could be read once."""
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM challenges WHERE opened IS NOT NULL) "
+            "OR EXISTS (SELECT 1 FROM verdicts WHERE challenge IS NOT NULL)"
+        )
+        ((shown,),) = self._database.execute(query)
+        return bool(shown)
 
     def newest_draw(self) -> float | None:
         """Unix seconds at which lots were drawn last; None where they never were."""

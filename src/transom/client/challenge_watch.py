@@ -58,20 +58,24 @@ class ChallengeWatch:
         self._state = state
         self._policy = policy
         self._clock = clock
+        self._withheld: dict[str, Alert] = {}
 
     def look(self, verified: VerifiedLog) -> list[Alert]:
         """What is wrong with challenges and verdicts.
 
         Raises:
-            NotFound: whoever serves this log does not hand out its documents.
+            NotFound: whoever shows this log has never shown a document of it.
             NotVerified: files of the log do not fit its checkpoint.
             ServerUnreachable: nobody is there.
         """
         began = self._clock()
-        alerts = [*self._read_verdicts(), *self._judge(verified), *self._misses_days()]
+        self._withheld.clear()
+        alerts = [*self._read_verdicts(), *self._settled(), *self._judge(verified), *self._misses_days()]
         with self._state.changing():
             self._state.challenges.looked(began)
-        return alerts
+        if self._withheld and not self._shows_documents():
+            raise NotFound(f"the log's documents, such as {next(iter(self._withheld))}, are not there")
+        return [*alerts, *self._withheld.values()]
 
     @property
     def summary(self) -> str:
@@ -85,22 +89,35 @@ class ChallengeWatch:
             except NotVerified as error:
                 yield Alert("unreadable-verdict", error.message, {"verdict": known.digest})
                 continue
+            except NotFound as error:
+                self._withhold(known.digest, error)
+                continue
             with self._state.changing():
                 self._state.challenges.read(known.digest, verdict.challenge)
+
+    def _settled(self) -> Iterator[Alert]:
+        for digest, place, alert, message in self._state.challenges.faults():
+            yield Alert(alert, message, {"challenge": digest, "place": place})
 
     def _judge(self, verified: VerifiedLog) -> Iterator[Alert]:
         for known in self._state.challenges.unsettled():
             facts: dict[str, str | int] = {"challenge": known.digest, "place": known.place}
             try:
                 challenge = self._document(known.digest, Challenge)
-                outcome, alerts = self._outcome(known, challenge, verified)
+                opened, is_drawn = _seconds(challenge.opened), challenge.lot is not None
+                with self._state.changing():
+                    self._state.challenges.opened(known.digest, opened, is_drawn=is_drawn)
+                outcome, faults = self._outcome(known, challenge, verified)
             except NotVerified as error:
                 yield Alert("unreadable-challenge", error.message, facts)
                 continue
-            yield from (Alert(alert, message, facts) for alert, message in alerts)
-            with self._state.changing():
-                opened, is_drawn = _seconds(challenge.opened), challenge.lot is not None
-                self._state.challenges.judge(known.digest, opened, outcome, is_drawn=is_drawn)
+            except NotFound as error:
+                self._withhold(known.digest, error)
+                continue
+            yield from (Alert(alert, message, facts) for alert, message in faults)
+            if outcome is not None:
+                with self._state.changing():
+                    self._state.challenges.settle(known.digest, outcome, faults)
 
     def _outcome(
         self, known: KnownChallenge, challenge: Challenge, verified: VerifiedLog
@@ -133,10 +150,30 @@ class ChallengeWatch:
             days = (self._clock() - newest) / DAY
             yield Alert("no-lots", f"For {days:.0f} days no lots have been drawn.")
 
+    def _withhold(self, digest: str, error: NotFound) -> None:
+        facts: dict[str, str | int] = {"document": digest}
+        self._withheld[digest] = Alert("withheld-document", error.message, facts, may_pass=True)
+
+    def _shows_documents(self) -> bool:
+        """Whether documents are shown at all, as those are of which no challenge can be told."""
+        if self._state.challenges.were_shown():
+            return True
+        deployment = self._state.any_of("deployment")
+        try:
+            return deployment is not None and self._log.document(deployment) is not None
+        except NotVerified:
+            return True
+
     def _document(self, digest: str, kind: type[_Any]) -> _Any:
+        """What an entry names.
+
+        Raises:
+            NotFound: it is not shown.
+            NotVerified: it is something else.
+        """
         content = self._log.document(digest)
         if content is None:
-            raise NotFound(f"the log's documents, such as {digest}, are not there")
+            raise NotFound(f"The log names the {kind.__name__.lower()} {digest}, and does not show it.")
         try:
             return kind.model_validate_json(content)
         except ValidationError as error:

@@ -1,22 +1,29 @@
 """A copy of a log in a folder, which any web server can hand out; see `transom mirror`.
 
 The checkpoint is put in its place last: when every file that it speaks of is there, verified and durable.
-What was copied before an interruption is found again, and verified again, by the next run.
+What was copied before an interruption is found again, and verified again, by the next run. Public documents
+that entries name come along; one that is not shown, or is another, is told and stops nothing, since the log
+goes on without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from transom.errors import InvalidRequest, NotVerified
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file, write_file
-from transom.tlog.files import CHECKPOINT, LogFiles, LogReader
+from transom.tlog.entries import Entry
+from transom.tlog.files import CHECKPOINT, DOCUMENTS, LogFiles, LogReader
 from transom.tlog.notes import MOST_SIGNATURES, Note
-from transom.tlog.tiles import ENTRIES, Tile, tiles_between
+from transom.tlog.tiles import ENTRIES, WIDTH, Tile, split_entries, tiles_between
 from transom.tlog.verified import VerifiedLog
 from transom.tlog.writer import prune, sync_folders
+
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+"""It becomes a name of a file."""
 
 
 class Mirror(Holder, LogFiles):
@@ -35,6 +42,8 @@ class Mirror(Holder, LogFiles):
         super().__init__(folder, log.key)
         self._log = log
         self._step = step
+        self.lacking: dict[str, str] = {}
+        """Digests of documents that could not be copied yet, and why; each update tries again."""
         try:
             self._lock = lock_folder(folder)
         except BlockingIOError:
@@ -57,6 +66,7 @@ class Mirror(Holder, LogFiles):
         old = self.checkpoint()
         if head.size < old.size:
             raise NotVerified(f"the log shows {head.size} entries, and had {old.size}: it went back")
+        self._copy_documents(list(self.lacking))
         if head.size == old.size and self.note() is not None:
             return self._resign(head, old, note)
         verified = VerifiedLog(head, self.read, self._log.read)
@@ -88,7 +98,36 @@ class Mirror(Holder, LogFiles):
                 target = self.folder / tile.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_file(target, content, tile.path, self._step)
+            if tile.level == ENTRIES:
+                first = max(0, old - tile.index * WIDTH)
+                self._copy_documents(_public(split_entries(tile, content)[first:]))
         sync_folders(self.folder, _in_order(old, verified.head.size), self._step)
+
+    def _copy_documents(self, digests: Iterable[str]) -> None:
+        folder = self.folder / DOCUMENTS
+        for digest in digests:
+            try:
+                content = self._log.document(digest)
+            except NotVerified as error:
+                self.lacking[digest] = error.message
+                continue
+            if content is None:
+                self.lacking[digest] = f"{digest} is not there"
+                continue
+            folder.mkdir(exist_ok=True)
+            replace_file(folder / digest, content, self._step)
+            self.lacking.pop(digest, None)
+
+
+def _public(entries: Sequence[bytes]) -> Iterator[str]:
+    """Digests of the documents that entries name and everybody may read."""
+    for content in entries:
+        try:
+            entry = Entry.parse(content)
+        except NotVerified:  # of a kind that is not known here
+            continue
+        if entry.kind != "record" and _DIGEST.fullmatch(entry.digest):
+            yield entry.digest
 
 
 def _in_order(old: int, new: int) -> Iterator[Tile]:

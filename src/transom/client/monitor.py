@@ -69,6 +69,7 @@ class Monitor:
         self._standstill = standstill
         self._clock = clock
         self._verified: VerifiedLog | None = None
+        self._goes_on = False
 
     @property
     def head(self) -> Checkpoint | None:
@@ -78,8 +79,8 @@ class Monitor:
 
     @property
     def verified(self) -> VerifiedLog | None:
-        """The log under that checkpoint."""
-        return None if self.head is None else self._tiles(self.head)
+        """The log under that checkpoint; None where the last look was shown none, or another history."""
+        return self._tiles(self.head) if self._goes_on and self.head is not None else None
 
     def look(self, claims: Sequence[Claim] = ()) -> list[Alert]:
         """What is wrong now; with what is new in the log, and with what others were shown.
@@ -94,6 +95,7 @@ class Monitor:
         return alerts
 
     def _look(self) -> Iterator[Alert]:
+        self._goes_on = False
         content = self._log.note()
         if content is None:
             yield Alert(
@@ -105,6 +107,7 @@ class Monitor:
             contradictions = list(self._advance(head, note))
             yield from contradictions
             if not contradictions:
+                self._goes_on = True
                 yield from self._read_entries()
         except NotVerified as error:
             yield Alert("not-verified", _sentence(error.message), may_pass=True)

@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS pending (project TEXT, sequence INTEGER, id TEXT NOT 
 """
 
 
+_DIGEST_BYTES = 32
+
 Gap: TypeAlias = "tuple[int, int]"
 """The first and the last of the numbers that are missing."""
 
@@ -150,6 +152,12 @@ class MonitorState:
         """Whether a document is in the log."""
         query = "SELECT 1 FROM entries WHERE kind = ? AND digest = ?"
         return self._database.execute(query, (kind, _bytes_of(digest))).fetchone() is not None
+
+    def any_of(self, kind: str) -> str | None:
+        """The digest of some document of a kind; None where the log has none."""
+        query = "SELECT digest FROM entries WHERE kind = ? LIMIT 1"
+        found = self._database.execute(query, (kind,)).fetchone()
+        return None if found is None or len(found[0]) != _DIGEST_BYTES else f"sha256:{found[0].hex()}"
 
     def keep_evidence(self, seen: str, shown: str) -> Path | None:
         """Keep two checkpoints that contradict each other; see `transom.tlog.evidence`."""

@@ -126,7 +126,26 @@ def test_a_verdict_that_is_dated_back_is_late(stage):
     assert stage.look(SPOKE + 86400) == ["challenge-missed"]
     stage.publish(stage.verdict(challenge, judged=at(SPOKE + 60)))
     assert stage.look(SPOKE + 86500) == ["challenge-missed"]
+    assert stage.watch.summary == "1 missed"
+
+
+def test_a_verdict_after_the_deadline_is_late_for_who_sees_only_it(stage):
+    challenge = stage.challenge()
+    stage.publish(challenge, stage.verdict(challenge, judged=at(SPOKE + 86460)))
+    assert stage.look(SPOKE + 86520) == ["challenge-missed"]
     assert "came after the deadline" in stage.messages[0]
+
+
+def test_a_verdict_that_was_not_there_after_the_deadline_is_late_whatever_it_says(stage):
+    challenge = stage.challenge()
+    stage.publish(stage.challenge(lot=None, index=1), challenge)
+    hidden = stage.served.replies.pop(f"/log/documents/{sha256(challenge.content)}")
+    assert stage.look(SPOKE) == ["withheld-document"]
+    assert stage.look(SPOKE + 86400) == ["challenge-missed", "withheld-document"]
+    stage.served.replies[f"/log/documents/{sha256(challenge.content)}"] = hidden
+    stage.publish(stage.verdict(challenge, judged=at(SPOKE + 60)))
+    assert stage.look(SPOKE + 86500) == ["challenge-missed", "challenge-missed"]
+    assert "came after the deadline" in stage.messages[1]
 
 
 def other(found: Judged, **change) -> Judged:
@@ -208,6 +227,14 @@ def test_only_the_first_verdict_counts(stage):
     assert stage.watch.summary == "1 refuted"
 
 
+def test_what_is_wrong_is_told_at_each_look_and_fetched_once(stage):
+    assert met(stage, value="ab" * 32) == ["wrong-verdict"]
+    told, fetched = stage.messages, len(stage.served.paths)
+    assert stage.look(SPOKE + 180) == ["wrong-verdict"]
+    assert stage.messages == told
+    assert stage.served.paths[fetched:] == ["/log/checkpoint"]
+
+
 WITNESS = witness_signer(clock=lambda: SPOKE - 650)
 LATE = witness_signer(clock=lambda: SPOKE + 1)
 POLICY = Policy.parse(f"log {LOG.verifier}\nwitness w {WITNESS.verifier}\nquorum w\n")
@@ -245,3 +272,33 @@ def test_a_copy_without_documents_and_one_with_others_are_told_apart(stage):
     del stage.served.replies[path]
     with pytest.raises(NotFound, match="documents"):
         stage.look(SPOKE - 500)
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_one_document_that_is_not_shown_hides_nothing_else(stage, hidden):
+    challenge = stage.challenge()
+    documents = [challenge, stage.verdict(challenge)]
+    stage.publish(stage.challenge(lot=None, index=3), *documents)
+    name = sha256(documents[hidden].content)
+    del stage.served.replies[f"/log/documents/{name}"]
+    assert stage.look(SPOKE + 60) == ["withheld-document"]
+    assert name in stage.messages[0]
+    missed = ["challenge-missed", "challenge-missed"][: 1 + hidden]
+    assert stage.look(SPOKE + 86500) == [*missed, "withheld-document"]
+
+
+def test_who_shows_a_deployment_shows_documents(stage):
+    document = b"deployment"
+    stage.served.add(Entry("deployment", sha256(document)).content)
+    stage.served.replies[f"/log/documents/{sha256(document)}"] = shown(document)
+    challenge = stage.challenge()
+    stage.publish(challenge)
+    del stage.served.replies[f"/log/documents/{sha256(challenge.content)}"]
+    assert stage.look(SPOKE) == ["withheld-document"]
+
+
+def test_what_was_shown_once_is_withheld_when_nothing_is_shown_any_more(stage):
+    stage.publish(stage.challenge())
+    assert stage.look(SPOKE) == []
+    stage.served.replies.clear()
+    assert stage.look(SPOKE + 60) == ["withheld-document"]

@@ -15,8 +15,10 @@ from transom.client.failures import ServerUnreachable, UnexpectedReply
 from transom.client.mirror import Mirror
 from transom.client.remote_log import RemoteLog
 from transom.errors import InvalidRequest, NotVerified
+from transom.schema.canonical import sha256
 from transom.schema.merkle import root
 from transom.tlog.checkpoints import open_checkpoint
+from transom.tlog.entries import Entry
 from transom.tlog.files import LogFiles, check_files
 from transom.tlog.tiles import ENTRIES, Tile, tiles_between
 from transom.tlog.verified import VerifiedLog
@@ -86,6 +88,47 @@ def test_a_copy_can_be_copied_from_where_it_lies(served, tmp_path):
     with Mirror(tmp_path / "second", remote(static, "http://mirror.example/mirrors/one")) as mirror:
         mirror.update()
     check(tmp_path / "second", 700)
+
+
+# Documents.
+
+
+def show(served, name, content):
+    served.replies[f"/log/documents/{name}"] = lambda _request: httpx2.Response(200, content=content)
+
+
+def test_public_documents_come_along(served, tmp_path):
+    served.grow(300)
+    served.add(Entry("verdict", sha256(b"late")).content, Entry("key", sha256(b"key")).content)
+    show(served, sha256(b"key"), b"key")
+    with Mirror(tmp_path / "copy", remote(served)) as mirror:
+        assert mirror.update().size == 302
+        assert list(mirror.lacking) == [sha256(b"late")]
+        assert mirror.document(sha256(b"key")) == b"key"
+        assert mirror.document(sha256(b"late")) is None
+        # Nobody asked for what only owners may read, nor again for what is there.
+        asked = [path for path in served.paths if "/documents/" in path]
+        assert sorted(asked) == sorted(f"/log/documents/{sha256(name)}" for name in (b"late", b"key"))
+        show(served, sha256(b"late"), b"late")
+        assert mirror.update().size == 302
+        assert (mirror.lacking, mirror.document(sha256(b"late"))) == ({}, b"late")
+    assert len([path for path in served.paths if "/documents/" in path]) == 3
+
+
+def test_another_document_is_told_and_not_kept_and_holds_nothing_up(served, tmp_path):
+    served.add(Entry("key", sha256(b"key")).content)
+    show(served, sha256(b"key"), b"another")
+    with Mirror(tmp_path / "copy", remote(served)) as mirror:
+        assert mirror.update().size == 1
+        assert "another document" in mirror.lacking[sha256(b"key")]
+    assert not (tmp_path / "copy" / "documents").exists()
+
+
+@pytest.mark.parametrize("digest", ["../../checkpoint", "sha256:" + "A" * 64, "sha256:12"])
+def test_a_digest_is_no_path(served, tmp_path, digest):
+    served.add(Entry("key", digest).content)
+    assert update(served, tmp_path / "copy").size == 1
+    assert [path for path in served.paths if "documents" in path] == []
 
 
 def test_another_implementation_reads_the_copy(served, tmp_path):
