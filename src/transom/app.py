@@ -117,6 +117,7 @@ def create_app(
             now=clock,
         )
         await asyncio.to_thread(house.desk.open)
+        await log_service.note_policy(database, offered)
         working = [
             asyncio.create_task(work)
             for work in (house.quotas.run(), _keep_time(house), _sweep(house), _meet_challenges(house))
@@ -363,6 +364,7 @@ def _options(settings: Settings, root: Path) -> EngineOptions:
         root=str(root),
         dtype=settings.dtype,
         device=settings.device,
+        processor=settings.processor,
         threads=settings.threads,
         cache_bytes=settings.cache_mib << 20,
         max_num_seqs=settings.max_num_seqs,

@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         default="cpu",
         description="Device of the engine, as torch names it; reproducible to the bit is cpu only",
     )
+    processor: Literal["host", "x86-64-v3", "x86-64-v4"] = Field(
+        default="host",
+        description="Processor that the engine computes for: the one at hand, or one that has no more than a "
+        "level of x86-64; without AVX-512 that is x86-64-v3",
+    )
     threads: int = Field(default=0, ge=0, description="Threads of an engine; 0 for one each core")
     cache_mib: int = Field(default=2048, ge=16, description="Memory for keys and values, MiB, each model")
     gradient_mib: int = Field(

@@ -216,15 +216,15 @@ async def published(door, size):
 
 async def test_how_the_operator_stands_is_public(own_door):
     await logged(own_door)
-    await published(own_door, 3)
+    await published(own_door, 4)
     del own_door.client.headers["authorization"]
     told = (await own_door.client.get("/v1/transparency")).json()
     assert told["log"]["origin"] == own_door.house.log.key.name
-    assert told["log"]["kept"] == told["log"]["published"] == 3
+    assert told["log"]["kept"] == told["log"]["published"] == 4
     assert told["log"]["checkpoint_age_s"] < 60
     assert told["log"]["stands"] is None
     deployment = own_door.backend.served.deployment.digest
-    assert told["deployments"] == [{"model": "fake", "deployment": deployment, "place": 1}]
+    assert told["deployments"] == [{"model": "fake", "deployment": deployment, "place": 2}]
     assert told["challenges"] == {"open": 0, "met": 0, "missed": 0}
     assert told["beacon"] is None
     assert told["log"]["witnesses"] == []

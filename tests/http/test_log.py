@@ -50,6 +50,16 @@ async def test_a_receipt_proves_that_the_record_is_in_the_log(own_door):
             proof.verify(Entry("record", sha256(payload + b" ")).content, own_door.house.log.key)
 
 
+async def test_the_rules_of_access_are_a_document_of_the_log(own_door):
+    del own_door.client.headers["authorization"]
+    programme = (await own_door.client.get("/v1/programme")).json()
+    reply = await own_door.client.get(f"/log/documents/{programme['digest']}")
+    assert reply.status_code == 200
+    assert sha256(reply.content) == programme["digest"]
+    assert reply.json()["order"] == [tier["name"] for tier in programme["tiers"]]
+    assert reply.json()["programme"]["name"] == programme["name"]
+
+
 async def test_anybody_reads_the_log_and_finds_it_whole(own_door):
     record_id = (await own_door.complete(max_tokens=1))["id"]
     await receipt_of(own_door, record_id)
@@ -64,7 +74,7 @@ async def test_anybody_reads_the_log_and_finds_it_whole(own_door):
     assert "immutable" in reply.headers["cache-control"]
     entries = [Entry.parse(content) for content in split_entries(bundle, reply.content)]
     # Who signs, and what answers, were logged before the answer.
-    assert [entry.kind for entry in entries] == ["key", "deployment", "record"]
+    assert [entry.kind for entry in entries] == ["key", "policy", "deployment", "record"]
     assert list(check_files(own_door.house.log)) == []
 
 
@@ -94,11 +104,11 @@ async def test_how_far_the_log_is_stands_in_the_metrics(own_door):
     await receipt_of(own_door, (await own_door.complete(max_tokens=1))["id"])
     async with asyncio.timeout(60):
         # It is looked at each second.
-        while own_door.house.progress().published < 3:  # noqa: ASYNC110
+        while own_door.house.progress().published < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     lines = (await own_door.client.get("/metrics")).text.splitlines()
-    assert 'transom_log_entries{state="kept"} 3.0' in lines
-    assert 'transom_log_entries{state="published"} 3.0' in lines
+    assert 'transom_log_entries{state="kept"} 4.0' in lines
+    assert 'transom_log_entries{state="published"} 4.0' in lines
     assert "transom_log_stands 0.0" in lines
 
 

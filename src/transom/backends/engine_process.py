@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from transom.engine.messages import EngineOptions, Inbound, Outbound, decode_outbound, encode
+from transom.engine.processor import environment
 
 OnMessage = Callable[[Outbound], None]
 OnExit = Callable[[int], None]
@@ -62,7 +63,7 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in a terminal is for the server, which lets running requests finish.
                 start_new_session=True,
-                env=_environment(),
+                env=_environment(options),
             )
         self._connection = Connection(ours.detach())
         self._outbox: SimpleQueue[Inbound | None] = SimpleQueue()
@@ -133,10 +134,10 @@ def _command(descriptor: int, options: EngineOptions) -> list[str]:
     return [sys.executable, "-m", "transom.engine.process", str(descriptor), told]
 
 
-def _environment() -> dict[str, str]:
+def _environment(options: EngineOptions) -> dict[str, str]:
     # How long a thread waits awake before it sleeps. Waking one takes longer than most loops of a step; but
     # one that waits awake on a core that somebody else needs holds everybody up.
     patience = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", _SPIN_COUNT)}
     # No hub, no telemetry: an engine reads its model root and nothing else.
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return os.environ | patience | offline
+    return os.environ | patience | offline | environment(options.processor)

@@ -83,9 +83,9 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
 ) -> None:
     """Follow a log, and tell as lines of JSON what is wrong with it.
 
-    It alerts on a rollback, a split view, files that do not fit, a missing quorum, a deployment that is not
-    in the log, and challenges that were missed, refuted, or not left to chance; with a key, also on records
-    of your project that are missing, changed, or late.
+    It alerts on a rollback, a split view, files that do not fit, a missing quorum, a deployment or rules of
+    access that are not in the log, and challenges that were missed, refuted, or not left to chance; with a
+    key, also on records of your project that are missing, changed, or late.
     """
     key = _log_key(keys)
     believed = None if policy is None else trusted_policy(policy)
@@ -179,6 +179,7 @@ class _Look:
     def _once(self) -> list[Alert]:
         alerts = self._log.look([_claim(each, self._key) for each in self._compare])
         alerts += self._ask(self._server.deployments, "deployments")
+        alerts += self._ask(self._server.policy, "policy")
         if self._with_records:
             alerts += self._ask(self._server.records, "records")
         return alerts + self._ask(self._check_challenges, "challenges")

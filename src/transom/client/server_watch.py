@@ -1,4 +1,4 @@
-"""What a server says of itself, held against its log: deployments that it serves, records of a project."""
+"""What a server says of itself, held against its log: deployments, rules of access, records of a project."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from transom.client.failures import UnexpectedReply
 from transom.client.monitor import Alert
 from transom.client.monitor_state import Gap, MonitorState, Newest, OwnRecord
+from transom.client.programme import programme
 from transom.client.synchronous import Client
 from transom.errors import NotFound
 from transom.schema.record import RecordSummary
@@ -63,6 +64,22 @@ class ServerWatch:
             for model in served
             if not self._state.has("deployment", model.digest)
         ]
+
+    def policy(self) -> list[Alert]:
+        """Whether the rules of access that are shown are in the log.
+
+        Raises:
+            NotFound: it is no server, but a copy of its log.
+            ServerUnreachable: nobody is there.
+        """
+        try:
+            shown = self._client.send(programme()).digest
+        except UnexpectedReply as error:
+            raise NotFound(error.message) from error
+        if self._state.has("policy", shown):
+            return []
+        message = f"The rules of access are {shown}, which is not in the log."
+        return [Alert("unlogged-policy", message, {"policy": shown}, may_pass=True)]
 
     def records(self) -> list[Alert]:
         """Records of the key's project that are missing, were changed, or are not in the log in time.

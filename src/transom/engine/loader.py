@@ -23,12 +23,14 @@ from transom.engine.body import SplitModel
 from transom.engine.core import Engine
 from transom.engine.dimensions import dimensions_of, measure
 from transom.engine.fusion import fuse
+from transom.engine.kernels import target
 from transom.engine.kernels.amx import HAS_AMX
 from transom.engine.kernels.cache import PAGE
 from transom.engine.lens import Lens
 from transom.engine.linear import arithmetic, replace_linears
 from transom.engine.messages import EngineOptions
 from transom.engine.places import Places, find_boundaries, find_places
+from transom.engine.processor import lacking
 from transom.engine.proof import prove, reference
 from transom.engine.runner import Runner
 from transom.engine.scheduler import Scheduler
@@ -65,6 +67,7 @@ def load(options: EngineOptions) -> LoadedEngine:
     Raises:
         ModelRefused: the model cannot be served exactly; the message says why.
     """
+    _hold_to(options.processor)
     _set_threads(options.threads)
     device, dtype = _device(options.device), _dtype(options.dtype)
     model = _load_model(Path(options.root), dtype, device)
@@ -132,6 +135,11 @@ def _replace_modules(model: PreTrainedModel, attention: PagedAttention, longest:
     return fused
 
 
+def _hold_to(processor: str) -> None:
+    if missing := list(lacking(processor, target.HOST)):
+        raise ModelRefused(f"This machine is no {processor}: it lacks {', '.join(missing)}.")
+
+
 def _set_threads(threads: int) -> None:
     count = threads or os.cpu_count() or 1
     torch.set_num_threads(count)
@@ -185,7 +193,6 @@ def _length_without_rescaling(config: PreTrainedConfig) -> int | None:
 
 
 def _profile(dtype: str, device: torch.device) -> dict[str, str]:
-    target = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
     named = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return {
         "dtype": dtype,
@@ -195,7 +202,7 @@ def _profile(dtype: str, device: torch.device) -> dict[str, str]:
         "numba": f"{numba.__version__} llvm {'.'.join(map(str, llvmlite.binding.llvm_version_info))}",
         "libm": " ".join(platform.libc_ver()) or platform.system(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_features": sha256(target.encode()),
+        "cpu_features": sha256(target.describe().encode()),
         "sampler": sampler.NAME,
     }
 

@@ -23,6 +23,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "float32"
     device: str = "cpu"
     """As torch names it; ours are the kernels of \"cpu\" only."""
+    processor: str = "host"
+    """That of the machine, or one that has no more than a level names. See `processor`."""
     threads: int = 0
     """0 for one each core."""
     cache_bytes: int = 2 << 30

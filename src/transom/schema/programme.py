@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from transom.errors import InvalidRequest
 from transom.schema.budgets import Quotas
-from transom.schema.canonical import digest
+from transom.schema.canonical import canonical_bytes, sha256
 from transom.schema.scopes import SCOPES, ScopeView, unknown_scopes
 from transom.schema.wire import Body
 
@@ -159,9 +159,14 @@ class Programme(Body):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
+    def content(self) -> bytes:
+        """Canonical JSON of `document` and the order of the tiers; comments and layout do not count."""
+        return canonical_bytes({"programme": self.document, "order": list(self.tiers)})
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of `document` and the order of the tiers; comments and layout of the file do not count."""
-        return digest({"programme": self.document, "order": list(self.tiers)})
+        """SHA-256 of `content`."""
+        return sha256(self.content)
 
     def tier(self, name: str) -> Tier:
         """The tier of that name.

@@ -11,6 +11,7 @@ from transom.errors import LogBroken, NotFound, NotVerified
 from transom.records.signing import SigningKeyFile
 from transom.schema.deployment import Deployment
 from transom.schema.envelopes import PublicKeys
+from transom.schema.programme import Programme
 from transom.services.house import House
 from transom.services.metering import allow
 from transom.storage.database import Database
@@ -41,6 +42,11 @@ def begin(database: Database, log_key: str, signing: SigningKeyFile) -> None:
 async def note_deployment(database: Database, deployment: Deployment) -> None:
     """Log a deployment, before it answers anything."""
     await database.write(lambda connection: log_document(connection, "deployment", deployment.document))
+
+
+async def note_policy(database: Database, programme: Programme) -> None:
+    """Log what is offered and by which rules, before anybody asks; grants cite its digest."""
+    await database.write(lambda connection: log_document(connection, "policy", programme.content))
 
 
 def public_keys(house: House) -> PublicKeys:
@@ -76,7 +82,7 @@ async def tile(house: House, path: str) -> bytes:
 
 
 async def document(house: House, digest: str) -> bytes:
-    """A document that was logged and is public: a deployment, a key, a calibration.
+    """A document that was logged and is public: a deployment, a key, a policy, a calibration.
 
     Raises:
         NotFound: there is none of that digest; records are not public.

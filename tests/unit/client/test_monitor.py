@@ -10,11 +10,14 @@ import pytest
 from tests.unit.client.served_log import DEPLOYMENT, ServedLog, digest, entries
 from tests.unit.tlog.growing import LOG, Clock, witness_signer
 from transom import Client
+from transom.access.programme.programme import default_text, parse
 from transom.client.monitor import Claim, Monitor
 from transom.client.monitor_state import MonitorState
 from transom.client.remote_log import RemoteLog
 from transom.client.server_watch import ServerWatch
 from transom.errors import AccessDenied, InvalidRequest, NotFound, StorageError
+from transom.schema.canonical import sha256
+from transom.schema.programme import ProgrammeView
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
 from transom.tlog.policies import Policy
@@ -288,6 +291,20 @@ def test_a_deployment_that_is_not_in_the_log_is_told(served, monitor, server, st
     with state.changing():
         state.add_entries([(1, Entry("deployment", DEPLOYMENT)), (2, Entry("record", digest(1)))], 3, 0.0)
     assert [alert.facts["model"] for alert in server.deployments()] == ["b"]
+
+
+def test_rules_that_are_not_in_the_log_are_told(served, monitor, server, state):
+    offered = parse(default_text())
+    served.grow(3)
+    with pytest.raises(NotFound):
+        server.policy()
+    served.replies["/v1/programme"] = ProgrammeView.of(offered).model_dump(mode="json")
+    monitor.look()
+    (alert,) = server.policy()
+    assert (alert.alert, alert.facts, alert.may_pass) == ("unlogged-policy", {"policy": offered.digest}, True)
+    served.add(Entry("policy", sha256(offered.content)).content)
+    monitor.look()
+    assert server.policy() == []
 
 
 def test_a_copy_of_a_log_says_nothing_of_deployments(served, server):

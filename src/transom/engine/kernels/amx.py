@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from transom.engine.kernels import emit
 from transom.engine.kernels.emit import Code, unpack
+from transom.engine.kernels.target import FEATURES
 
 LINES = 16
 """Most lines of a register."""
@@ -39,8 +39,7 @@ _ARCH_PRCTL, _ASK, _TILE_DATA = 158, 0x1023, 18
 
 def _may_use() -> bool:
     """Ask for the registers, which Linux gives a process only if it asks (arch/x86/xstate.rst)."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if not (features.get("amx-tile") and features.get("amx-bf16") and features.get("avx512bf16")):
+    if not {"amx-tile", "amx-bf16", "avx512bf16"} <= FEATURES:
         return False
     if sys.platform != "linux":
         return False

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -24,20 +23,19 @@ from numba.extending import intrinsic
 from transom.engine.kernels.arrays import Floats, Operand, Panels
 from transom.engine.kernels.compile import kernel, uncounted_kernel
 from transom.engine.kernels.emit import BFloat, Code, Place, fetch, unpack
+from transom.engine.kernels.target import FEATURES
 
 LANES = 16
 """Columns of a vector."""
 
-_FEATURES = llvmlite.binding.get_host_cpu_features()
-
-ROWS, VECTORS = (8, 3) if _FEATURES.get("avx512f") else (6, 1)
+ROWS, VECTORS = (8, 3) if "avx512f" in FEATURES else (6, 1)
 """Most rows of a tile, and vectors of a row of a product's tile.
 
 Their product is as many sums as the registers hold beside a row of weights and a number of x: of 32 registers
 of LANES numbers with AVX-512, of 16 of half as many without. One sum too many, and LLVM keeps all in memory.
 """
 
-HAS_BFLOAT16_DOT = bool(_FEATURES.get("avx512bf16"))
+HAS_BFLOAT16_DOT = "avx512bf16" in FEATURES
 """Whether the processor multiplies pairs of bfloat16 numbers."""
 
 
