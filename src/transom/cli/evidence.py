@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from transom.client import Client, operations
 from transom.client.bundle.checking import keys_in, verify_bundle
 from transom.client.bundle.container import is_bundle, open_bundle
 from transom.client.offline import Finding, Trust, departures, read_evidence, verify_evidence
+from transom.client.receipts import wait_for_receipt
 from transom.client.spelling import read_record
 from transom.errors import InvalidRequest, NotVerified
 from transom.schema.envelopes import PublicKeys
@@ -46,10 +48,15 @@ def register(app: typer.Typer) -> None:
 
 
 @exit_on_error
-def receipt(record_id: RecordId, base_url: BaseUrl = None, api_key: ApiKey = None) -> None:
+def receipt(
+    record_id: RecordId,
+    wait: Annotated[int, typer.Option(min=0, max=600, help="Seconds to wait for it.")] = 30,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+) -> None:
     """Print the proof that a record is in the public log; keep it as a `.tlog-proof` file."""
     with Client(base_url, api_key) as client:
-        output.write(client.send(operations.receipt(record_id)), end="")
+        output.write(wait_for_receipt(client, record_id, time.monotonic() + wait), end="")
 
 
 @exit_on_error

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from transom.client.bundle.gathering import PENDING, Gatherer
+from transom.client.bundle.gathering import Gatherer
 from transom.client.bundle.results import check_result
+from transom.client.receipts import PENDING
 from transom.errors import InvalidRequest, NotFound, NotVerified
 from transom.schema.canonical import sha256
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from transom.client import operations
 from transom.client.bundle.checking import TRACES
@@ -24,17 +23,12 @@ from transom.client.bundle.layout import (
 from transom.client.bundle.metadata import File, Run, describe
 from transom.client.bundle.results import check_result, record_of
 from transom.client.bundle.writing import look_at
-from transom.client.operations import Operation
+from transom.client.receipts import Sends, wait_for_receipt
 from transom.client.spelling import read_record
-from transom.errors import InvalidRequest, NotFound, NotVerified
+from transom.errors import InvalidRequest, NotVerified
 from transom.schema.canonical import canonical_bytes
 from transom.schema.record import RecordView
 from transom.tlog.policies import Policy
-
-T = TypeVar("T")
-
-PENDING = "receipt_pending"
-_PAUSE = 0.25
 
 _README = f"""\
 # Records of answers of language models
@@ -54,14 +48,6 @@ people who keep them. Those in `{KEYS}` were put here by whoever made this, and 
 
 Records hold questions and answers in the clear, in their openings. Whoever has this can read them.
 """
-
-
-class Sends(Protocol):
-    """A client, as far as it is needed here."""
-
-    def send(self, operation: Operation[T]) -> T:
-        """Carry out a request."""
-        ...
 
 
 @dataclass(slots=True)
@@ -153,13 +139,7 @@ class Gatherer:
             self.gathered.put(name_of("plan", view.id), view.openings["request"]["json"].encode())
 
     def _receipt(self, record_id: str) -> str:
-        while True:
-            try:
-                return self._client.send(operations.receipt(record_id))
-            except NotFound as error:
-                if error.reason != PENDING or self._clock() >= self._until:
-                    raise
-            self._sleep(_PAUSE)
+        return wait_for_receipt(self._client, record_id, self._until, self._clock, self._sleep)
 
     def _deployments(self) -> None:
         served = {model.digest: model.deployment for model in self._client.send(operations.models())}
