@@ -25,6 +25,7 @@ from transom.storage.database import Database
 from transom.storage.tables import records
 from transom.tlog.checkpoints import Checkpoint
 from transom.tlog.entries import Entry
+from transom.tlog.files import LogFiles
 from transom.tlog.notes import COSIGNATURE, Note, Signer
 from transom.tlog.policies import Policy
 from transom.tlog.submissions import Submission
@@ -88,7 +89,10 @@ def _sees_gap(client: Client) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         state = MonitorState(Path(folder), str(_LOG.verifier))
         try:
-            return any(alert.alert == "gap" for alert in ServerWatch(client, state).records())
+            return any(
+                alert.alert == "gap"
+                for alert in ServerWatch(client, LogFiles(Path(folder), _LOG.verifier), state).records()
+            )
         finally:
             state.close()
 

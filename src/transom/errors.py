@@ -21,6 +21,7 @@
     │   └── GenerationFailed         this request failed, the engine goes on
     ├── SignInUnavailable            a provider of identity cannot be asked
     ├── QuotaUnavailable             nobody can say whether a limit is kept, so nothing is let through
+    ├── NotInstalled                 what it takes is not installed here
     ├── StorageError                 something is not on disk
     └── OperatorError                only an operator can mend it
         ├── ModelRefused             a model that cannot be served exactly
@@ -218,6 +219,12 @@ class StorageError(TransomError):
 
     code = "storage_error"
     layer = "records"
+
+
+class NotInstalled(TransomError):
+    """What it takes is not installed here; the message says how to install it."""
+
+    code = "not_installed"
 
 
 class NotVerified(TransomError):

@@ -13,6 +13,7 @@ import pytest
 from tests.engine.drive import ask, load_tiny, run
 from transom.backends import engine_process
 from transom.config import Settings
+from transom.engine.kernels import compile as compiling
 from transom.engine.kernels import target
 from transom.engine.messages import EngineOptions
 from transom.engine.processor import HOST, PROCESSORS, environment, lacking
@@ -63,7 +64,13 @@ print(json.dumps([answers(root, processor=processor, dtype=dtype) for dtype in (
 """
 
 
-@pytest.mark.skipif(bool(list(lacking(LESS, target.HOST))), reason=f"this machine is no {LESS}")
+def test_code_for_one_processor_is_not_kept_beside_that_for_another(monkeypatch):
+    here = compiling._cache_folder()
+    monkeypatch.setattr(compiling.target, "describe", lambda: "another")
+    assert compiling._cache_folder() != here
+
+
+@pytest.mark.skipif(not target.HOST.get("avx512f"), reason="this machine has no AVX-512 to do without")
 def test_float32_has_the_same_bits_without_avx_512(tiny_root):
     root = tiny_root("llama")
     command = [sys.executable, "-c", ELSEWHERE, str(root), LESS]

@@ -8,10 +8,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import httpx2
 import typer
 
 from transom.cli import output
@@ -31,8 +33,10 @@ from transom.errors import (
     InvalidRequest,
     NotFound,
     NotVerified,
+    StorageError,
     TransomError,
 )
+from transom.schema.drand import QUICKNET
 from transom.schema.record import rfc3339
 from transom.tlog.notes import VerifierKey
 from transom.tlog.proofs import HEADER, Proof
@@ -42,6 +46,10 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="A server's address, or 
 _AGAIN = 1.0
 """Seconds until what may pass is looked at again."""
 
+_TIMEOUT = httpx2.Timeout(30, connect=5)
+_MOST_SECONDS = 120.0
+"""How long one reply may take, all in all: who lets bytes trickle must not hold up who watches."""
+
 _HOSTS = ("http://", "https://")
 
 
@@ -49,6 +57,18 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command()(monitor)
     app.command()(mirror)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a monitor was asked to look at."""
+
+    url: str
+    key: VerifierKey
+    compare: tuple[str, ...]
+    """Files and addresses of checkpoints that others have."""
+    with_records: bool
+    """Whether there is a key to ask for a project's records with."""
 
 
 @exit_on_error
@@ -69,6 +89,10 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
     compare: Annotated[
         list[str] | None,
         typer.Option(help="Checkpoint or receipt that others have: a file or an address. May be repeated."),
+    ] = None,
+    beacon: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a beacon that lots may be drawn by; else drand's quicknet. Repeatable."),
     ] = None,
     standstill: Annotated[
         float | None, typer.Option(min=0, help="Alert when the checkpoint is older than so many seconds.")
@@ -92,11 +116,10 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
     with _watching(url, key, state, api_key) as (log, kept, client):
         look = _Look(
             Monitor(log, kept, believed, standstill),
-            ServerWatch(client, kept, record_seconds),
-            ChallengeWatch(log, kept, believed),
-            with_records=Connection.find(url, api_key).api_key is not None,
-            compare=compare or (),
-            key=key,
+            ServerWatch(client, log, kept, record_seconds),
+            ChallengeWatch(log, kept, believed, beacon or (QUICKNET,)),
+            kept,
+            Asked(url, key, tuple(compare or ()), Connection.find(url, api_key).api_key is not None),
         )
         if once:
             alerts = look.patiently(patience)
@@ -122,7 +145,7 @@ def _watching(
     with (
         closing(RemoteLog(key, url)) as log,
         closing(MonitorState(state or _usual_state(key), str(key))) as kept,
-        Client(url, api_key) as client,
+        Client(url, api_key, _TIMEOUT, most_seconds=_MOST_SECONDS) as client,
     ):
         yield log, kept, client
 
@@ -138,21 +161,13 @@ class _Look:
     """Everything that is looked at, once or again and again."""
 
     def __init__(
-        self,
-        log: Monitor,
-        server: ServerWatch,
-        challenges: ChallengeWatch,
-        *,
-        with_records: bool,
-        compare: tuple[str, ...] | list[str],
-        key: VerifierKey,
+        self, log: Monitor, server: ServerWatch, challenges: ChallengeWatch, kept: MonitorState, asked: Asked
     ) -> None:
         self._log = log
         self._server = server
         self._challenges = challenges
-        self._with_records = with_records
-        self._compare = compare
-        self._key = key
+        self._kept = kept
+        self._asked = asked
         self._noted: set[str] = set()
 
     @property
@@ -169,7 +184,13 @@ class _Look:
         deadline = time.monotonic() + seconds
         lasting: dict[str, Alert] = {}
         while True:
-            alerts = self._once()
+            try:
+                alerts = self._once()
+            except TransomError as error:
+                if not lasting:
+                    raise
+                # What was found before is not to be lost with the connection.
+                alerts = [Alert("unreachable", error.message)]
             lasting |= {_identity(alert): alert for alert in alerts if not alert.may_pass}
             passing = [alert for alert in alerts if alert.may_pass]
             if not passing or time.monotonic() >= deadline:
@@ -177,28 +198,57 @@ class _Look:
             time.sleep(_AGAIN)
 
     def _once(self) -> list[Alert]:
-        alerts = self._log.look([_claim(each, self._key) for each in self._compare])
+        alerts = self._log.look([_claim(each, self._asked.key) for each in self._asked.compare])
         alerts += self._ask(self._server.deployments, "deployments")
         alerts += self._ask(self._server.policy, "policy")
-        if self._with_records:
+        if self._asked.with_records:
             alerts += self._ask(self._server.records, "records")
-        return alerts + self._ask(self._check_challenges, "challenges")
+        return alerts + self._check_challenges()
 
     def _check_challenges(self) -> list[Alert]:
         try:
             verified = self._log.verified
-            return [] if verified is None else self._challenges.look(verified)
+            if verified is None:
+                return []
+            alerts = self._challenges.look(verified, self._log.began)
         except NotVerified as error:  # such as tiles of another history, which is told before
             return [Alert("not-verified", error.message, may_pass=True)]
+        except (ServerUnreachable, UnexpectedReply) as error:
+            return [_unanswered("challenges", error.message)]
+        for each in self._challenges.notes:
+            self._note(each)
+        return alerts
 
     def _ask(self, question: Callable[[], list[Alert]], what: str) -> list[Alert]:
+        """What a question brings; one that was answered once, and is not now, is an alert of its own.
+
+        What else was found is told in any case: whoever is asked cannot silence it.
+        """
+        asked = f"{what} {self._asked.url}"
         try:
-            return question()
+            alerts = question()
         except (AccessDenied, NotFound) as error:
-            if what not in self._noted:
-                self._noted.add(what)
-                output.note(f"{what} are not checked: {error.message}")
+            if self._kept.has_answered(asked):
+                return [_unanswered(what, error.message)]
+            self._note(f"{what} are not checked: {error.message}")
             return []
+        except StorageError:
+            raise
+        except TransomError as error:
+            return [_unanswered(what, error.message)]
+        if not self._kept.has_answered(asked):
+            with self._kept.changing():
+                self._kept.answers(asked)
+        return alerts
+
+    def _note(self, message: str) -> None:
+        if message not in self._noted:
+            self._noted.add(message)
+            output.note(message)
+
+
+def _unanswered(what: str, message: str) -> Alert:
+    return Alert("unanswered", message, {"question": what}, may_pass=True)
 
 
 def _claim(where: str, key: VerifierKey) -> Claim:
@@ -231,9 +281,8 @@ def _go_on(look: _Look, every: float, patience: float) -> None:
             alerts = look.patiently(patience)
         except (ServerUnreachable, UnexpectedReply) as error:
             alerts = [Alert("unreachable", error.message)]
-        except (TransomError, OSError) as error:
-            output.fail(str(error))
-            alerts = []
+        except TransomError as error:
+            alerts = [_unanswered("log", error.message)]
         for alert in alerts:
             if _identity(alert) not in told:
                 _tell(alert)
@@ -242,7 +291,9 @@ def _go_on(look: _Look, every: float, patience: float) -> None:
 
 
 def _identity(alert: Alert) -> str:
-    return json.dumps([alert.alert, alert.facts])
+    # Of one challenge several things may be wrong; other messages have numbers that change.
+    more = [alert.message] if "challenge" in alert.facts else []
+    return json.dumps([alert.alert, alert.facts, *more])
 
 
 def _tell(alert: Alert) -> None:

@@ -1,40 +1,34 @@
 """Challenges of a log, held against it: whether each was met in time, and by what chance has chosen.
 
 Nothing that a server says of itself is asked: what counts are the log's entries and the documents that have
-their digests; see `transom.schema.challenges`.
+their digests; see `transom.schema.challenges`. Whoever writes these may lie in each, and withhold any.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from transom.client.challenge_state import KnownChallenge, Outcome
+from transom.client.challenge_rules import DAY, SLACK, bad_levels, is_replayed, misreported, seconds, wrong
+from transom.client.challenge_state import Fault, KnownChallenge, KnownVerdict, Outcome
 from transom.client.chance import undated, wrong_choice
+from transom.client.failures import ServerUnreachable, UnexpectedReply
 from transom.client.monitor import Alert
 from transom.client.monitor_state import MonitorState
-from transom.errors import NotFound, NotVerified
-from transom.schema.challenges import Challenge, Judged, Verdict
-from transom.tlog.checkpoints import open_checkpoint
-from transom.tlog.entries import Entry
+from transom.errors import NotFound, NotInstalled, NotVerified
+from transom.schema.challenges import Challenge, Verdict
+from transom.schema.drand import QUICKNET
 from transom.tlog.files import LogReader
 from transom.tlog.policies import Policy
-from transom.tlog.tiles import WIDTH
 from transom.tlog.verified import VerifiedLog
 
 _Any = TypeVar("_Any", bound=BaseModel)
 
-DAY = 86400.0
-
-_SLACK = 300.0
-"""Seconds that a challenge may be open beyond a day, and clocks may differ."""
-
-_BAD = {"OUTSIDE", "MISSING"}
-"""Levels that tell of a record that is not what the log says."""
+_PATIENCE = 60.0
+"""Seconds of a look that may go into documents that do not come."""
 
 
 class ChallengeWatch:
@@ -44,6 +38,7 @@ class ChallengeWatch:
         log: with its documents.
         state: of the monitor of that log.
         policy: whose witnesses date checkpoints; None for nobody's.
+        beacons: names of those that chance is taken from.
         clock: gives Unix seconds.
     """
 
@@ -52,29 +47,43 @@ class ChallengeWatch:
         log: LogReader,
         state: MonitorState,
         policy: Policy | None = None,
+        beacons: Collection[str] = (QUICKNET,),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._log = log
         self._state = state
         self._policy = policy
+        self._beacons = beacons
         self._clock = clock
         self._withheld: dict[str, Alert] = {}
+        self._waited = 0.0
+        self.notes: list[str] = []
+        """What could not be told at the last look, for want of something here."""
 
-    def look(self, verified: VerifiedLog) -> list[Alert]:
+    def look(self, verified: VerifiedLog, began: float | None = None) -> list[Alert]:
         """What is wrong with challenges and verdicts.
 
-        Raises:
-            NotFound: whoever shows this log has never shown a document of it.
-            NotVerified: files of the log do not fit its checkpoint.
-            ServerUnreachable: nobody is there.
+        Args:
+            verified: the log.
+            began: Unix seconds before its checkpoint was asked for; left out, now.
         """
-        began = self._clock()
+        now = self._clock() if began is None else began
         self._withheld.clear()
-        alerts = [*self._read_verdicts(), *self._settled(), *self._judge(verified), *self._misses_days()]
-        with self._state.changing():
-            self._state.challenges.looked(began)
+        self._waited, self.notes = 0.0, []
+        alerts = [
+            *self._read_verdicts(),
+            *self._settled(),
+            *self._judge(verified, now),
+            *self._other_beacons(),
+            *self._misses_days(now),
+        ]
+        if self._is_whole(verified):
+            with self._state.changing():
+                self._state.challenges.looked(now, verified.head.size)
         if self._withheld and not self._shows_documents():
-            raise NotFound(f"the log's documents, such as {next(iter(self._withheld))}, are not there")
+            example = next(iter(self._withheld))
+            self.notes.append(f"challenges are not checked: documents, such as {example}, are not there")
+            return alerts
         return [*alerts, *self._withheld.values()]
 
     @property
@@ -82,73 +91,91 @@ class ChallengeWatch:
         """How many challenges came to what."""
         return ", ".join(f"{count} {outcome}" for outcome, count in self._state.challenges.outcomes())
 
+    def _is_whole(self, verified: VerifiedLog) -> bool:
+        """Whether all entries were read: else what seems not to be there may be in the rest."""
+        return self._state.read >= verified.head.size
+
     def _read_verdicts(self) -> Iterator[Alert]:
         for known in self._state.challenges.unread():
             try:
                 verdict = self._document(known.digest, Verdict)
             except NotVerified as error:
                 yield Alert("unreadable-verdict", error.message, {"verdict": known.digest})
-                continue
             except NotFound as error:
                 self._withhold(known.digest, error)
-                continue
-            with self._state.changing():
-                self._state.challenges.read(known.digest, verdict.challenge)
+            else:
+                with self._state.changing():
+                    if not self._state.challenges.read(known.digest, verdict.challenge):
+                        message = f"There is more than one verdict: {known.digest} is another."
+                        self._state.challenges.add_fault(verdict.challenge, ("wrong-verdict", message))
 
     def _settled(self) -> Iterator[Alert]:
         for digest, place, alert, message in self._state.challenges.faults():
             yield Alert(alert, message, {"challenge": digest, "place": place})
 
-    def _judge(self, verified: VerifiedLog) -> Iterator[Alert]:
+    def _judge(self, verified: VerifiedLog, now: float) -> Iterator[Alert]:
+        # A verdict that cannot be read may be on any of them.
+        may_settle = self._is_whole(verified) and not self._state.challenges.unread()
         for known in self._state.challenges.unsettled():
             facts: dict[str, str | int] = {"challenge": known.digest, "place": known.place}
             try:
                 challenge = self._document(known.digest, Challenge)
-                opened, is_drawn = _seconds(challenge.opened), challenge.lot is not None
+                opened, lot = seconds(challenge.opened), challenge.lot
                 with self._state.changing():
-                    self._state.challenges.opened(known.digest, opened, is_drawn=is_drawn)
-                outcome, faults = self._outcome(known, challenge, verified)
+                    self._state.challenges.opened(known.digest, opened, None if lot is None else lot.beacon)
+                outcome, is_final, faults = self._outcome(known, challenge, verified, now)
             except NotVerified as error:
                 yield Alert("unreadable-challenge", error.message, facts)
                 continue
             except NotFound as error:
                 self._withhold(known.digest, error)
                 continue
+            except NotInstalled as error:
+                self.notes.append(f"the lot of {known.digest} is not checked: {error.message}")
+                continue
             yield from (Alert(alert, message, facts) for alert, message in faults)
-            if outcome is not None:
-                with self._state.changing():
-                    self._state.challenges.settle(known.digest, outcome, faults)
+            with self._state.changing():
+                self._state.challenges.judge(known.digest, outcome)
+                if may_settle and is_final:
+                    self._state.challenges.settle(known.digest, faults)
 
     def _outcome(
-        self, known: KnownChallenge, challenge: Challenge, verified: VerifiedLog
-    ) -> tuple[Outcome | None, list[tuple[str, str]]]:
-        """What came of it, and what is wrong with it: kinds of alerts and their messages."""
-        wrong = [("wrong-challenge", message) for message in _wrong(known, challenge, self._log, verified)]
-        deadline = _seconds(challenge.deadline)
+        self, known: KnownChallenge, challenge: Challenge, verified: VerifiedLog, now: float
+    ) -> tuple[Outcome | None, bool, list[Fault]]:
+        """What came of it, whether for good, and what is wrong with it."""
+        larger = 0 if known.absent is None else self._state.challenges.size_before(known.absent - SLACK)
+        faults = [("wrong-challenge", each) for each in wrong(known, challenge, self._log, verified, larger)]
+        deadline = seconds(challenge.deadline)
         if known.verdict is None:
-            if self._clock() <= deadline:
-                return None, wrong
-            return "missed", [
-                *wrong,
-                ("challenge-missed", f"There was no verdict until {challenge.deadline}."),
-            ]
-        verdict = self._document(known.verdict, Verdict)
-        absent = self._state.challenges.verdict(known.verdict).absent
-        if _seconds(verdict.judged) > deadline or (absent is not None and absent > deadline):
+            if now <= deadline + SLACK or not self._is_whole(verified):
+                return None, False, faults
+            message = f"There was no verdict until {challenge.deadline}."
+            return "missed", False, [*faults, ("challenge-missed", message)]
+        verdict, entry = self._document(known.verdict, Verdict), self._state.challenges.verdict(known.verdict)
+        if seconds(verdict.judged) > deadline or (entry.absent or 0) > deadline + SLACK:
             message = f"The verdict came after the deadline, {challenge.deadline}."
-            return "missed", [*wrong, ("challenge-missed", message)]
-        wrong += [("wrong-verdict", message) for message in wrong_choice(challenge, verdict)]
-        late = undated(known, challenge, verdict, verified, self._policy)
-        wrong += [("undated-challenge", message) for message in late]
-        wrong += [("wrong-verdict", message) for message in _misreported(verdict, verified)]
-        wrong += [("challenge-failed", _told(found)) for found in verdict.found if found.level in _BAD]
-        return ("refuted" if wrong else "met"), wrong
+            return "missed", True, [*faults, ("challenge-missed", message)]
+        if faults:  # what it would draw from is not what it says
+            return "refuted", True, faults
+        faults = list(_told(known, challenge, entry, verdict, verified))
+        late = [
+            ("undated-challenge", each) for each in undated(known, challenge, verdict, verified, self._policy)
+        ]
+        if faults or late:
+            # Another policy, whose witnesses are believed, may date it yet.
+            return "refuted", not late, faults + late
+        return ("met" if is_replayed(verdict) else "unreplayed"), True, []
 
-    def _misses_days(self) -> Iterator[Alert]:
+    def _other_beacons(self) -> Iterator[Alert]:
+        for beacon in self._state.challenges.beacons():
+            if beacon not in self._beacons:
+                message = f"Lots are drawn by {beacon}; say by --beacon if you take chance from it."
+                yield Alert("unknown-beacon", message, {"beacon": beacon})
+
+    def _misses_days(self, now: float) -> Iterator[Alert]:
         newest = self._state.challenges.newest_draw()
-        if newest is not None and self._clock() - newest > 2 * DAY:
-            days = (self._clock() - newest) / DAY
-            yield Alert("no-lots", f"For {days:.0f} days no lots have been drawn.")
+        if newest is not None and now - newest > 2 * DAY:
+            yield Alert("no-lots", f"For {(now - newest) / DAY:.0f} days no lots have been drawn.")
 
     def _withhold(self, digest: str, error: NotFound) -> None:
         facts: dict[str, str | int] = {"document": digest}
@@ -156,13 +183,15 @@ class ChallengeWatch:
 
     def _shows_documents(self) -> bool:
         """Whether documents are shown at all, as those are of which no challenge can be told."""
-        if self._state.challenges.were_shown():
-            return True
         deployment = self._state.any_of("deployment")
+        if deployment is None or self._state.challenges.were_shown():
+            return self._state.challenges.were_shown()
         try:
-            return deployment is not None and self._log.document(deployment) is not None
+            return self._log.document(deployment) is not None
         except NotVerified:
             return True
+        except (ServerUnreachable, UnexpectedReply):
+            return False
 
     def _document(self, digest: str, kind: type[_Any]) -> _Any:
         """What an entry names.
@@ -171,51 +200,30 @@ class ChallengeWatch:
             NotFound: it is not shown.
             NotVerified: it is something else.
         """
-        content = self._log.document(digest)
+        what = f"the {kind.__name__.lower()} {digest}"
+        if self._waited > _PATIENCE:
+            raise NotFound(f"Too much time went into others to ask for {what}, which the log names.")
+        began = time.monotonic()
+        try:
+            content = self._log.document(digest)
+        except (ServerUnreachable, UnexpectedReply) as error:
+            self._waited += time.monotonic() - began
+            raise NotFound(f"The log names {what}, and does not show it: {error.message}") from None
         if content is None:
-            raise NotFound(f"The log names the {kind.__name__.lower()} {digest}, and does not show it.")
+            self._waited += time.monotonic() - began
+            raise NotFound(f"The log names {what}, and does not show it.")
         try:
             return kind.model_validate_json(content)
         except ValidationError as error:
             raise NotVerified(f"{digest} is no {kind.__name__.lower()}: {error.errors()[0]['msg']}") from None
 
 
-def _wrong(
-    known: KnownChallenge, challenge: Challenge, log: LogReader, verified: VerifiedLog
-) -> Iterator[str]:
-    """Ways in which a challenge is not one."""
-    head = open_checkpoint(challenge.checkpoint, log.key)[0]
-    if head.size > known.place or not verified.begins_with(head):
-        yield "The log does not have the checkpoint that the challenge names."
-    if (challenge.index is None) == (challenge.lot is None):
-        yield "It has to name either an entry or a lot."
-    if challenge.index is not None and challenge.index >= head.size:
-        yield f"It names the entry {challenge.index} of {head.size}."
-    if _seconds(challenge.deadline) - _seconds(challenge.opened) > DAY + _SLACK:
-        yield "Its deadline is more than a day away."
-    if _seconds(challenge.opened) > known.seen + _SLACK:
-        yield "It says that it was opened after it was seen in the log."
-
-
-def _misreported(verdict: Verdict, verified: VerifiedLog) -> Iterator[str]:
-    """Entries that are not in the log as a verdict has them."""
-    for found in verdict.found:
-        if not 0 <= found.index < verified.head.size:
-            yield f"The log has no entry {found.index}."
-            continue
-        entry = Entry.parse(verified.entries(found.index // WIDTH)[found.index % WIDTH])
-        is_record = entry.kind == "record"
-        if is_record != (found.level != "NO RECORD") or (is_record and found.digest != entry.digest):
-            yield f"The log has {entry.kind} {entry.digest} at {found.index}, and the verdict says otherwise."
-
-
-def _told(found: Judged) -> str:
-    reason = "" if found.reason is None else f", {found.reason}"
-    return f"Entry {found.index} was replayed: {found.level}{reason}."
-
-
-def _seconds(spelled: str) -> float:
-    try:
-        return datetime.fromisoformat(spelled).timestamp()
-    except ValueError:
-        raise NotVerified(f"{spelled[:40]!r} is no time") from None
+def _told(
+    known: KnownChallenge, challenge: Challenge, entry: KnownVerdict, verdict: Verdict, verified: VerifiedLog
+) -> Iterator[Fault]:
+    """What is wrong with a verdict, and what it tells that is wrong with records."""
+    if entry.place < known.place:
+        yield "wrong-verdict", "The verdict stands before its challenge in the log."
+    yield from (("wrong-verdict", each) for each in wrong_choice(challenge, verdict))
+    yield from (("wrong-verdict", each) for each in misreported(verdict, verified))
+    yield from (("challenge-failed", each) for each in bad_levels(verdict))

@@ -46,7 +46,8 @@ def undated(
 ) -> Iterator[str]:
     """Why it is not known that a challenge was in the log before the beacon spoke.
 
-    A file says no times, and without a policy nobody is believed who could; then this is silent.
+    A file says no times, and who has not looked before and names no policy believes nobody who could tell;
+    then this is silent.
 
     Raises:
         NotVerified: the lot names no round of the chain.
@@ -54,7 +55,12 @@ def undated(
     if challenge.lot is None or not challenge.lot.beacon.startswith(PREFIX) or verdict.spoken is None:
         return
     spoke = verdict.spoken.chain.time_of(_number(challenge.lot))
-    if known.seen < spoke or policy is None:
+    if known.seen < spoke:
+        return
+    if known.absent is not None and known.absent >= spoke:
+        yield f"It was not in the log yet when round {challenge.lot.round} of the beacon came."
+        return
+    if policy is None:
         return
     if verdict.shown is None:
         yield f"No witness has seen it before round {challenge.lot.round} of the beacon."

@@ -86,6 +86,8 @@ def reaching(base_url: str) -> Iterator[None]:
         raise ServerUnreachable(
             f"{base_url} took longer than this client waits. Ask for less, or give the client more time."
         ) from error
+    except httpx2.InvalidURL as error:
+        raise UnexpectedReply(f"{base_url} cannot be asked for that: {error}.") from error
     except httpx2.HTTPError as error:
         raise ServerUnreachable(
             f"The connection to {base_url} broke ({str(error) or type(error).__name__}). "
@@ -129,7 +131,7 @@ def of_event(data: str) -> TransomError:
 def _detail(data: str | bytes) -> dict[str, Any] | None:
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     detail = body.get("error") if isinstance(body, dict) else None
     return detail if isinstance(detail, dict) and isinstance(detail.get("message"), str) else None
@@ -137,7 +139,8 @@ def _detail(data: str | bytes) -> dict[str, Any] | None:
 
 def _error(status: int, detail: dict[str, Any], retry_after: str | None) -> TransomError:
     message: str = detail["message"]
-    code = detail.get("code")
+    named = (detail.get("code"), detail.get("param"))
+    code, param = (each if isinstance(each, str) else None for each in named)
     if status == 503 or code in {EngineUnavailable.code, EngineBusy.code}:
         unavailable = EngineBusy if code == EngineBusy.code else EngineUnavailable
         return unavailable(message, retry_after=_seconds(retry_after))
@@ -149,7 +152,7 @@ def _error(status: int, detail: dict[str, Any], retry_after: str | None) -> Tran
             if code == UnsupportedParameter.code
             else _BY_STATUS.get(status, RequestError)
         )
-        return kind(message, param=detail.get("param"), code=code)
+        return kind(message, param=param, code=code)
     if code == GenerationFailed.code:
         return GenerationFailed(message)
     return EngineError(message) if detail.get("layer") == "engine" else TransomError(message)

@@ -8,22 +8,23 @@ goes on without it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from transom.client.failures import ServerUnreachable, UnexpectedReply
 from transom.errors import InvalidRequest, NotVerified
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file, write_file
 from transom.tlog.entries import Entry
 from transom.tlog.files import CHECKPOINT, DOCUMENTS, LogFiles, LogReader
 from transom.tlog.notes import MOST_SIGNATURES, Note
-from transom.tlog.tiles import ENTRIES, WIDTH, Tile, split_entries, tiles_between
+from transom.tlog.tiles import ENTRIES, WIDTH, Tile, tiles_between
 from transom.tlog.verified import VerifiedLog
 from transom.tlog.writer import prune, sync_folders
 
-_DIGEST = re.compile("sha256:[0-9a-f]{64}")
-"""It becomes a name of a file."""
+_PATIENCE = 60.0
+"""Seconds of an update that may go into documents that do not come."""
 
 
 class Mirror(Holder, LogFiles):
@@ -44,6 +45,7 @@ class Mirror(Holder, LogFiles):
         self._step = step
         self.lacking: dict[str, str] = {}
         """Digests of documents that could not be copied yet, and why; each update tries again."""
+        self._looked_through = 0
         try:
             self._lock = lock_folder(folder)
         except BlockingIOError:
@@ -66,9 +68,15 @@ class Mirror(Holder, LogFiles):
         old = self.checkpoint()
         if head.size < old.size:
             raise NotVerified(f"the log shows {head.size} entries, and had {old.size}: it went back")
-        self._copy_documents(list(self.lacking))
         if head.size == old.size and self.note() is not None:
-            return self._resign(head, old, note)
+            self._resign(head, old, note)
+        else:
+            self._grow(head, old, note)
+        # Only now: whoever withholds documents must not hold up what shows that they do.
+        self._copy_documents(head.size)
+        return head
+
+    def _grow(self, head: Checkpoint, old: Checkpoint, note: Note) -> None:
         verified = VerifiedLog(head, self.read, self._log.read)
         if not verified.begins_with(old):
             raise NotVerified(
@@ -77,9 +85,8 @@ class Mirror(Holder, LogFiles):
         self._copy(verified, old.size)
         replace_file(self.folder / CHECKPOINT, str(note).encode(), self._step)
         prune(self.folder, tiles_between(old.size, head.size), self._step)
-        return head
 
-    def _resign(self, head: Checkpoint, old: Checkpoint, note: Note) -> Checkpoint:
+    def _resign(self, head: Checkpoint, old: Checkpoint, note: Note) -> None:
         """Take the signatures along that came since; none is lost."""
         if head != old:
             raise NotVerified(f"the log shows another root of the {old.size} entries that the copy has")
@@ -89,7 +96,6 @@ class Mirror(Holder, LogFiles):
             newer = note
         if set(newer.signatures) != set(known.signatures):
             replace_file(self.folder / CHECKPOINT, str(newer).encode(), self._step)
-        return head
 
     def _copy(self, verified: VerifiedLog, old: int) -> None:
         for tile in _in_order(old, verified.head.size):
@@ -98,25 +104,37 @@ class Mirror(Holder, LogFiles):
                 target = self.folder / tile.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_file(target, content, tile.path, self._step)
-            if tile.level == ENTRIES:
-                first = max(0, old - tile.index * WIDTH)
-                self._copy_documents(_public(split_entries(tile, content)[first:]))
         sync_folders(self.folder, _in_order(old, verified.head.size), self._step)
 
-    def _copy_documents(self, digests: Iterable[str]) -> None:
-        folder = self.folder / DOCUMENTS
-        for digest in digests:
+    def _copy_documents(self, size: int) -> None:
+        folder, waited = self.folder / DOCUMENTS, 0.0
+        for start in range(self._looked_through, size, WIDTH):
+            self._want_documents(start, min(start + WIDTH, size))
+        self._looked_through = size
+        for digest in list(self.lacking):
+            began = time.monotonic()
             try:
                 content = self._log.document(digest)
-            except NotVerified as error:
-                self.lacking[digest] = error.message
-                continue
+            except (NotVerified, ServerUnreachable, UnexpectedReply) as error:
+                content, self.lacking[digest] = None, error.message
             if content is None:
-                self.lacking[digest] = f"{digest} is not there"
+                waited += time.monotonic() - began
+                if waited > _PATIENCE:
+                    return
                 continue
             folder.mkdir(exist_ok=True)
             replace_file(folder / digest, content, self._step)
-            self.lacking.pop(digest, None)
+            del self.lacking[digest]
+
+    def _want_documents(self, start: int, end: int) -> None:
+        """Those that entries of the copy name and that are not there; after a start, of all entries."""
+        try:
+            entries = self.entries(start, end)
+        except NotVerified:  # `transom log check` tells of a copy that was damaged
+            return
+        for digest in _public(entries):
+            if not (self.folder / DOCUMENTS / digest).exists():
+                self.lacking[digest] = f"{digest} is not there"
 
 
 def _public(entries: Sequence[bytes]) -> Iterator[str]:
@@ -126,7 +144,7 @@ def _public(entries: Sequence[bytes]) -> Iterator[str]:
             entry = Entry.parse(content)
         except NotVerified:  # of a kind that is not known here
             continue
-        if entry.kind != "record" and _DIGEST.fullmatch(entry.digest):
+        if entry.kind != "record":
             yield entry.digest
 
 

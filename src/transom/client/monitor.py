@@ -70,6 +70,8 @@ class Monitor:
         self._clock = clock
         self._verified: VerifiedLog | None = None
         self._goes_on = False
+        self.began = clock()
+        """Unix seconds at which the last look began."""
 
     @property
     def head(self) -> Checkpoint | None:
@@ -95,7 +97,7 @@ class Monitor:
         return alerts
 
     def _look(self) -> Iterator[Alert]:
-        self._goes_on = False
+        self._goes_on, self.began = False, self._clock()
         content = self._log.note()
         if content is None:
             yield Alert(

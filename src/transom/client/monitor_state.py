@@ -13,7 +13,7 @@ from typing import TypeAlias
 from transom.client.challenge_state import TABLES, ChallengeState
 from transom.errors import InvalidRequest, StorageError
 from transom.tlog.durable import lock_folder
-from transom.tlog.entries import Entry
+from transom.tlog.entries import DIGEST, Entry
 from transom.tlog.evidence import keep_evidence
 
 _TABLES = """
@@ -22,13 +22,12 @@ CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), log TE
 CREATE TABLE IF NOT EXISTS entries (kind TEXT, digest BLOB, PRIMARY KEY (kind, digest)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS projects (project TEXT PRIMARY KEY, sequence INTEGER NOT NULL,
     digest TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answered (question TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS gaps (project TEXT, first INTEGER, last INTEGER, PRIMARY KEY (project, first));
 CREATE TABLE IF NOT EXISTS pending (project TEXT, sequence INTEGER, id TEXT NOT NULL, digest TEXT NOT NULL,
     since REAL NOT NULL, PRIMARY KEY (project, sequence));
 """
 
-
-_DIGEST_BYTES = 32
 
 Gap: TypeAlias = "tuple[int, int]"
 """The first and the last of the numbers that are missing."""
@@ -157,11 +156,22 @@ class MonitorState:
         """The digest of some document of a kind; None where the log has none."""
         query = "SELECT digest FROM entries WHERE kind = ? LIMIT 1"
         found = self._database.execute(query, (kind,)).fetchone()
-        return None if found is None or len(found[0]) != _DIGEST_BYTES else f"sha256:{found[0].hex()}"
+        return None if found is None else f"sha256:{found[0].hex()}"
 
     def keep_evidence(self, seen: str, shown: str) -> Path | None:
         """Keep two checkpoints that contradict each other; see `transom.tlog.evidence`."""
         return keep_evidence(self.folder, "log", seen, shown)
+
+    # What a server answers.
+
+    def answers(self, question: str) -> None:
+        """Remember that a question was answered."""
+        self._database.execute("INSERT OR IGNORE INTO answered VALUES (?)", (question,))
+
+    def has_answered(self, question: str) -> bool:
+        """Whether a question was answered once."""
+        query = "SELECT 1 FROM answered WHERE question = ?"
+        return self._database.execute(query, (question,)).fetchone() is not None
 
     # A project of the server.
 
@@ -202,7 +212,5 @@ class MonitorState:
 
 
 def _bytes_of(digest: str) -> bytes:
-    try:
-        return bytes.fromhex(digest.removeprefix("sha256:"))
-    except ValueError:
-        return digest.encode()
+    """32 bytes of a digest of the log; what a server shows in its place stays as it is, and is not found."""
+    return bytes.fromhex(digest[-64:]) if DIGEST.fullmatch(digest) else digest.encode(errors="replace")

@@ -11,13 +11,18 @@ from transom.client.monitor import Alert
 from transom.client.monitor_state import Gap, MonitorState, Newest, OwnRecord
 from transom.client.programme import programme
 from transom.client.synchronous import Client
-from transom.errors import NotFound
-from transom.schema.record import RecordSummary
+from transom.errors import NotFound, NotVerified
+from transom.schema.programme import Programme, ProgrammeView
+from transom.schema.record import MOST_RECORDS, RecordSummary
+from transom.tlog.files import LogReader
 
 SECONDS = 60.0
 """After which a record has to be in the log."""
 
 _MOST_NAMED = 20
+
+_PATIENCE = 1800.0
+"""Seconds for all records of a project, which are read once."""
 
 
 class ServerWatch:
@@ -25,6 +30,7 @@ class ServerWatch:
 
     Args:
         client: of the server.
+        log: with its documents.
         state: of the log, which has been read to its end before.
         seconds: after which a record has to be in the log.
         clock: gives Unix seconds.
@@ -33,11 +39,13 @@ class ServerWatch:
     def __init__(
         self,
         client: Client,
+        log: LogReader,
         state: MonitorState,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
+        self._log = log
         self._state = state
         self._seconds = seconds
         self._clock = clock
@@ -66,20 +74,35 @@ class ServerWatch:
         ]
 
     def policy(self) -> list[Alert]:
-        """Whether the rules of access that are shown are in the log.
+        """Whether the rules of access that are shown are those in the log.
 
         Raises:
             NotFound: it is no server, but a copy of its log.
             ServerUnreachable: nobody is there.
         """
         try:
-            shown = self._client.send(programme()).digest
+            shown = self._client.send(programme())
         except UnexpectedReply as error:
             raise NotFound(error.message) from error
-        if self._state.has("policy", shown):
-            return []
-        message = f"The rules of access are {shown}, which is not in the log."
-        return [Alert("unlogged-policy", message, {"policy": shown}, may_pass=True)]
+        wrong = self._unlike(shown)
+        message = f"The rules of access are {shown.digest}, which {wrong}."
+        return [Alert("unlogged-policy", message, {"policy": shown.digest}, may_pass=True)] if wrong else []
+
+    def _unlike(self, shown: ProgrammeView) -> str | None:
+        """In what way the log does not have these rules; None where it has them."""
+        if not self._state.has("policy", shown.digest):
+            return "is not in the log"
+        try:
+            content = self._log.document(shown.digest)
+            logged = None if content is None else ProgrammeView.of(Programme.of(content))
+        except (NotVerified, ValueError) as error:
+            return f"cannot be read in the log: {str(error)[:200]}"
+        if logged is None:
+            return "the log names and does not show"
+        # What scopes there are is no rule of this operator's, but of the version that is served.
+        aside = {"scopes"}
+        same = logged.model_dump(exclude=aside) == shown.model_dump(exclude=aside)
+        return None if same else "are others in the log"
 
     def records(self) -> list[Alert]:
         """Records of the key's project that are missing, were changed, or are not in the log in time.
@@ -112,7 +135,11 @@ class ServerWatch:
             yield Alert("gap", message, {"project": project})
             return
         fresh: list[OwnRecord] = []
+        before, deadline = MOST_RECORDS, time.monotonic() + _PATIENCE
         for each in self._client.all_records():
+            if each.sequence >= before or time.monotonic() > deadline:
+                raise UnexpectedReply(f"The records of {project} come in no order, or to no end.")
+            before = each.sequence
             if known is not None and each.sequence <= known.sequence:
                 yield from self._compare(project, each, known)
                 break

@@ -13,6 +13,7 @@ import httpx2
 
 from transom.client import artifacts, downloads, failures, operations
 from transom.client.artifacts import Tensors
+from transom.client.bounded import bounding
 from transom.client.connection import DEFAULT_TIMEOUT, Connection
 from transom.client.failures import ServerUnreachable
 from transom.client.inside import Traced
@@ -45,6 +46,7 @@ class Client:
             key or the address came from `OPENAI_BASE_URL`.
         timeout: seconds to wait for the next bytes.
         transport: in the place of the network, for tests.
+        most_seconds: for a whole reply, which may then have 64 MiB; None where the server is trusted to end.
 
     Every method raises `TransomError`: `ServerUnreachable`, `Unauthenticated`, `InvalidRequest`, ….
     """
@@ -55,10 +57,14 @@ class Client:
         api_key: str | None = None,
         timeout: float | httpx2.Timeout = DEFAULT_TIMEOUT,
         transport: httpx2.BaseTransport | None = None,
+        most_seconds: float | None = None,
     ) -> None:
         connection = Connection.find(base_url, api_key)
         self.base_url = connection.base_url
         self._http = httpx2.Client(transport=transport, **connection.options(timeout))
+        if most_seconds is not None:
+            self._http.headers["accept-encoding"] = "identity"
+            self._http.event_hooks = {"response": [bounding(most_seconds)]}
         self._only_model: str | None = None
 
     def __enter__(self) -> Self:

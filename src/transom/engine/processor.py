@@ -18,17 +18,22 @@ _V3 = (
 _V4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
 
+_BEYOND = "AVX512_ICL AVX512_SPR"
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
     features: tuple[str, ...]
     """As LLVM names them."""
     libraries: str
     """Instruction set that torch and the libraries below it may use, as they name it."""
+    beyond: str
+    """What numpy has code for and the level has not, as numpy names it."""
 
 
 _LEVELS: Mapping[str, _Level] = {
-    "x86-64-v3": _Level(_V3, "AVX2"),
-    "x86-64-v4": _Level((*_V3, *_V4), "AVX512"),
+    "x86-64-v3": _Level(_V3, "AVX2", f"X86_V4 {_BEYOND}"),
+    "x86-64-v4": _Level((*_V3, *_V4), "AVX512", _BEYOND),
 }
 
 
@@ -36,7 +41,9 @@ PROCESSORS = (HOST, *_LEVELS)
 
 
 def environment(processor: str) -> dict[str, str]:
-    """Variables that make numba, torch, MKL and oneDNN compute for a processor; read when they are imported.
+    """Variables that make numba, torch, MKL, oneDNN and numpy compute for a processor.
+
+    They are read when these are imported.
 
     Raises:
         KeyError: there is no such level.
@@ -51,6 +58,7 @@ def environment(processor: str) -> dict[str, str]:
         "ATEN_CPU_CAPABILITY": level.libraries.lower(),
         "MKL_ENABLE_INSTRUCTIONS": level.libraries,
         "ONEDNN_MAX_CPU_ISA": one_dnn,
+        "NPY_DISABLE_CPU_FEATURES": level.beyond,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,9 @@ from transom.schema.drand import Spoken
 from transom.schema.record import Read
 
 Outcome = Literal["open", "met", "missed"]
+
+MOST_DRAWN = 256
+"""Entries that one lot can fall on."""
 
 
 class _Document(BaseModel):
@@ -36,7 +39,7 @@ class Lot(_Document):
     beacon: str
     """Its name: `drand:` and the hash of a chain, or `file:` and a file's name."""
     round: str
-    count: int
+    count: Annotated[int, Field(ge=1, le=MOST_DRAWN)]
     """How many entries are drawn."""
 
 

@@ -12,12 +12,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transom.errors import NotVerified
+from transom.errors import NotInstalled, NotVerified
 
 SCHEME = "bls-unchained-g1-rfc9380"
 """The one that is understood: that of quicknet, and of chains that are newer."""
 
 PREFIX = "drand:"
+
+QUICKNET = PREFIX + "52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971"
+"""The chain of the League of Entropy that speaks every three seconds, by its hash."""
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Seconds = Annotated[int, Field(ge=0, lt=1 << 48)]
@@ -77,7 +80,8 @@ class Spoken(BaseModel):
             number: of the round, from 1.
 
         Raises:
-            NotVerified: the chain has not signed that round so, or this cannot be told here.
+            NotVerified: the chain has not signed that round so.
+            NotInstalled: this cannot be told here.
         """
         message = hashlib.sha256(struct.pack(">Q", number)).digest()
         signature = bytes.fromhex(self.signature)
@@ -91,7 +95,7 @@ def _is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
         # Half a second of imports, and for who looks at a beacon only.
         from transom.schema.bls import is_signed  # noqa: PLC0415
     except ImportError:
-        raise NotVerified(
-            "signatures of drand are checked by an extra: pip install 'transom[beacon]'"
+        raise NotInstalled(
+            "Signatures of drand are checked by an extra: pip install 'transom[beacon]'."
         ) from None
     return is_signed(key, message, signature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -162,6 +163,23 @@ class Programme(Body):
     def content(self) -> bytes:
         """Canonical JSON of `document` and the order of the tiers; comments and layout do not count."""
         return canonical_bytes({"programme": self.document, "order": list(self.tiers)})
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """The programme that has this `content`.
+
+        Raises:
+            ValueError: it is none that this version knows.
+        """
+        try:
+            told = json.loads(content)
+            fields, order = told["programme"], told["order"]
+            found = cls.model_validate(fields | {"tiers": {name: fields["tiers"][name] for name in order}})
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"this is no programme: {error}") from None
+        if found.content != content:
+            raise ValueError("it says more, or less, than is known here")
+        return found
 
     @property
     def digest(self) -> str:

@@ -114,6 +114,10 @@ class Read(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+MOST_RECORDS = 1 << 53
+"""Integers up to here are the same in all JSON."""
+
+
 class RecordSummary(Read):
     """A record in a list."""
 
@@ -124,7 +128,9 @@ class RecordSummary(Read):
     deployment: str
     endpoint: str
     status: RecordStatus
-    sequence: int = Field(description="Number within the project, from 1; a gap shows an omission")
+    sequence: int = Field(
+        ge=1, lt=MOST_RECORDS, description="Number within the project, from 1; a gap shows an omission"
+    )
     digest: str = Field(description="SHA-256 of the envelope's payload")
 
 

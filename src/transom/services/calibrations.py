@@ -43,12 +43,13 @@ def accept(database: Database, content: bytes) -> int:
 def _root(connection: Connection, deployment: str) -> str:
     """Digest of the model root of a deployment that was served here."""
     content = find_document(connection, deployment)
-    if content is None:
+    root = None if content is None else json.loads(content).get("model")
+    if root is None:
         raise InvalidRequest(
             f"The deployment {deployment} was never served on this database; serve it once, so that it is "
             "logged."
         )
-    return str(json.loads(content)["model"])
+    return str(root)
 
 
 async def between(house: House, answered: str, served: Deployment) -> Calibration | None:

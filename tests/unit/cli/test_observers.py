@@ -6,6 +6,7 @@ import json
 import shutil
 from functools import partial
 
+import httpx2
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -115,6 +116,45 @@ def test_nobody_there_is_not_taken_for_a_fault_of_the_log(monkeypatch, served):
     monkeypatch.setattr(observers, "RemoteLog", RemoteLog)
     done = transom("monitor", "http://127.0.0.1:9", "--keys", "keys.json", "--state", "s", "--once")
     assert done.exit_code == 3
+
+
+MODELS = {"object": "list", "data": []}
+
+
+def refusing(status, body=b"{}"):
+    return lambda _: httpx2.Response(status, content=body, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/programme"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refusing(500, b'{"error": {"message": "No.", "code": "internal_error"}}'),
+        refusing(429, b'{"error": {"message": "No.", "code": []}}'),
+        refusing(400, b'{"error": {"message": "No.", "param": 5}}'),
+        refusing(500, b"[" * 200_000),
+        lambda _: (_ for _ in ()).throw(httpx2.ReadError("gone")),
+    ],
+)
+def test_nothing_that_a_server_answers_elsewhere_silences_what_was_found(served, path, reply):
+    monitor()
+    shutil.rmtree(served.folder)
+    served.grow(299)
+    served.replies[path] = reply
+    done = monitor("--patience", "0")
+    assert done.exit_code == 1
+    assert kinds(done)[0] == "rollback"
+
+
+def test_what_was_answered_once_and_is_not_any_more_is_told(served):
+    served.replies["/v1/models"] = MODELS
+    assert monitor("--patience", "0").exit_code == 0
+    served.replies["/v1/models"] = refusing(403, b'{"error": {"message": "No.", "code": "forbidden"}}')
+    done = monitor("--patience", "0")
+    assert (done.exit_code, kinds(done)) == (1, ["unanswered"])
+    # Elsewhere, such as at a copy, it never was.
+    other = transom("monitor", "http://copy.example", "--keys", "keys.json", "--state", "state", "--once")
+    assert (other.exit_code, other.stdout) == (0, "")
 
 
 def test_a_loop_tells_what_lasts_once_and_what_comes_again_again(served, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 import httpx2
@@ -14,10 +15,11 @@ from transom.client.challenge_watch import ChallengeWatch
 from transom.client.monitor import Monitor
 from transom.client.monitor_state import MonitorState
 from transom.client.remote_log import RemoteLog
-from transom.errors import NotFound
+from transom.schema import drand
 from transom.schema.canonical import sha256
 from transom.schema.challenges import Challenge, Judged, Lot, Verdict, drawn
 from transom.schema.drand import Spoken
+from transom.schema.merkle import EMPTY_ROOT
 from transom.schema.record import rfc3339
 from transom.tlog.checkpoints import Checkpoint
 from transom.tlog.entries import Entry
@@ -46,7 +48,7 @@ class Stage:
         self.log = RemoteLog(LOG.verifier, "http://log.example", self.served.transport)
         self.state = MonitorState(folder / "state", str(LOG.verifier))
         self.monitor = Monitor(self.log, self.state, clock=self.clock)
-        self.watch = ChallengeWatch(self.log, self.state, policy, self.clock)
+        self.watch = ChallengeWatch(self.log, self.state, policy, clock=self.clock)
         self.head = self.served.files.note().decode()
 
     def challenge(self, **change) -> Challenge:
@@ -215,7 +217,24 @@ def test_a_round_that_is_none_is_told(stage, number):
 def test_a_file_that_comes_with_a_signature_says_no_more_times_for_it(stage):
     challenge = stage.challenge(lot=Lot(beacon="file:dice.txt", round="2026-11-28", count=3))
     stage.publish(challenge, stage.verdict(challenge))
-    assert stage.look(SPOKE + 120) == []
+    assert stage.look(SPOKE + 120) == ["unknown-beacon"]
+    assert "--beacon" in stage.messages[0]
+    stage.watch = ChallengeWatch(stage.log, stage.state, None, ("file:dice.txt",), stage.clock)
+    assert stage.look(SPOKE + 180) == []
+
+
+def test_a_chain_that_somebody_made_is_not_taken_for_chance(stage):
+    own = QUICKNET.model_copy(update={"beacon_id": "mine"})
+    stage.publish(stage.challenge(lot=Lot(beacon=own.name, round=str(ROUND), count=3)))
+    assert stage.look(SPOKE) == ["unknown-beacon"]
+    assert QUICKNET.name == drand.QUICKNET
+
+
+@pytest.mark.parametrize("count", [0, -5, 257, 1 << 47])
+def test_a_lot_falls_on_some_entries_and_not_on_too_many(stage, count):
+    lot = Lot.model_construct(beacon=QUICKNET.name, round=str(ROUND), count=count)
+    stage.publish(stage.challenge().model_copy(update={"lot": lot}))
+    assert stage.look(SPOKE) == ["unreadable-challenge"]
 
 
 def test_only_the_first_verdict_counts(stage):
@@ -223,8 +242,39 @@ def test_only_the_first_verdict_counts(stage):
     stage.publish(challenge)
     bad = stage.verdict(challenge, found=(Judged(index=5, digest=digest(5), level="MISSING"),))
     stage.publish(bad, stage.verdict(challenge))
-    assert stage.look(SPOKE) == ["challenge-failed"]
+    assert stage.look(SPOKE) == ["wrong-verdict", "challenge-failed"]
+    assert "more than one verdict" in stage.messages[0]
     assert stage.watch.summary == "1 refuted"
+
+
+@pytest.mark.parametrize("first", ["bad", "good"])
+def test_a_second_verdict_is_told_though_the_first_was_hidden_for_a_while(stage, first):
+    challenge = stage.challenge(lot=None, index=5)
+    bad = stage.verdict(challenge, found=(Judged(index=5, digest=digest(5), level="OUTSIDE"),))
+    good = stage.verdict(challenge)
+    hidden, other = (bad, good) if first == "bad" else (good, bad)
+    stage.publish(challenge, hidden, other)
+    path = f"/log/documents/{sha256(hidden.content)}"
+    reply = stage.served.replies.pop(path)
+    assert "withheld-document" in stage.look(SPOKE)
+    stage.served.replies[path] = reply
+    assert "wrong-verdict" in stage.look(SPOKE + 10)
+    assert ("challenge-failed" in stage.look(SPOKE + 20)) == (first == "bad")
+
+
+def test_a_verdict_after_one_that_was_settled_is_told(stage):
+    challenge = stage.challenge(lot=None, index=5)
+    stage.publish(challenge, stage.verdict(challenge))
+    assert stage.look(SPOKE) == []
+    stage.publish(stage.verdict(challenge, found=(Judged(index=5, digest=digest(5), level="OUTSIDE"),)))
+    for seconds in (10, 20):
+        assert stage.look(SPOKE + seconds) == ["wrong-verdict"]
+
+
+def test_a_verdict_that_stands_before_its_challenge_is_told(stage):
+    challenge = stage.challenge(lot=None, index=5)
+    stage.publish(stage.verdict(challenge), challenge)
+    assert stage.look(SPOKE) == ["wrong-verdict"]
 
 
 def test_what_is_wrong_is_told_at_each_look_and_fetched_once(stage):
@@ -270,17 +320,31 @@ def test_a_copy_without_documents_and_one_with_others_are_told_apart(stage):
     stage.served.replies[path] = shown(b"{}")
     assert stage.look(SPOKE - 600) == ["unreadable-challenge"]
     del stage.served.replies[path]
-    with pytest.raises(NotFound, match="documents"):
-        stage.look(SPOKE - 500)
+    assert stage.look(SPOKE - 500) == []
+    assert "documents" in stage.watch.notes[0]
+
+
+def broken(_request):
+    raise httpx2.ReadError("gone")
 
 
 @pytest.mark.parametrize("hidden", [0, 1])
-def test_one_document_that_is_not_shown_hides_nothing_else(stage, hidden):
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda _: httpx2.Response(404),
+        lambda _: httpx2.Response(500),
+        lambda _: httpx2.Response(302, headers={"location": "http://elsewhere.example"}),
+        lambda _: httpx2.Response(200, content=bytes(2 << 20)),
+        broken,
+    ],
+)
+def test_one_document_that_is_not_shown_hides_nothing_else(stage, hidden, reply):
     challenge = stage.challenge()
     documents = [challenge, stage.verdict(challenge)]
     stage.publish(stage.challenge(lot=None, index=3), *documents)
     name = sha256(documents[hidden].content)
-    del stage.served.replies[f"/log/documents/{name}"]
+    stage.served.replies[f"/log/documents/{name}"] = reply
     assert stage.look(SPOKE + 60) == ["withheld-document"]
     assert name in stage.messages[0]
     missed = ["challenge-missed", "challenge-missed"][: 1 + hidden]
@@ -302,3 +366,105 @@ def test_what_was_shown_once_is_withheld_when_nothing_is_shown_any_more(stage):
     assert stage.look(SPOKE) == []
     stage.served.replies.clear()
     assert stage.look(SPOKE + 60) == ["withheld-document"]
+
+
+# When it was there, and what was there before.
+
+
+def test_what_was_not_there_when_the_beacon_spoke_is_told_by_who_looked(stage):
+    challenge = stage.challenge()
+    assert stage.look(SPOKE + 10) == []
+    stage.publish(challenge, stage.verdict(challenge))
+    assert stage.look(SPOKE + 60) == ["undated-challenge"]
+    assert "not in the log yet" in stage.messages[0]
+
+
+def test_a_draw_from_the_log_as_it_was_long_before_is_told(stage):
+    assert stage.look(SPOKE - 3600) == []
+    stage.served.grow(SIZE + 5)
+    for seconds in (-3000, -700):
+        assert stage.look(SPOKE + seconds) == []
+    stage.publish(stage.challenge())
+    assert stage.look(SPOKE - 600) == ["wrong-challenge"]
+    assert f"had {SIZE + 5} before" in stage.messages[0]
+
+
+def test_an_empty_log_has_nothing_to_draw_from(stage):
+    stage.publish(stage.challenge(checkpoint=str(Checkpoint(LOG.name, 0, EMPTY_ROOT).signed(LOG))))
+    assert stage.look(SPOKE - 600) == ["wrong-challenge"]
+
+
+def test_a_verdict_that_comes_between_the_checkpoint_and_the_clock_is_not_missed(stage):
+    challenge = stage.challenge()
+    stage.publish(challenge)
+    assert stage.look(SPOKE) == []
+    # The checkpoint was asked for in time; whatever took so long came after.
+    stage.clock.now = SPOKE + 86400
+    assert stage.watch.look(stage.monitor.verified, SPOKE + 85600) == []
+    stage.publish(stage.verdict(challenge, judged=at(SPOKE + 85650)))
+    assert stage.look(SPOKE + 86500) == []
+    assert stage.watch.summary == "1 met"
+
+
+def test_what_may_be_in_the_rest_of_the_log_is_not_missed(stage):
+    challenge = stage.challenge()
+    stage.publish(challenge)
+    assert stage.look(SPOKE) == []
+    stage.publish(stage.verdict(challenge))
+    stage.clock.now = SPOKE + 86400
+    (bundle,) = (stage.served.folder / "tile" / "entries").rglob(str(SIZE + 2))
+    whole = bundle.read_bytes()
+    bundle.unlink()
+    assert [alert.alert for alert in stage.monitor.look()] == ["not-verified"]
+    assert stage.watch.look(stage.monitor.verified, SPOKE + 86400) == []
+    bundle.write_bytes(whole)
+    assert stage.look(SPOKE + 86500) == []
+    assert stage.watch.summary == "1 met"
+
+
+@pytest.mark.parametrize("opened", ["2026-11-28T00:00:00", "yesterday", "12" * 40])
+def test_a_time_that_does_not_say_where_is_none(stage, opened):
+    stage.publish(stage.challenge(opened=opened))
+    assert stage.look(SPOKE) == ["unreadable-challenge"]
+
+
+def test_a_time_that_is_far_away_does_not_stand_for_lots_that_are_not_drawn(stage):
+    far = "9999-12-31T00:00:00Z"
+    stage.publish(stage.challenge(opened=far, deadline=far))
+    assert stage.look(SPOKE - 600) == ["wrong-challenge"]
+    assert stage.look(SPOKE + 3 * 86400) == ["wrong-challenge", "no-lots"]
+
+
+def test_a_verdict_without_any_replay_is_not_met(stage):
+    found = tuple(
+        Judged(index=each.index, digest=each.digest, level="UNREPLAYABLE", reason="DEPLOYMENT")
+        for each in stage.verdict(stage.challenge()).found
+    )
+    assert met(stage, found=found) == []
+    assert stage.watch.summary == "1 unreplayed"
+
+
+def test_without_the_extra_nothing_is_held_against_anybody(stage, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "transom.schema.bls", None)
+        assert met(stage) == []
+        assert "transom[beacon]" in stage.watch.notes[0]
+        assert stage.watch.summary == "1 open"
+    assert stage.look(SPOKE + 180) == []
+    assert stage.watch.summary == "1 met"
+
+
+def test_another_policy_may_date_what_one_could_not(tmp_path):
+    stage = Stage(tmp_path, Policy.parse(f"log {LOG.verifier}\nwitness v {OTHER.verifier}\nquorum v\n"))
+    challenge = stage.challenge()
+    stage.publish(challenge)
+    note = Note.parse(stage.served.files.note())
+    stage.clock.now = SPOKE + 60
+    stage.publish(stage.verdict(challenge, shown=str(note.signed(WITNESS.sign(note.text)))))
+    assert stage.look(SPOKE + 120) == ["undated-challenge"]
+    stage.watch = ChallengeWatch(stage.log, stage.state, POLICY, clock=stage.clock)
+    assert stage.look(SPOKE + 180) == []
+    stage.state.close()
+
+
+OTHER = witness_signer("other", 9)

@@ -124,6 +124,30 @@ def test_another_document_is_told_and_not_kept_and_holds_nothing_up(served, tmp_
     assert not (tmp_path / "copy" / "documents").exists()
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda _: httpx2.Response(500),
+        lambda _: httpx2.Response(200, content=bytes(2 << 20)),
+        lambda _: (_ for _ in ()).throw(httpx2.ReadError("gone")),
+    ],
+)
+def test_a_document_that_does_not_come_holds_nothing_up_and_is_asked_for_again(served, tmp_path, reply):
+    served.add(Entry("key", sha256(b"key")).content)
+    served.replies[f"/log/documents/{sha256(b'key')}"] = reply
+    for size in (1, 300):
+        served.grow(size)
+        with Mirror(tmp_path / "copy", remote(served)) as mirror:
+            assert mirror.update().size == size
+            assert mirror.lacking
+            assert mirror.update().size == size
+    show(served, sha256(b"key"), b"key")
+    with Mirror(tmp_path / "copy", remote(served)) as mirror:
+        mirror.update()
+        assert (mirror.lacking, mirror.document(sha256(b"key"))) == ({}, b"key")
+    assert list(check_files(LogFiles(tmp_path / "copy", LOG.verifier))) == []
+
+
 @pytest.mark.parametrize("digest", ["../../checkpoint", "sha256:" + "A" * 64, "sha256:12"])
 def test_a_digest_is_no_path(served, tmp_path, digest):
     served.add(Entry("key", digest).content)

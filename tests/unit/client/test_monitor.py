@@ -11,13 +11,13 @@ from tests.unit.client.served_log import DEPLOYMENT, ServedLog, digest, entries
 from tests.unit.tlog.growing import LOG, Clock, witness_signer
 from transom import Client
 from transom.access.programme.programme import default_text, parse
+from transom.client.failures import UnexpectedReply
 from transom.client.monitor import Claim, Monitor
 from transom.client.monitor_state import MonitorState
 from transom.client.remote_log import RemoteLog
 from transom.client.server_watch import ServerWatch
 from transom.errors import AccessDenied, InvalidRequest, NotFound, StorageError
-from transom.schema.canonical import sha256
-from transom.schema.programme import ProgrammeView
+from transom.schema.programme import Programme, ProgrammeView
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.entries import Entry
 from transom.tlog.policies import Policy
@@ -235,6 +235,26 @@ def test_a_receipt_is_a_claim_too(served, monitor):
     assert monitor.look([Claim("receipt", Proof.parse(str(proof)).checkpoint)]) == []
 
 
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        b'{"digest":5,"kind":"challenge"}',
+        b'{"digest":null,"kind":"verdict"}',
+        b'{"digest":"a\\u0001b","kind":"challenge"}',
+        b'{"digest":"%s","kind":"record"}' % (b"AB" * 32),
+        b"[" * 60_000,
+        b'{"digest":"sha256:%s","kind":["record"]}' % (b"ab" * 32),
+    ],
+)
+def test_whatever_stands_in_a_log_stops_nobody_who_reads_it(served, monitor, state, leaf):
+    served.grow(3)
+    served.add(leaf)
+    assert kinds(monitor.look()) == ["unreadable-entry"]
+    served.grow(10)
+    assert monitor.look() == []
+    assert state.read == 10
+
+
 # The state.
 
 
@@ -269,7 +289,9 @@ def test_what_breaks_halfway_is_read_again(served, state, clock):
 @pytest.fixture
 def server(served, state, clock):
     with Client("http://log.example", "tr_key", transport=served.transport) as client:
-        yield ServerWatch(client, state, clock=clock)
+        yield ServerWatch(
+            client, RemoteLog(LOG.verifier, "http://log.example", served.transport), state, clock=clock
+        )
 
 
 def card(name, deployment):
@@ -302,9 +324,29 @@ def test_rules_that_are_not_in_the_log_are_told(served, monitor, server, state):
     monitor.look()
     (alert,) = server.policy()
     assert (alert.alert, alert.facts, alert.may_pass) == ("unlogged-policy", {"policy": offered.digest}, True)
-    served.add(Entry("policy", sha256(offered.content)).content)
+    served.add(Entry("policy", offered.digest).content)
     monitor.look()
+    (alert,) = server.policy()
+    assert "does not show" in alert.message
+    content = {"it": offered.content}
+    served.replies[f"/log/documents/{offered.digest}"] = lambda _: httpx2.Response(200, content=content["it"])
     assert server.policy() == []
+    served.replies["/v1/programme"] = ProgrammeView.of(offered).model_dump(mode="json") | {"draft_days": 1}
+    (alert,) = server.policy()
+    assert "are others in the log" in alert.message
+    content["it"] = b"{}"
+    (alert,) = server.policy()
+    assert "cannot be read" in alert.message
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[]", b"[" * 100_000, b'{"order":["a"],"programme":{"tiers":{}}}', b"x"]
+)
+def test_what_is_no_programme_is_refused(content):
+    offered = parse(default_text())
+    assert Programme.of(offered.content) == offered
+    with pytest.raises(ValueError, match=r"."):
+        Programme.of(content)
 
 
 def test_a_copy_of_a_log_says_nothing_of_deployments(served, server):
@@ -435,3 +477,20 @@ def test_a_disk_that_is_full_loses_nothing_and_is_said(served, state, clock, mon
     state._database.execute("PRAGMA max_page_count = 100000")
     assert watching(served, state, clock).look() == []
     assert state.read == 300
+
+
+def test_records_that_come_to_no_end_are_given_up(served, server):
+    def page(request):
+        after = None if request.url.params.get("limit") == "1" else "rec_7"
+        return httpx2.Response(200, json={"object": "list", "data": [summary(7)], "after": after})
+
+    served.replies["/v1/records"] = page
+    with pytest.raises(UnexpectedReply, match="no order"):
+        server.records()
+
+
+@pytest.mark.parametrize("number", [0, 1 << 53, 1 << 70])
+def test_a_number_that_no_record_has_is_refused(served, server, number):
+    served.replies["/v1/records"] = {"object": "list", "data": [summary(number)], "after": None}
+    with pytest.raises(UnexpectedReply):
+        server.records()

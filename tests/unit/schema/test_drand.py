@@ -1,12 +1,13 @@
 """drand: a chain is what its hash covers, and a word is what it has signed."""
 
+import subprocess
 import sys
 
 import pytest
 from pydantic import ValidationError
 
 from tests.unit.schema.quicknet import HASH, QUICKNET, ROUND, SIGNATURE, WORD
-from transom.errors import NotVerified
+from transom.errors import NotInstalled, NotVerified
 from transom.schema.drand import Spoken
 
 
@@ -52,5 +53,16 @@ def test_a_signature_is_spelled_in_one_way():
 
 def test_without_the_extra_the_remedy_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "transom.schema.bls", None)
-    with pytest.raises(NotVerified, match=r"transom\[beacon\]"):
+    with pytest.raises(NotInstalled, match=r"transom\[beacon\]"):
         Spoken(chain=QUICKNET, signature=SIGNATURE).word(ROUND)
+
+
+def test_checking_a_signature_does_not_let_the_process_recurse_into_its_end():
+    program = (
+        "import json, sys; before = sys.getrecursionlimit(); import transom.schema.bls\n"
+        "assert sys.getrecursionlimit() == before\n"
+        "try: json.loads('[' * 200_000)\n"
+        "except RecursionError: print('told')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr

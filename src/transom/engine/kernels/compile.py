@@ -10,21 +10,23 @@ from typing import Any, TypeVar
 
 import numba
 
+from transom.engine.kernels import target
 from transom.engine.kernels.amx import HAS_AMX
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _cache_folder() -> str:
-    """Where compiled kernels are kept: a folder for each state of the sources.
+    """Where compiled kernels are kept: a folder for each state of the sources, and each processor.
 
     Numba compiles a function again when its own file has changed, and not when that of another has, which it
-    calls and which is compiled into it.
+    calls and which is compiled into it. And two processes that compile for two processors at once could find
+    each other's code in one folder: numba writes an index and then the code.
     """
     sources = Path(__file__).parent
     texts = b"".join(path.read_bytes() for path in sorted(sources.glob("*.py")))
     # What the system allows a process decides what is compiled, too.
-    state = sha256(texts + bytes([HAS_AMX])).hexdigest()[:16]
+    state = sha256(texts + bytes([HAS_AMX]) + target.describe().encode()).hexdigest()[:16]
     beside = sources / "__pycache__"
     if not os.access(beside if beside.exists() else sources, os.W_OK):
         beside = Path.home() / ".cache" / "transom"
