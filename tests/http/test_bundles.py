@@ -85,6 +85,12 @@ def owner(tmp_path_factory, tokenizer):
         (folder / "policy.txt").write_text("quorum none\n")
         (folder / "keys.json").write_text(transom("log", "keys").stdout)
         (folder / "ids.json").write_text(json.dumps(ids))
+        # The newest may not be under a checkpoint yet: it is waited for.
+        receipt = transom("receipt", ids[-1])
+        assert receipt.exit_code == 0, receipt.stderr
+        (folder / "newest.tlog-proof").write_text(receipt.stdout)
+        never = transom("receipt", "rec_never", "--wait", "1")
+        assert (never.exit_code, "rec_never" in never.stderr) == (1, True)
         export(folder, "out.zip", *ids)
     return folder
 
