@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Executable, delete, insert, select
 from transom.app import open_database
 from transom.client import Client
 from transom.client.dating import misdated
-from transom.client.monitor_state import MonitorState
-from transom.client.server_watch import ServerWatch
+from transom.client.observing.monitor_state import MonitorState
+from transom.client.observing.server_watch import ServerWatch
 from transom.config import Settings
 from transom.schema.canonical import sha256
 from transom.schema.record import rfc3339

@@ -21,13 +21,13 @@ from transom.cli.evidence import Keys, read_keys, trusted_policy
 from transom.cli.output import ExitCode, exit_on_error
 from transom.cli.researcher import ApiKey
 from transom.client import Client, ServerUnreachable, UnexpectedReply
-from transom.client.challenge_watch import ChallengeWatch
 from transom.client.connection import Connection
-from transom.client.mirror import Mirror
-from transom.client.monitor import Alert, Claim, Monitor
-from transom.client.monitor_state import MonitorState
-from transom.client.remote_log import RemoteLog
-from transom.client.server_watch import ServerWatch
+from transom.client.observing.challenge_watch import ChallengeWatch
+from transom.client.observing.mirror import Mirror
+from transom.client.observing.monitor import Alert, Claim, Monitor
+from transom.client.observing.monitor_state import MonitorState
+from transom.client.observing.remote_log import RemoteLog
+from transom.client.observing.server_watch import ServerWatch
 from transom.errors import (
     AccessDenied,
     InvalidRequest,

@@ -15,7 +15,7 @@ from tests.unit.client.served_log import DEPLOYMENT, ServedLog
 from tests.unit.tlog.growing import LOG, witness_signer
 from transom.cli import observers, witness
 from transom.client import Client
-from transom.client.remote_log import RemoteLog
+from transom.client.observing.remote_log import RemoteLog
 from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import VerifierKey
 from transom.tlog.proofs import Proof

@@ -11,10 +11,10 @@ import pytest
 from tests.unit.client.served_log import ServedLog, digest
 from tests.unit.schema.quicknet import QUICKNET, ROUND, SIGNATURE, WORD
 from tests.unit.tlog.growing import LOG, Clock, witness_signer
-from transom.client.challenge_watch import ChallengeWatch
-from transom.client.monitor import Monitor
-from transom.client.monitor_state import MonitorState
-from transom.client.remote_log import RemoteLog
+from transom.client.observing.challenge_watch import ChallengeWatch
+from transom.client.observing.monitor import Monitor
+from transom.client.observing.monitor_state import MonitorState
+from transom.client.observing.remote_log import RemoteLog
 from transom.schema import drand
 from transom.schema.canonical import sha256
 from transom.schema.challenges import Challenge, Judged, Lot, Verdict, drawn

@@ -10,10 +10,10 @@ from tlog_scales.reader import TilesReader
 
 from tests.unit.client.served_log import ServedLog, entries
 from tests.unit.tlog.growing import LOG, witness_signer
-from transom.client import remote_log
 from transom.client.failures import ServerUnreachable, UnexpectedReply
-from transom.client.mirror import Mirror
-from transom.client.remote_log import RemoteLog
+from transom.client.observing import remote_log
+from transom.client.observing.mirror import Mirror
+from transom.client.observing.remote_log import RemoteLog
 from transom.errors import InvalidRequest, NotVerified
 from transom.schema.canonical import sha256
 from transom.schema.merkle import root

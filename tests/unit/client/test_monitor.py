@@ -12,10 +12,10 @@ from tests.unit.tlog.growing import LOG, Clock, witness_signer
 from transom import Client
 from transom.access.programme.programme import default_text, parse
 from transom.client.failures import UnexpectedReply
-from transom.client.monitor import Claim, Monitor
-from transom.client.monitor_state import MonitorState
-from transom.client.remote_log import RemoteLog
-from transom.client.server_watch import ServerWatch
+from transom.client.observing.monitor import Claim, Monitor
+from transom.client.observing.monitor_state import MonitorState
+from transom.client.observing.remote_log import RemoteLog
+from transom.client.observing.server_watch import ServerWatch
 from transom.errors import AccessDenied, InvalidRequest, NotFound, StorageError
 from transom.schema.programme import Programme, ProgrammeView
 from transom.tlog.checkpoints import open_checkpoint

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from transom.client.failures import UnexpectedReply
-from transom.client.monitor import Alert
-from transom.client.monitor_state import Gap, MonitorState, Newest, OwnRecord
+from transom.client.observing.monitor import Alert
+from transom.client.observing.monitor_state import Gap, MonitorState, Newest, OwnRecord
 from transom.client.programme import programme
 from transom.client.synchronous import Client
 from transom.errors import NotFound, NotVerified

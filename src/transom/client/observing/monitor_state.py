@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from transom.client.challenge_state import TABLES, ChallengeState
+from transom.client.observing.challenge_state import TABLES, ChallengeState
 from transom.errors import InvalidRequest, StorageError
 from transom.tlog.durable import lock_folder
 from transom.tlog.entries import DIGEST, Entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from transom.client.challenge_state import KnownChallenge
+from transom.client.observing.challenge_state import KnownChallenge
 from transom.errors import NotVerified
 from transom.schema.challenges import Challenge, Lot, Verdict, drawn
 from transom.schema.drand import PREFIX

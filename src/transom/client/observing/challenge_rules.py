@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from transom.client.challenge_state import KnownChallenge
+from transom.client.observing.challenge_state import KnownChallenge
 from transom.errors import NotVerified
 from transom.schema.challenges import Challenge, Verdict
 from transom.tlog.checkpoints import open_checkpoint

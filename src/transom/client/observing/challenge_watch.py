@@ -12,12 +12,20 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from transom.client.challenge_rules import DAY, SLACK, bad_levels, is_replayed, misreported, seconds, wrong
-from transom.client.challenge_state import Fault, KnownChallenge, KnownVerdict, Outcome
-from transom.client.chance import undated, wrong_choice
 from transom.client.failures import ServerUnreachable, UnexpectedReply
-from transom.client.monitor import Alert
-from transom.client.monitor_state import MonitorState
+from transom.client.observing.challenge_rules import (
+    DAY,
+    SLACK,
+    bad_levels,
+    is_replayed,
+    misreported,
+    seconds,
+    wrong,
+)
+from transom.client.observing.challenge_state import Fault, KnownChallenge, KnownVerdict, Outcome
+from transom.client.observing.chance import undated, wrong_choice
+from transom.client.observing.monitor import Alert
+from transom.client.observing.monitor_state import MonitorState
 from transom.errors import NotFound, NotInstalled, NotVerified
 from transom.schema.challenges import Challenge, Verdict
 from transom.schema.drand import QUICKNET

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from transom.client.monitor_state import MonitorState
+from transom.client.observing.monitor_state import MonitorState
 from transom.errors import NotVerified
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.entries import Entry
