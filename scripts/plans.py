@@ -9,7 +9,9 @@ from transom.schema import plan, points
 from transom.schema.plans import derive, grads, refs, runs, sites, sweeps, tensors, writes
 from transom.schema.program import SPILLED_FROM
 from transom.schema.wire import MAX_POSITIONS, Body
-from transom.services import siting, sizes, spool, traces
+from transom.services import spool
+from transom.services.planning import siting, sizes
+from transom.services.tracing import traces
 
 GROUPS: dict[str, tuple[type[Body], ...]] = {
     "The whole": (plan.Plan, runs.Run, sweeps.Sweep),

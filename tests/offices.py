@@ -28,8 +28,8 @@ from transom.schema.keys import NewKeyBody, NewKeyView
 from transom.schema.projects import NewProject, ProjectView
 from transom.schema.record import Answer
 from transom.schema.scopes import ALL_SCOPES
-from transom.services import keys, projects
 from transom.services.office import Office
+from transom.services.people import keys, projects
 from transom.storage.blobs import Blobs
 from transom.storage.database import Database
 from transom.storage.migrate import migrate

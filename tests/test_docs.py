@@ -312,7 +312,10 @@ def answer(*, failed: bool = False) -> Answer:
 
 
 def test_every_reason_of_a_replay_is_explained():
-    parts = [sources.SOURCE / "services" / f"{name}.py" for name in ("replay", "retracing", "findings")]
+    parts = [
+        sources.SOURCE / "services" / "evidence" / f"{name}.py"
+        for name in ("replay", "retracing", "findings")
+    ]
     source = "".join(part.read_text(encoding="utf-8") for part in parts)
     reasons = set(re.findall(r'Finding\("[A-Z]+", f?"([A-Z]+(?: [A-Z]+| at)?)', source))
     assert reasons > {"DIGEST", "RENDER", "TOKEN at", "TOP LOGPROBS", "TENSOR"}

@@ -15,8 +15,9 @@ from transom.schema.applications import Act, NewApplication
 from transom.schema.budgets import Quotas
 from transom.schema.keys import NewKeyBody
 from transom.schema.projects import NewProject
-from transom.services import applications, keys, projects
 from transom.services.house import House
+from transom.services.people import keys, projects
+from transom.services.programme import applications
 
 # The tier and the pools of the programme that the server comes with, with room for all that is sent.
 PROGRAMME = """

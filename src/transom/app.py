@@ -43,8 +43,8 @@ from transom.records.challenges import Rules
 from transom.records.seeds import SeedPromises
 from transom.records.signing import SigningKeyFile
 from transom.records.store import RecordStore
-from transom.services import challenges
-from transom.services import log as log_service
+from transom.services.evidence import challenges
+from transom.services.evidence import log as log_service
 from transom.services.house import House, utc_now
 from transom.services.office import Office
 from transom.services.spool import Spool

@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from tests.e2e.server import TRANSOM, Server
 from transom import Client
-from transom.services.sizes import SPILLS_ABOVE
+from transom.services.planning.sizes import SPILLS_ABOVE
 
 pytestmark = pytest.mark.e2e
 

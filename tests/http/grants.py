@@ -14,7 +14,8 @@ from transom.access.sign_in.identities import Claim
 from transom.schema.applications import Act, NewApplication
 from transom.schema.keys import NewKeyBody
 from transom.schema.projects import NewProject
-from transom.services import applications, keys, projects
+from transom.services.people import keys, projects
+from transom.services.programme import applications
 
 PROGRAMME = """
 name = "Test programme"

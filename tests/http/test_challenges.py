@@ -18,7 +18,7 @@ from transom.errors import EngineUnavailable
 from transom.records.beacons import BeaconFile
 from transom.schema.canonical import sha256
 from transom.schema.challenges import Challenge, Verdict, drawn
-from transom.services import challenges
+from transom.services.evidence import challenges
 from transom.storage.tables import records
 from transom.tlog.checkpoints import open_checkpoint
 from transom.tlog.notes import COSIGNATURE, Note, Signer

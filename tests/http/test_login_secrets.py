@@ -92,7 +92,7 @@ class TestSecretsInAddresses:
 
     async def test_a_mail_that_cannot_be_sent_is_logged_without_address_or_link(self, street, monkeypatch):
         from transom.access.people.mail import MailNotSent
-        from transom.services import mails
+        from transom.services.people import mails
 
         class Down:
             async def send(self, mail):

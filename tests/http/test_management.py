@@ -10,7 +10,7 @@ import pytest
 from tests.http.people import by_name, error_of, open_lobby
 from tests.offices import ADA, BOB, OPERATOR
 from transom.api import dependencies
-from transom.services import suspensions, terms
+from transom.services.people import suspensions, terms
 
 pytestmark = pytest.mark.anyio
 

@@ -66,7 +66,7 @@ async def test_what_cannot_be_told_whole_is_refused_by_name(own_door, asked, par
 
 
 async def test_more_than_fits_one_answer_is_refused_with_how_many_do(own_door, monkeypatch):
-    from transom.services import wholes
+    from transom.services.planning import wholes
 
     monkeypatch.setattr(wholes, "MAX_BYTES", 4 * own_door.backend.tokenizer.vocab_size * 5)
     body = {"model": MODEL, "prompt": PROMPT, "max_tokens": 3, "distributions": [0, 1, 2]}

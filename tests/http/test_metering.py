@@ -12,7 +12,7 @@ from tests.http.grants import PROGRAMME, holder
 from transom.access.people.persons import PersonCaller
 from transom.access.quotas import reconcile
 from transom.schema.grants import Ending
-from transom.services import grants
+from transom.services.programme import grants
 from transom.storage.tables import quota_ledger
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,8 @@ from tests.http.guests import Clock
 from transom.access.keys import issuing
 from transom.access.keys.issuing import Wish
 from transom.access.projects.projects import LOCAL, ensure_project
-from transom.services import spool, traces
+from transom.services import spool
+from transom.services.tracing import traces
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from tests.http.door import MODEL, open_door
 from tests.http.grants import PROGRAMME, holder
 from tests.http.test_metering import error_of, rows
 from tests.http.test_records import other_project
-from transom.services.rerunning import Rerun
+from transom.services.evidence.rerunning import Rerun
 
 pytestmark = pytest.mark.anyio
 

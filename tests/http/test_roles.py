@@ -10,7 +10,7 @@ from transom.api.dependencies import ThePerson
 from transom.app import create_app
 from transom.config import Settings
 from transom.errors import ConfigurationError, Forbidden
-from transom.services import roles
+from transom.services.people import roles
 
 pytestmark = pytest.mark.anyio
 

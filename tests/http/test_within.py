@@ -9,7 +9,7 @@ import pytest
 from tests.http.test_records import stored
 from transom.schema.calibrations import LEAST_TOKENS, measured
 from transom.schema.deployment import Deployment, ServedModel
-from transom.services.calibrations import accept
+from transom.services.evidence.calibrations import accept
 from transom.tlog.documents import log_document
 
 pytestmark = pytest.mark.anyio

@@ -23,7 +23,7 @@ from transom.schema.deployment import Policy
 from transom.schema.dimensions import Dimensions
 from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, TensorData, Traced
-from transom.services.traces import Task, prepare
+from transom.services.tracing.traces import Task, prepare
 
 MOST_STEPS = 20_000
 MAX_MODEL_LEN = 96

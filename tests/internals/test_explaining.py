@@ -17,7 +17,7 @@ from transom.schema.explanations import Explanation
 from transom.schema.generation import SamplingParams
 from transom.schema.plan import Plan
 from transom.schema.program import RunSpec
-from transom.services.explaining import explanation_of
+from transom.services.tracing.explaining import explanation_of
 
 RUNS_TO_ITS_END = sorted(PLANS.keys() - {"generating"})
 

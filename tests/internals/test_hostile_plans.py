@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.internals.plans import Machine
 from tests.internals.valid_plans import JUNK, PLANS, changed, places
 from transom.errors import InvalidRequest
-from transom.services.sizes import MAX_BYTES
+from transom.services.planning.sizes import MAX_BYTES
 
 TIMES = 10_000 if os.environ.get("TRANSOM_TEST_LONG") == "1" else 2_000
 MOST_SECONDS = 20.0

@@ -13,7 +13,7 @@ from tests.internals.plans import MAX_MODEL_LEN, Machine
 from tests.internals.valid_plans import CLEAN, GENERATED, OTHER, SHORT, lens, packed, plan, write
 from transom.errors import InvalidRequest, PlanFailed
 from transom.schema.plans.writes import OPERATIONS
-from transom.services.sizes import MAX_BYTES
+from transom.services.planning.sizes import MAX_BYTES
 
 OPS = sorted(OPERATIONS)
 MOST_SECONDS = 10.0

@@ -21,7 +21,7 @@ from transom.internals import results, room
 from transom.internals.results import save
 from transom.internals.room import Room
 from transom.internals.values import Value
-from transom.services import sizes
+from transom.services.planning import sizes
 
 LONG = {"token_ids": [9] * MAX_MODEL_LEN}
 

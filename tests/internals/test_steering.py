@@ -16,7 +16,7 @@ from tests.internals.plans import MAX_MODEL_LEN, Machine
 from transom.engine.kernels.cache import PAGE
 from transom.schema.measures import Measures
 from transom.schema.plans.writes import Write
-from transom.services.steering import steer
+from transom.services.answering.steering import steer
 
 FAMILIES = ("llama", "gpt_neox")
 """Layers that open, and hooks at the borders of modules."""

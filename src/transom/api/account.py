@@ -28,8 +28,8 @@ from transom.schema.account import (
     SessionView,
     Welcomed,
 )
-from transom.services import account
-from transom.services.sign_in import view, welcome
+from transom.services.people import account
+from transom.services.people.sign_in import view, welcome
 
 router = APIRouter(
     prefix="/account",

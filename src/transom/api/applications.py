@@ -20,7 +20,7 @@ from transom.schema.applications import (
     ReasonedAct,
     Refusal,
 )
-from transom.services import applications
+from transom.services.programme import applications
 
 router = APIRouter(prefix="/applications", tags=["Access"], route_class=PersonRoute)
 reviews = APIRouter(prefix="/reviews", tags=["Access"], route_class=PersonRoute)

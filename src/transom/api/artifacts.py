@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from transom.api.dependencies import After, Limit, TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.schema.artifacts import MEDIA_TYPE, ArtifactPage, ArtifactView
-from transom.services import artifacts
+from transom.services.planning import artifacts
 
 router = APIRouter(prefix="/artifacts", tags=["Internals"])
 

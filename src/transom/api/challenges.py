@@ -10,7 +10,7 @@ from transom.api.dependencies import TheHouse
 from transom.api.errors import documented
 from transom.schema.challenges import ChallengePage, ChallengeView, Transparency
 from transom.schema.randomness import DIGEST
-from transom.services import challenges
+from transom.services.evidence import challenges
 
 router = APIRouter(tags=["Log"])
 

@@ -15,8 +15,8 @@ from transom.api.errors import documented
 from transom.api.openapi import ANSWER
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import Delta, SequenceResult, TokenLogprob
-from transom.services import ask
-from transom.services.generation import Generation
+from transom.services.answering import ask
+from transom.services.answering.generation import Generation
 
 router = APIRouter(route_class=AskRoute, tags=["OpenAI"])
 

@@ -10,7 +10,7 @@ from transom.api.body import PersonRoute
 from transom.api.dependencies import TheHouse, ThePerson
 from transom.api.errors import documented
 from transom.schema.grants import Ending, GrantPage, GrantView, ProgressReport
-from transom.services import grants
+from transom.services.programme import grants
 
 router = APIRouter(prefix="/grants", tags=["Access"], route_class=PersonRoute)
 

@@ -12,7 +12,7 @@ from transom.api.dependencies import KeyId, TheOffice, ThePerson
 from transom.api.errors import documented
 from transom.schema.keys import KeyList, KeyView, NewKeyBody, NewKeyView, Rotation
 from transom.schema.projects import Id
-from transom.services import keys
+from transom.services.people import keys
 
 router = APIRouter(prefix="/keys", tags=["Keys"], route_class=PersonRoute)
 

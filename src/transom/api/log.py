@@ -17,7 +17,7 @@ from transom.errors import NotFound
 from transom.schema.envelopes import PublicKeys
 from transom.schema.randomness import DIGEST
 from transom.schema.statements import VERSION, json_schema
-from transom.services import log
+from transom.services.evidence import log
 
 router = APIRouter(tags=["Log"])
 

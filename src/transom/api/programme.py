@@ -8,7 +8,7 @@ from transom.api.dependencies import TheHouse
 from transom.api.errors import documented
 from transom.schema.programme import ProgrammeStatistics, ProgrammeView
 from transom.schema.scopes import ScopeView
-from transom.services import programme
+from transom.services.programme import programme
 
 router = APIRouter(tags=["Access"])
 

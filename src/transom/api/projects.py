@@ -26,7 +26,7 @@ from transom.schema.projects import (
     RoleChange,
     Transfer,
 )
-from transom.services import projects, rights
+from transom.services.people import projects, rights
 
 router = APIRouter(prefix="/projects", tags=["Projects"], route_class=PersonRoute)
 invitations = APIRouter(prefix="/invitations", tags=["Projects"], route_class=PersonRoute)

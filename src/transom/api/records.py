@@ -11,7 +11,7 @@ from transom.api.errors import documented
 from transom.api.openapi import a_file
 from transom.api.reply import while_present
 from transom.schema.record import RecordPage, RecordView, ReplayBatch, ReplayReport, ReplayReports
-from transom.services import log, records, replay
+from transom.services.evidence import log, records, replay
 
 router = APIRouter(prefix="/records", tags=["Records"], route_class=JsonRoute)
 

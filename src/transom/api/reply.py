@@ -14,7 +14,7 @@ from starlette.responses import Response
 from transom.api.errors import response_of
 from transom.api.rate_limits import headers_of
 from transom.errors import EngineError, PlanFailed
-from transom.services.generation import Generation
+from transom.services.answering.generation import Generation
 
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]

@@ -15,8 +15,8 @@ from transom.backends.base import Tokenizer
 from transom.schema.generation import TokenLogprob, Verdict
 from transom.schema.measures import Measures
 from transom.schema.scoring import ScoreRequest
-from transom.services import scoring
-from transom.services.scoring import Scoring
+from transom.services.answering import scoring
+from transom.services.answering.scoring import Scoring
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {

@@ -8,7 +8,7 @@ from transom.api.body import JsonRoute
 from transom.api.dependencies import TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.schema.randomness import Promises, SeedsBody
-from transom.services import seeds
+from transom.services.answering import seeds
 
 router = APIRouter(prefix="/seeds", route_class=JsonRoute, tags=["Records"])
 

@@ -9,7 +9,7 @@ from typing import Any
 from transom.backends.base import Tokenizer
 from transom.schema.generation import SamplingParams, SequenceResult, TokenLogprob
 from transom.schema.measures import Measures
-from transom.services.generation import Generation
+from transom.services.answering.generation import Generation
 
 Json = dict[str, Any]
 

@@ -31,7 +31,7 @@ from transom.schema.account import (
     ProviderView,
     Welcomed,
 )
-from transom.services import sign_in
+from transom.services.people import sign_in
 
 
 async def from_here(request: Request) -> None:

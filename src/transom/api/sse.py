@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from transom.api.errors import body_of
 from transom.api.rate_limits import headers_of
 from transom.errors import TransomError
-from transom.services.generation import Generation
+from transom.services.answering.generation import Generation
 
 log = structlog.get_logger()
 

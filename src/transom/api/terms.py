@@ -10,7 +10,7 @@ from transom.api.dependencies import TheOffice, ThePerson
 from transom.api.errors import documented
 from transom.schema.projects import Id
 from transom.schema.terms import AcceptanceView, Standing, TermsList, TermsView
-from transom.services import terms
+from transom.services.people import terms
 
 router = APIRouter(prefix="/terms", tags=["Terms"])
 

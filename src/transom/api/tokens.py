@@ -10,7 +10,7 @@ from transom.api.body import JsonRoute
 from transom.api.dependencies import PathName, TheHouse, for_model, get_caller, one_model
 from transom.api.errors import documented
 from transom.schema.tokens import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
-from transom.services import tokens
+from transom.services.answering import tokens
 
 router = APIRouter(route_class=JsonRoute, tags=["Tokenizer"], dependencies=[Depends(get_caller)])
 

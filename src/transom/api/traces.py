@@ -26,8 +26,8 @@ from transom.schema.explanations import Explanation
 from transom.schema.plan import Plan
 from transom.schema.point_views import PointPage, views
 from transom.schema.record import rfc3339
-from transom.services import explaining, results, traces
 from transom.services.spool import Kept
+from transom.services.tracing import explaining, results, traces
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from transom.api.dependencies import TheOffice, ThePerson
 from transom.api.errors import documented
 from transom.schema.projects import TrailPage
-from transom.services import rights
+from transom.services.people import rights
 
 router = APIRouter(prefix="/trail", tags=["Rights"])
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from transom.api.dependencies import TheCaller, TheHouse
 from transom.api.errors import documented
 from transom.schema.usage import UsageView
-from transom.services import usage
+from transom.services.programme import usage
 
 router = APIRouter(tags=["Usage"])
 

@@ -28,7 +28,7 @@ def create_key(
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires.")] = None,
 ) -> None:
     """Make a key and print it, once and never again."""
-    from transom.services.keys import create_local
+    from transom.services.people.keys import create_local
 
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     new = in_office(lambda office, caller: create_local(office, caller, name, expires))
@@ -51,7 +51,7 @@ def list_keys() -> None:
 @exit_on_error
 def revoke_key(key_id: str) -> None:
     """Refuse a key of any project from now on, everywhere within two seconds."""
-    from transom.services.keys import revoke_as_operator
+    from transom.services.people.keys import revoke_as_operator
 
     info = in_office(lambda office, caller: revoke_as_operator(office, caller, key_id))
     out.print(f"Key {info.id} was revoked at {info.revoked}.")
@@ -62,7 +62,7 @@ def revoke_key(key_id: str) -> None:
 def rotate_pepper() -> None:
     """Make a fresh pepper for keys from now on; those that exist keep theirs."""
     from transom.access.credentials.peppers import PepperFile
-    from transom.services.peppers import rotate
+    from transom.services.people.peppers import rotate
 
     file = PepperFile(Settings().peppers)
     version = in_office(lambda office, caller: rotate(office, caller, file))
@@ -74,7 +74,7 @@ def rotate_pepper() -> None:
 def retire_pepper(version: Annotated[int, typer.Argument(help="Its number.")]) -> None:
     """Forget an old pepper, once nothing that works needs it."""
     from transom.access.credentials.peppers import PepperFile
-    from transom.services.peppers import retire
+    from transom.services.people.peppers import retire
 
     file = PepperFile(Settings().peppers)
     in_office(lambda office, caller: retire(office, caller, file, version))

@@ -56,7 +56,7 @@ def log_calibration(
 ) -> None:
     """Log a calibration, and from then on replay by it what its other deployment answered."""
     from transom.app import open_database
-    from transom.services.calibrations import accept
+    from transom.services.evidence.calibrations import accept
 
     database = open_database(Settings())
     try:

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 @exit_on_error
 def give_role(email: Email, role: RoleName) -> None:
     """Let a person act as `role`."""
-    from transom.services import roles as services
+    from transom.services.people import roles as services
 
     person = in_office(lambda office, caller: services.give(office, caller, email, role))
     out.print(f"{person.email} ({person.id}) is: {', '.join(sorted(person.roles))}.")
@@ -39,7 +39,7 @@ def give_role(email: Email, role: RoleName) -> None:
 @exit_on_error
 def take_role(email: Email, role: RoleName) -> None:
     """End it, from the next request on."""
-    from transom.services import roles as services
+    from transom.services.people import roles as services
 
     person = in_office(lambda office, caller: services.take(office, caller, email, role))
     out.print(f"{person.email} ({person.id}) is: {', '.join(sorted(person.roles)) or 'nothing special'}.")
@@ -49,7 +49,7 @@ def take_role(email: Email, role: RoleName) -> None:
 @exit_on_error
 def list_roles() -> None:
     """Everybody who has a role."""
-    from transom.services import roles as services
+    from transom.services.people import roles as services
 
     found: list[tuple[Role, str, str]] = in_office(lambda office, _: services.holders(office))
     write_rows(("role", "person", "address"), found)

@@ -12,7 +12,7 @@ from transom.cli.premises import in_office, opened_office
 from transom.errors import InvalidRequest, OperatorError
 
 if TYPE_CHECKING:
-    from transom.services.suspensions import Told
+    from transom.services.people.suspensions import Told
 
 terms = typer.Typer(help="What people are asked to accept.", no_args_is_help=True)
 records = typer.Typer(help="Records of researchers, which are theirs.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 @exit_on_error
 def suspend(subject: Subject, reason: Reason) -> None:
     """Refuse all requests of a key, a person or a project, and write to whom it affects."""
-    from transom.services import suspensions
+    from transom.services.people import suspensions
 
     _say(in_office(lambda office, caller: suspensions.suspend(office, caller, subject, reason)))
     out.print(f"{subject} is suspended, everywhere within two seconds.")
@@ -42,7 +42,7 @@ def suspend(subject: Subject, reason: Reason) -> None:
 @exit_on_error
 def lift(subject: Subject, reason: Reason) -> None:
     """Undo a suspension, and write to whom it affects."""
-    from transom.services import suspensions
+    from transom.services.people import suspensions
 
     _say(in_office(lambda office, caller: suspensions.lift(office, caller, subject, reason)))
     out.print(f"{subject} is suspended no longer.")
@@ -89,7 +89,7 @@ def publish_terms(
     kind: Annotated[str, typer.Option(help="terms, privacy, or another short word.")],
 ) -> None:
     """Put a text in force: people's keys ask nothing new until they accepted it."""
-    from transom.services.terms import publish
+    from transom.services.people.terms import publish
 
     try:
         text = file.read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def publish_terms(
 @exit_on_error
 def list_terms() -> None:
     """The versions in force."""
-    from transom.services.terms import list_in_force
+    from transom.services.people.terms import list_in_force
 
     found = in_office(lambda office, _: list_in_force(office))
     write_rows(("version", "published", "digest"), [(t.version, t.published, t.digest) for t in found])
@@ -115,7 +115,7 @@ def show_record(
     record_id: Annotated[str, typer.Argument(metavar="ID", help="A record's id, rec_….")], reason: Reason
 ) -> None:
     """Read a researcher's record, prompts and answers included. They read in the trail that you did."""
-    from transom.services.rights import read_record
+    from transom.services.people.rights import read_record
 
     view = in_office(lambda office, caller: read_record(office, caller, record_id, reason))
     note("That you read it, and why, is in the trail, where the researcher reads it.")

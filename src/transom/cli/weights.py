@@ -48,7 +48,7 @@ def replay_with(weights: Path, views: Sequence[RecordView]) -> list[ReplayReport
 async def _replay(home: Path, views: Sequence[RecordView]) -> list[ReplayReport]:
     from transom.app import create_app, local_backends
     from transom.config import Settings
-    from transom.services.offline import replay_files
+    from transom.services.evidence.offline import replay_files
 
     # A house of its own, whatever else is set for a server on this machine; number format and threads are.
     elsewhere = ("database_url", "artifacts_url", "signing_file", "vault_file", "vault_key", "beacon")

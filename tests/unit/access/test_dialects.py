@@ -11,7 +11,7 @@ from transom.access.projects.roles import Role
 from transom.access.rights import export, trail
 from transom.errors import Suspended, Unauthenticated
 from transom.schema.projects import ProjectChange
-from transom.services import keys, projects, rights, suspensions, terms
+from transom.services.people import keys, projects, rights, suspensions, terms
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from transom.errors import NotFound, StorageError
 from transom.schema.applications import Asked
 from transom.schema.budgets import Quotas
 from transom.schema.projects import ProjectChange
-from transom.services import projects, rights
+from transom.services.people import projects, rights
 from transom.storage.tables import applications, grant_changes, metadata, people, person_roles
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from transom.access.projects.invitations import INVITATION, LIFETIME, MAX_OPEN
 from transom.access.projects.roles import Role
 from transom.access.rights.trail import entries
 from transom.errors import ConfigurationError, Conflict, Forbidden, InvalidRequest, NotFound, Suspended
-from transom.services import projects, suspensions
+from transom.services.people import projects, suspensions
 from transom.storage.tables import invitations
 
 pytestmark = pytest.mark.anyio

@@ -21,7 +21,7 @@ from transom.errors import (
 )
 from transom.schema.budgets import Quotas
 from transom.schema.projects import ProjectChange
-from transom.services import keys, projects, suspensions, terms
+from transom.services.people import keys, projects, suspensions, terms
 from transom.storage.tables import keys as table
 from transom.storage.tables import members
 

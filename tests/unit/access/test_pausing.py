@@ -13,7 +13,7 @@ from transom.access.programme.statistics import statistics
 from transom.errors import Conflict, Forbidden, NotFound, Suspended
 from transom.schema.budgets import Quotas
 from transom.schema.projects import ProjectChange
-from transom.services import projects, rights, suspensions
+from transom.services.people import projects, rights, suspensions
 from transom.storage.tables import applications, outbox, people
 
 pytestmark = pytest.mark.anyio

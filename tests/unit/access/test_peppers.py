@@ -11,8 +11,8 @@ from transom.access.projects.invitations import LIFETIME
 from transom.access.projects.roles import Role
 from transom.access.rights.trail import entries
 from transom.errors import ConfigurationError, Unauthenticated
-from transom.services import keys, projects
-from transom.services.peppers import retire, rotate
+from transom.services.people import keys, projects
+from transom.services.people.peppers import retire, rotate
 
 pytestmark = pytest.mark.anyio
 

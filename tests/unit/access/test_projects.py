@@ -10,7 +10,7 @@ from transom.access.projects.roles import Role
 from transom.access.rights.trail import entries
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound, Suspended
 from transom.schema.projects import ProjectChange
-from transom.services import projects, suspensions
+from transom.services.people import projects, suspensions
 from transom.storage.tables import keys, members
 
 pytestmark = pytest.mark.anyio

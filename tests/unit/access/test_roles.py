@@ -9,7 +9,7 @@ from transom.access.projects.projects import require
 from transom.access.projects.roles import COMMANDS, RULES, Act, Role, may
 from transom.errors import Conflict, Forbidden, NotFound, Suspended
 from transom.schema.projects import ProjectChange
-from transom.services import projects, suspensions
+from transom.services.people import projects, suspensions
 
 pytestmark = pytest.mark.anyio
 

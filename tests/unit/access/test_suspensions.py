@@ -11,7 +11,7 @@ from transom.access.people.persons import THE_SERVER, PersonCaller
 from transom.access.rights import suspensions as rows
 from transom.access.rights.trail import SYSTEM, entries
 from transom.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from transom.services import projects, suspensions
+from transom.services.people import projects, suspensions
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ def test_nothing_in_the_source_suspends_but_the_operators_command():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr == "suspend":
                 callers.add(path.relative_to(root).as_posix())
-    assert callers == {"cli/admin_rights.py", "services/suspensions.py"}
+    assert callers == {"cli/admin_rights.py", "services/people/suspensions.py"}
 
 
 @pytest.mark.parametrize(

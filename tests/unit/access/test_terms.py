@@ -7,7 +7,7 @@ from tests.offices import ADA, BOB, OPERATOR
 from transom.access.rights.trail import entries
 from transom.errors import Conflict, InvalidRequest, NotFound
 from transom.schema.canonical import sha256
-from transom.services import terms
+from transom.services.people import terms
 from transom.storage.tables import acceptances
 
 pytestmark = pytest.mark.anyio

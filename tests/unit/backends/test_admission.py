@@ -65,7 +65,7 @@ def test_a_project_fills_half_of_the_queue_and_leaves_the_rest_to_others(room):
 
 def test_the_default_half_has_room_for_the_largest_request():
     from transom.config import Settings
-    from transom.services.ask import MAX_SEQUENCES
+    from transom.services.answering.ask import MAX_SEQUENCES
 
     settings = Settings()
     room = WaitingRoom("m", running=settings.max_num_seqs, waiting=settings.max_queue)

@@ -11,7 +11,7 @@ from tests.fakes import make_deployment
 from transom.errors import InvalidRequest
 from transom.schema.calibrations import ALPHA, LEAST_TOKENS, LOGPROB_CLIP, Calibration, Spread, measured
 from transom.schema.record import MARGIN_CLIP
-from transom.services.calibrations import accept
+from transom.services.evidence.calibrations import accept
 from transom.storage.database import Database
 from transom.storage.migrate import migrate
 from transom.tlog.documents import log_document

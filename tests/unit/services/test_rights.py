@@ -14,7 +14,7 @@ from transom.access.projects.roles import Role
 from transom.access.rights import export, trail
 from transom.errors import Forbidden, InvalidRequest, NotFound, StorageError, Suspended, Unauthenticated
 from transom.records.audit import find_gaps
-from transom.services import projects, rights, suspensions, terms
+from transom.services.people import projects, rights, suspensions, terms
 from transom.storage.tables import keys, members, records
 from transom.storage.tables import projects as project_table
 

@@ -17,7 +17,7 @@ from transom.schema.changes import TensorData
 from transom.schema.plan import Plan
 from transom.schema.plans.refs import Artifact as Reference
 from transom.services.house import House
-from transom.services.resolved import Known, Needed, tensor_of
+from transom.services.planning.resolved import Known, Needed, tensor_of
 
 INSIDE = ("internals:read", "internals:write", "internals:grad")
 """Scopes whose plans take artifacts; who has one of them may upload."""

@@ -11,7 +11,7 @@ from transom.schema.changes import GLOBAL, SiteSpec, WriteOp, WriteSpec
 from transom.schema.plans.sites import Match, Pos, Site
 from transom.schema.plans.writes import Write
 from transom.schema.program import ModelPoint
-from transom.services.positions import Line, resolve
+from transom.services.planning.positions import Line, resolve
 
 MAX_PLACES = 1 << 20
 """Most positions, heads and units of all sites of a plan together, each as often as there are layers."""

@@ -14,11 +14,12 @@ from transom.records.reading import RecordedRequest
 from transom.records.statement import manifest
 from transom.schema.plan import Plan
 from transom.schema.program import Traced
-from transom.services import artifacts, traces
-from transom.services.findings import Finding, compare
+from transom.services.evidence.findings import Finding, compare
 from transom.services.house import House
 from transom.services.metering import reserve
-from transom.services.resolved import Known
+from transom.services.planning import artifacts
+from transom.services.planning.resolved import Known
+from transom.services.tracing import traces
 
 
 async def retrace(house: House, caller: Caller, backend: Backend, request: RecordedRequest) -> Finding:

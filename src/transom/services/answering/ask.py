@@ -14,13 +14,13 @@ from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SamplingParams
 from transom.schema.steering import SteeredBody
 from transom.schema.wire import SamplingBody
-from transom.services import artifacts
-from transom.services.generation import Generation, Order, begin
+from transom.services.answering.generation import Generation, Order, begin
+from transom.services.answering.seeds import seed_of
+from transom.services.answering.steering import MAX_BYTES, Steering, artifacts_of, steer
 from transom.services.house import House
 from transom.services.metering import allow
-from transom.services.seeds import seed_of
-from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
-from transom.services.wholes import check_wholes
+from transom.services.planning import artifacts
+from transom.services.planning.wholes import check_wholes
 
 MAX_SEQUENCES = 512
 """Most sequences that one request may start."""

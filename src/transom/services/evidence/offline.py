@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from transom.access.keys.callers import Caller
 from transom.schema.record import RecordView, ReplayReport
+from transom.services.evidence.replay import judge, report
 from transom.services.house import House
-from transom.services.replay import judge, report
 
 MOST = 256
 """Records that are replayed in the same steps."""

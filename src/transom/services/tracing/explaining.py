@@ -25,12 +25,12 @@ from transom.schema.explanations import (
 )
 from transom.schema.plan import Plan
 from transom.schema.program import RunSpec
-from transom.services import artifacts
-from transom.services.forms import Form
-from transom.services.grading import gradient_bytes, widths_of
 from transom.services.house import House
 from transom.services.metering import reserve
-from transom.services.traces import Task, prepare
+from transom.services.planning import artifacts
+from transom.services.planning.forms import Form
+from transom.services.tracing.grading import gradient_bytes, widths_of
+from transom.services.tracing.traces import Task, prepare
 
 
 @dataclass(frozen=True, slots=True)

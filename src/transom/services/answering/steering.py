@@ -16,13 +16,13 @@ from transom.schema.plans.tensors import Inline
 from transom.schema.plans.writes import Write
 from transom.schema.program import ModelPoint, ReadSpec, RunSpec
 from transom.services.exposing import matrices_of
-from transom.services.fitting import check_value
-from transom.services.forms import Form
 from transom.services.metering import Work
-from transom.services.positions import Line
-from transom.services.resolved import Resolved
-from transom.services.siting import NO_CELL, Sites
-from transom.services.telling import numbers_told
+from transom.services.planning.fitting import check_value
+from transom.services.planning.forms import Form
+from transom.services.planning.positions import Line
+from transom.services.planning.resolved import Resolved
+from transom.services.planning.siting import NO_CELL, Sites
+from transom.services.planning.telling import numbers_told
 
 FIELD = "transom.write"
 

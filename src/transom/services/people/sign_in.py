@@ -21,8 +21,8 @@ from transom.schema.account import (
     ProviderView,
     Welcomed,
 )
-from transom.services import mails
 from transom.services.house import House
+from transom.services.people import mails
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from transom.errors import InvalidRequest
 from transom.schema.plan import Plan
 from transom.schema.plans.sites import Axis, Site
 from transom.schema.plans.sweeps import MAX_CELLS
-from transom.services.positions import Line
-from transom.services.siting import Cell, Sites
+from transom.services.planning.positions import Line
+from transom.services.planning.siting import Cell, Sites
 
 
 @dataclass(frozen=True, slots=True)

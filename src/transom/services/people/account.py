@@ -19,9 +19,9 @@ from transom.schema.account import (
     PersonView,
     SessionView,
 )
-from transom.services import mails
 from transom.services.house import House
-from transom.services.sign_in import proof_of, view
+from transom.services.people import mails
+from transom.services.people.sign_in import proof_of, view
 
 
 async def change(house: House, me: SignedIn, changed: AccountChange) -> PersonView:

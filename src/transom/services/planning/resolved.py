@@ -11,7 +11,7 @@ from transom.schema.changes import TensorData
 from transom.schema.plans.refs import Artifact
 from transom.schema.plans.values import listed
 from transom.schema.program import DeriveSpec, RunSpec
-from transom.services.positions import Line
+from transom.services.planning.positions import Line
 
 Known: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]
 """Of artifacts, by digest: the shapes of their tensors, by name."""

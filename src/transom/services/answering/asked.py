@@ -16,8 +16,8 @@ from transom.schema.chat import ChatRequest
 from transom.schema.completions import CompletionRequest
 from transom.schema.generation import SamplingParams
 from transom.schema.scoring import ScoreRequest
-from transom.services import scoring
-from transom.services.ask import (
+from transom.services.answering import scoring
+from transom.services.answering.ask import (
     candidates_of,
     chat_sampling,
     completion_sampling,

@@ -14,8 +14,8 @@ from transom.schema.plans.runs import Run
 from transom.schema.plans.sites import Site
 from transom.schema.plans.tensors import Inline
 from transom.schema.program import GradSpec, MetricSpec, ModelPoint, RunSpec, Unembed, WrtSpec
-from transom.services.positions import Line, resolve
-from transom.services.siting import Cell, Sites
+from transom.services.planning.positions import Line, resolve
+from transom.services.planning.siting import Cell, Sites
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,17 +24,17 @@ from transom.schema.matrices import Matrices
 from transom.schema.plan import Plan
 from transom.schema.program import ModelPoint, Program, Traced
 from transom.schema.record import Answer, Failure, RecordStatus
-from transom.services import artifacts
+from transom.services.answering.generation import ending_of
 from transom.services.exposing import count_told, matrices_of, take_back
-from transom.services.generation import ending_of
-from transom.services.grading import check_memory, widths_of
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Meter, reserve
-from transom.services.resolved import Known, Resolved
-from transom.services.resolving import Resolver
-from transom.services.sizes import Sizes, sizes_of
+from transom.services.planning import artifacts
+from transom.services.planning.resolved import Known, Resolved
+from transom.services.planning.sizes import Sizes, sizes_of
+from transom.services.planning.telling import numbers_told
 from transom.services.spool import Kept
-from transom.services.telling import numbers_told
+from transom.services.tracing.grading import check_memory, widths_of
+from transom.services.tracing.resolving import Resolver
 
 ENDPOINT = "/v1/traces"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from transom.errors import InvalidRequest
 from transom.schema.program import SPILLED_FROM, DeriveSpec, ModelPoint, ReadSpec, RunSpec, parts_of
-from transom.services.fitting import check_value, site_form
-from transom.services.forms import Form, derived_forms, fitted
-from transom.services.positions import Line
-from transom.services.resolved import Resolved
+from transom.services.planning.fitting import check_value, site_form
+from transom.services.planning.forms import Form, derived_forms, fitted
+from transom.services.planning.positions import Line
+from transom.services.planning.resolved import Resolved
 
 MAX_BYTES = 1 << 30
 """Most bytes of one plan's values in memory at once."""

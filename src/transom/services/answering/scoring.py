@@ -15,15 +15,15 @@ from transom.backends.base import Backend
 from transom.errors import InvalidRequest
 from transom.schema.generation import SamplingParams, SequenceResult
 from transom.schema.scoring import ScoreItem, ScoreRequest
-from transom.services.ask import (
+from transom.services.answering.ask import (
     MAX_SEQUENCES,
     bias_of,
     check_prompt,
     render,
 )
-from transom.services.generation import Generation, Judging, Order, begin
+from transom.services.answering.generation import Generation, Judging, Order, begin
+from transom.services.answering.seeds import own_seed
 from transom.services.house import House
-from transom.services.seeds import own_seed
 
 ENDPOINT = "/v1/score"
 

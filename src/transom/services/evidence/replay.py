@@ -27,14 +27,16 @@ from transom.schema.openings import verify_openings
 from transom.schema.randomness import has_own_seed
 from transom.schema.record import RecordView, ReplayReport
 from transom.schema.steering import Extension
-from transom.services import artifacts, calibrations, rerunning, traces
-from transom.services.asked import of_another_profile, read_body
-from transom.services.findings import ENDINGS, Finding
+from transom.services.answering.asked import of_another_profile, read_body
+from transom.services.answering.steering import MAX_BYTES, Steering, artifacts_of, steer
+from transom.services.evidence import calibrations, rerunning
+from transom.services.evidence.findings import ENDINGS, Finding
+from transom.services.evidence.rerunning import Rerun
+from transom.services.evidence.retracing import retrace
 from transom.services.house import House
 from transom.services.metering import allow
-from transom.services.rerunning import Rerun
-from transom.services.retracing import retrace
-from transom.services.steering import MAX_BYTES, Steering, artifacts_of, steer
+from transom.services.planning import artifacts
+from transom.services.tracing import traces
 
 _RENDER = Finding("OUTSIDE", "RENDER")
 _DEPLOYMENT = Finding("UNREPLAYABLE", "DEPLOYMENT")

@@ -14,8 +14,8 @@ from graphlib import TopologicalSorter
 from transom.schema.changes import GLOBAL, SiteSpec
 from transom.schema.matrices import at_first, place
 from transom.schema.program import GradSpec, ModelPoint, RunSpec, parts_of
-from transom.services.forms import Form
-from transom.services.resolved import Resolved
+from transom.services.planning.forms import Form
+from transom.services.planning.resolved import Resolved
 
 _ATTENTION = frozenset({"attn_in", "q", "q_rot", "k", "value", "attn_probs", "z"})
 _NEURONS = frozenset({"mlp_in", "mlp_pre", "mlp_pre_linear", "mlp_act"})

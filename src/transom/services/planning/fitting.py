@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from transom.errors import InvalidRequest
 from transom.schema.changes import DIRECTED, WriteSpec
 from transom.schema.program import ModelPoint, ReadSpec
-from transom.services.forms import Form, Shape
-from transom.services.positions import Line
+from transom.services.planning.forms import Form, Shape
+from transom.services.planning.positions import Line
 
 
 def check_value(write: WriteSpec, value: Shape, line: Line, points: Sequence[ModelPoint], param: str) -> None:

@@ -22,10 +22,10 @@ from transom.records.store import StoredRecord
 from transom.schema.generation import Delta, Priority, SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.randomness import JointSeed
 from transom.schema.record import Answer, Failure, RecordStatus, SeedSource
+from transom.services.answering.steering import Steering, told_under_writes
 from transom.services.exposing import count_told, take_back
 from transom.services.house import House
 from transom.services.metering import Meter, Work, reserve
-from transom.services.steering import Steering, told_under_writes
 
 log = structlog.get_logger()
 

@@ -22,11 +22,11 @@ from transom.records.reading import RecordedRequest, RecordedSequence
 from transom.schema.calibrations import Calibration
 from transom.schema.generation import SamplingParams, SequenceRequest, SequenceResult
 from transom.schema.measures import Measures
-from transom.services.ask import MAX_SEQUENCES
-from transom.services.findings import ENDINGS, Finding, compare, counted, within
+from transom.services.answering.ask import MAX_SEQUENCES
+from transom.services.answering.steering import Steering
+from transom.services.evidence.findings import ENDINGS, Finding, compare, counted, within
 from transom.services.house import House
 from transom.services.metering import ENGINE_US_PER_TOKEN, Work, reserve
-from transom.services.steering import Steering
 
 
 @dataclass(slots=True)

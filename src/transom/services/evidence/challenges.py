@@ -29,7 +29,7 @@ from transom.schema.challenges import (
     drawn,
 )
 from transom.schema.record import rfc3339
-from transom.services import replay
+from transom.services.evidence import replay
 from transom.services.house import House
 from transom.storage.tables import log_documents
 from transom.tlog.checkpoints import Checkpoint, cosigners, open_checkpoint

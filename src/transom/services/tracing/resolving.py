@@ -15,13 +15,13 @@ from transom.schema.plans.sites import LogitLens, Project, Read
 from transom.schema.plans.tensors import Inline
 from transom.schema.plans.writes import Write
 from transom.schema.program import DeriveSpec, ReadSpec, RunSpec, Unembed
-from transom.services.ask import check_prompt, render
-from transom.services.deriving import derived
-from transom.services.grading import Around, grad_of
-from transom.services.positions import Line
-from transom.services.resolved import Known, Needed, Resolved, tensor_of
-from transom.services.siting import NO_CELL, Cell, Sites
-from transom.services.sweeping import Grid, grid_of
+from transom.services.answering.ask import check_prompt, render
+from transom.services.planning.deriving import derived
+from transom.services.planning.positions import Line
+from transom.services.planning.resolved import Known, Needed, Resolved, tensor_of
+from transom.services.planning.siting import NO_CELL, Cell, Sites
+from transom.services.planning.sweeping import Grid, grid_of
+from transom.services.tracing.grading import Around, grad_of
 
 
 class Resolver:

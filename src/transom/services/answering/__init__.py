@@ -1,0 +1,1 @@
+"""Answers: chats, completions, scores, tokens, and the seeds that they are drawn by."""

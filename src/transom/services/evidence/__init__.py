@@ -1,0 +1,1 @@
+"""What is kept of answers, and how it is proven: records, log, replays, calibrations, challenges."""

@@ -1,0 +1,1 @@
+"""People and what is theirs: accounts, sessions, projects, keys, rights, terms."""

@@ -1,0 +1,1 @@
+"""What is offered, applied for, granted and used up."""

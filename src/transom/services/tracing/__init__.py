@@ -1,0 +1,1 @@
+"""Plans carried out inside a model, explained beforehand, and their results."""
