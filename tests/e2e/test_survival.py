@@ -22,7 +22,7 @@ from transom.tlog.publishing import find_departures
 
 pytestmark = pytest.mark.e2e
 
-KILLS = 20
+KILLS = 20 if os.environ.get("TRANSOM_TEST_LONG") else 8
 CLIENTS = 16
 
 

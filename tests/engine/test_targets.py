@@ -60,7 +60,7 @@ import json, sys
 from pathlib import Path
 from tests.engine.test_targets import answers
 root, processor = Path(sys.argv[1]), sys.argv[2]
-print(json.dumps([answers(root, processor=processor, dtype=dtype) for dtype in ("float32", "bfloat16")]))
+print(json.dumps(answers(root, processor=processor)))
 """
 
 
@@ -70,20 +70,19 @@ def test_code_for_one_processor_is_not_kept_beside_that_for_another(monkeypatch)
     assert compiling._cache_folder() != here
 
 
+@pytest.mark.timeout(900)  # all kernels are compiled once more
 @pytest.mark.skipif(not target.HOST.get("avx512f"), reason="this machine has no AVX-512 to do without")
 def test_float32_has_the_same_bits_without_avx_512(tiny_root):
     root = tiny_root("llama")
     command = [sys.executable, "-c", ELSEWHERE, str(root), LESS]
     done = subprocess.run(
-        command, env=os.environ | environment(LESS), capture_output=True, text=True, timeout=500, check=False
+        command, env=os.environ | environment(LESS), capture_output=True, text=True, timeout=800, check=False
     )
     assert done.returncode == 0, done.stderr
-    single, half = json.loads(done.stdout)
+    elsewhere = json.loads(done.stdout)
     here = answers(root)
-    assert single["tokens"] == here["tokens"]
+    assert elsewhere["tokens"] == here["tokens"]
     assert len({number for _, number in here["tokens"]}) > 20
     # It says what it was: a replay on this machine as it is, is one of another profile.
-    assert single["profile"]["cpu_capability"] == "AVX2"
-    assert single["profile"]["cpu_features"] != here["profile"]["cpu_features"]
-    # Pairs of bfloat16 are multiplied by what has them only.
-    assert half["profile"]["linear"] == "tiles/bfloat16-fma/v1"
+    assert elsewhere["profile"]["cpu_capability"] == "AVX2"
+    assert elsewhere["profile"]["cpu_features"] != here["profile"]["cpu_features"]

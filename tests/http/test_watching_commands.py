@@ -118,7 +118,7 @@ class TestAgainstTheServer:
 
     def test_an_unknown_model_is_named(self, live, file):
         refused = run(live.url, file, model="nobody")
-        assert refused.exit_code == 1
+        assert refused.exit_code == 2
         assert f"no model 'nobody'; it lists {MODEL}" in refused.stderr
 
     def test_what_the_server_says_of_itself_is_kept(self, live, file):

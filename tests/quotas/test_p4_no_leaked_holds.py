@@ -132,11 +132,12 @@ async def dribble():
 async def test_upstreams_that_fail_and_clients_that_leave(embedded, upstream, chunks):
     """However it ends, what was generated until then is charged, or nothing if nothing was."""
     bound = limits(**BOUND)
-    gateway, generated = embedded.gateway(), [0]
+    gateway, generated, begun = embedded.gateway(), [0], asyncio.Event()
 
     async def request():
         reservation = await gateway.reserve("r", EVERYBODY, bound, Amounts(tokens=20))
         async with reservation:
+            begun.set()
             try:
                 for _ in range(chunks):
                     generated[0] += 2
@@ -147,6 +148,7 @@ async def test_upstreams_that_fail_and_clients_that_leave(embedded, upstream, ch
                     await reservation.settle(Amounts(tokens=5 + generated[0]))
 
     task = asyncio.create_task(request())
+    await begun.wait()
     await asyncio.wait([task], timeout=0.05)
     task.cancel()
     with suppress(asyncio.CancelledError, ConnectionResetError):

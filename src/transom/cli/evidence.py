@@ -22,7 +22,8 @@ from transom.client.spelling import read_record
 from transom.errors import InvalidRequest, NotVerified
 from transom.schema.envelopes import PublicKeys
 from transom.schema.record import RecordView
-from transom.tlog.files import LogFiles, check_files
+from transom.tlog.entries import documents_in
+from transom.tlog.files import CHECKPOINT, DOCUMENTS, LogFiles, check_files
 from transom.tlog.notes import VerifierKey
 from transom.tlog.policies import Policy
 
@@ -154,6 +155,19 @@ def _tell_of_keys(*, believed: bool) -> int:
     return 1
 
 
+def _wrong_documents(files: LogFiles, named: Sequence[str]) -> Iterator[str]:
+    if not (files.folder / DOCUMENTS).is_dir():
+        return
+    missing = 0
+    for digest in named:
+        try:
+            missing += files.document(digest) is None
+        except NotVerified as error:
+            yield error.message
+    if missing:
+        output.note(f"{missing} documents are not there; `transom mirror` asks for them again")
+
+
 @log.command("keys")
 @exit_on_error
 def log_keys(
@@ -182,13 +196,21 @@ def log_check(
     keys: Keys,
     policy: PolicyFile = None,
 ) -> None:
-    """Check all files of a log, such as a copy, against each other and its checkpoint (1 if any is wrong)."""
+    """Check all files of a log, such as a copy, against each other and its checkpoint (1 if any is wrong).
+
+    Documents that are there have to be those that entries name.
+    """
     files = LogFiles(folder, VerifierKey.parse(read_keys(keys).log))
+    if files.note() is None:
+        raise NotVerified(f"{folder} holds no log: there is no {CHECKPOINT} in it.")
     head = files.checkpoint()
-    faults = 0
-    for fault in check_files(files, head=head, policy=trusted_policy(policy)):
+    named: list[str] = []
+    faults = list(
+        check_files(files, lambda _, entry: named.extend(documents_in([entry])), head, trusted_policy(policy))
+    )
+    faults += _wrong_documents(files, named)
+    for fault in faults:
         output.fail(fault)
-        faults += 1
     if faults:
         raise typer.Exit(ExitCode.NO)
     output.write(f"{head.size} entries, all as the checkpoint says.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import typer
@@ -18,6 +19,7 @@ from transom.cli import (
     keys,
     observers,
     openness,
+    output,
     projects,
     researcher,
     rights,
@@ -25,6 +27,7 @@ from transom.cli import (
     usage,
     watch,
 )
+from transom.cli.output import ExitCode
 
 app = typer.Typer(
     name="transom",
@@ -58,6 +61,9 @@ if find_spec("fastapi") is not None:
     witness.register(app)
 
 
+_OF_THE_SERVER = {"serve", "check", "model", "admin", "mail", "witness"}
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -66,4 +72,7 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of the `transom` command."""
+    if find_spec("fastapi") is None and sys.argv[1:2] and sys.argv[1] in _OF_THE_SERVER:
+        output.fail(f"`transom {sys.argv[1]}` is of the server: pip install 'transom[server,engine]'")
+        raise SystemExit(ExitCode.USAGE)
     app()

@@ -111,7 +111,7 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
     access that are not in the log, and challenges that were missed, refuted, or not left to chance; with a
     key, also on records of your project that are missing, changed, or late.
     """
-    key = _log_key(keys)
+    key, api_key = _log_key(keys), _key_for(url, api_key)
     believed = None if policy is None else trusted_policy(policy)
     with _watching(url, key, state, api_key) as (log, kept, client):
         look = _Look(
@@ -119,7 +119,7 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
             ServerWatch(client, log, kept, record_seconds),
             ChallengeWatch(log, kept, believed, beacon or (QUICKNET,)),
             kept,
-            Asked(url, key, tuple(compare or ()), Connection.find(url, api_key).api_key is not None),
+            Asked(url, key, tuple(compare or ()), bool(api_key)),
         )
         if once:
             alerts = look.patiently(patience)
@@ -129,6 +129,20 @@ def monitor(  # noqa: PLR0913, PLR0917  # one for each option
             raise typer.Exit(ExitCode.NO if alerts else ExitCode.OK)
         with suppress(KeyboardInterrupt):
             _go_on(look, every, patience)
+
+
+def _key_for(url: str, given: str | None) -> str:
+    """The key to send: one that is given, or that of the environment where it is for that server.
+
+    Whoever serves a copy of a log, or another log, has no business with it.
+    """
+    if given is not None:
+        return given
+    own = Connection.find()
+    if own.api_key is None or own.base_url == Connection.find(url).base_url:
+        return own.api_key or ""
+    output.note(f"your key is for {own.base_url}, and not sent to {url}; --api-key sends one")
+    return ""
 
 
 def _log_key(path: Path) -> VerifierKey:
@@ -230,7 +244,7 @@ class _Look:
         except (AccessDenied, NotFound) as error:
             if self._kept.has_answered(asked):
                 return [_unanswered(what, error.message)]
-            self._note(f"{what} are not checked: {error.message}")
+            self._note(f"{what}: not checked here. {error.message}")
             return []
         except StorageError:
             raise

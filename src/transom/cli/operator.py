@@ -23,7 +23,7 @@ from transom.cli import (
 from transom.cli.admin import admin
 from transom.cli.output import err, exit_on_error, out, write, write_rows
 from transom.config import Settings
-from transom.errors import NotVerified, OperatorError
+from transom.errors import ConfigurationError, NotVerified, OperatorError
 
 if TYPE_CHECKING:
     from transom.storage.database import Database
@@ -124,22 +124,40 @@ def mail(
 
 @exit_on_error
 def check() -> None:
-    """Check the database (integrity, gaps, places in the log, the chain of the trail) and the log's files."""
-    from transom.access.rights import trail
+    """Check the database (integrity, gaps, statements, places in the log, the trail) and the log's files.
+
+    Openings are sealed: that one was changed is seen when it is read.
+    """
+    from sqlalchemy.exc import DBAPIError
+
     from transom.app import open_database
-    from transom.records.audit import find_gaps, find_misplaced
 
     settings = Settings()
-    database = open_database(settings)
-    problems = [*database.check(), *database.read_sync(find_gaps)]
-    problems += database.read_sync(lambda connection: list(find_misplaced(connection)))
-    problems += database.read_sync(lambda connection: list(trail.broken(connection)))
-    if settings.log.exists():
-        problems += _problems_of_log(settings, database)
-    database.close()
+    if settings.database_url is None and not (settings.home / "transom.db").is_file():
+        raise ConfigurationError(f"There is no database in {settings.home}. Set TRANSOM_HOME.")
+    try:
+        database = open_database(settings)
+        try:
+            problems = _problems(settings, database)
+        finally:
+            database.close()
+    except (DBAPIError, OSError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise OperatorError(f"The database cannot be read: {reason}") from None
     if problems:
         raise OperatorError("The database is damaged: " + "; ".join(problems))
     out.print("The database is sound.")
+
+
+def _problems(settings: Settings, database: Database) -> list[str]:
+    from transom.access.rights import trail
+    from transom.records.audit import find_altered, find_gaps, find_misplaced
+
+    problems = [*database.check(), *database.read_sync(find_gaps)]
+    problems += database.read_sync(lambda connection: list(find_altered(connection)))
+    problems += database.read_sync(lambda connection: list(find_misplaced(connection)))
+    problems += database.read_sync(lambda connection: list(trail.broken(connection)))
+    return problems + _problems_of_log(settings, database)
 
 
 def _problems_of_log(settings: Settings, database: Database) -> list[str]:

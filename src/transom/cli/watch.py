@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from transom.cli import output
-from transom.cli.output import ExitCode, exit_on_error
-from transom.client import RateLimited, ServerUnreachable
+from transom.cli.output import ExitCode, exit_code, exit_on_error
+from transom.client import RateLimited, ServerUnreachable, UnexpectedReply
 from transom.client.connection import Connection
 from transom.client.watching import baseline as baselines
 from transom.client.watching.asking import Asker
@@ -30,7 +30,7 @@ from transom.client.watching.looking import (
     take_baseline,
     take_look,
 )
-from transom.errors import EngineUnavailable, InvalidRequest
+from transom.errors import EngineUnavailable, InvalidRequest, NotFound, TransomError
 
 ALPHA, LOOKS, BEFORE, AFTER, MAX_TOKENS = 0.001, 100, 20, 6, 32
 """What a baseline is taken with, where nothing else is said."""
@@ -106,7 +106,7 @@ def watch(  # noqa: PLR0913, PLR0917  # one for each option
         tolerance=tolerance,
     )
     connection = _connection(url, api_key)
-    with _http(connection) as http:
+    with _http(connection) as http, _told_apart():
         watcher = _Watcher(http, model, baseline, concurrency=concurrency, spread=spread, as_json=as_json)
         # Asked to go on until interrupted, this is how it ends.
         with suppress(KeyboardInterrupt):
@@ -122,6 +122,19 @@ def watch(  # noqa: PLR0913, PLR0917  # one for each option
                 watcher.keep_looking(every)
         if watcher.changed:
             raise typer.Exit(ExitCode.NO)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """1 says that something changed, and nothing else does: no wrong name, and no server that is busy."""
+    try:
+        yield
+    except TransomError as error:
+        if exit_code(error) is not ExitCode.NO:
+            raise
+        if isinstance(error, NotFound):
+            raise InvalidRequest(error.message) from None
+        raise UnexpectedReply(error.message) from None
 
 
 def _connection(url: str, api_key: str | None, environ: Mapping[str, str] = os.environ) -> Connection:

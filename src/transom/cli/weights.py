@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from transom.errors import InvalidRequest, ModelRefused
 from transom.schema.record import RecordView, ReplayReport
 
+_MANIFEST = "transom.manifest.json"
+
 if TYPE_CHECKING:
     from transom.services.house import House
 
@@ -33,6 +35,8 @@ def replay_with(weights: Path, views: Sequence[RecordView]) -> list[ReplayReport
             'Replaying needs the engine: pip install "transom[server,engine]", or leave --weights out.',
             param="weights",
         )
+    if not (weights / _MANIFEST).is_file():
+        raise InvalidRequest(f"{weights} is no model root: there is no {_MANIFEST} in it.", param="weights")
     names = sorted({view.model for view in views})
     if len(names) != 1 or os.sep in names[0] or names[0].startswith("."):
         raise InvalidRequest(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, func, select
 
+from transom.schema.canonical import sha256
 from transom.storage.tables import log_entries, log_head, projects, records
 from transom.tlog.entries import Entry
 
@@ -23,6 +24,13 @@ def find_gaps(connection: Connection) -> list[str]:
         for row in connection.execute(counted)
         if row.found != row.last_sequence
     ]
+
+
+def find_altered(connection: Connection) -> Iterator[str]:
+    """Records whose statement is not the one that their digest is of, which is in the log."""
+    for row in connection.execute(select(records.c.id, records.c.digest, records.c.statement)):
+        if sha256(row.statement) != row.digest:
+            yield f"the statement of record {row.id} was changed"
 
 
 def find_misplaced(connection: Connection) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
@@ -55,3 +56,14 @@ class Entry:
         if not known:
             raise NotVerified(f"{content[:120]!r} is no entry of a kind that is known here")
         return entry
+
+
+def documents_in(entries: Iterable[bytes]) -> Iterator[str]:
+    """Digests of the documents that entries name and everybody may read."""
+    for content in entries:
+        try:
+            entry = Entry.parse(content)
+        except NotVerified:  # of a kind that is not known here
+            continue
+        if entry.kind != "record":
+            yield entry.digest

@@ -231,6 +231,9 @@ def find_departures(database: Database, log: LogFiles) -> Iterator[str]:
     kept = database.read_sync(log_size)
     if head.size > kept:
         yield f"{head.size} entries are published, and the database has {kept}"
+    published = database.read_sync(published_size)
+    if head.size < published:
+        yield f"{published} entries were published, and the files of the log have {head.size}"
     batch: list[bytes] = []
     wrong: list[str] = []
 

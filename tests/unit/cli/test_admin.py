@@ -20,6 +20,7 @@ from transom.app import mailer_of, open_database, open_office
 from transom.cli.main import app
 from transom.config import Settings
 from transom.schema.scopes import ALL_SCOPES
+from transom.tlog.sequencing import set_published
 
 CANARY = "a light in the window"
 
@@ -213,6 +214,39 @@ def test_a_trail_that_was_tampered_with_fails_both_checks(transom, made):
         done = transom(*command)
         assert done.exit_code == 1
         assert "entry 1 of the trail was changed" in done.output
+
+
+def test_a_statement_that_was_changed_is_found(transom, made):
+    with premises() as desk:
+        change = text(
+            "UPDATE records SET statement = CAST(replace(statement, 'predicate', 'predicatf') AS BLOB)"
+        )
+        assert desk.database.write_sync(lambda c: c.execute(change).rowcount)
+    done = transom("check")
+    assert done.exit_code == 1
+    assert "was changed" in done.output
+
+
+def test_a_log_whose_files_are_gone_is_found(transom, made):
+    with premises() as desk:
+        desk.database.write_sync(lambda c: set_published(c, 1))
+    done = transom("check")
+    assert done.exit_code == 1
+    assert "1 entries were published, and the files of the log have 0" in done.output
+
+
+def test_where_there_is_no_database_none_is_made_and_called_sound(transom, home):
+    done = transom("check")
+    assert done.exit_code == 1
+    assert f"There is no database in {home}" in " ".join(done.output.split())
+    assert list(home.iterdir()) == []
+
+
+def test_what_is_no_database_ends_in_one_line(transom, home):
+    (home / "transom.db").write_bytes(b"nonsense" * 1000)
+    done = transom("check")
+    assert done.exit_code == 1
+    assert "cannot be read" in done.output
 
 
 def test_terms_are_published_from_a_file(transom, home, tmp_path):

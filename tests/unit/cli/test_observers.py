@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from tests.unit.client.served_log import DEPLOYMENT, ServedLog
 from tests.unit.tlog.growing import LOG, witness_signer
-from transom.cli import observers, witness
+from transom.cli import evidence, observers, witness
 from transom.client import Client
 from transom.client.observing.remote_log import RemoteLog
+from transom.schema.canonical import sha256
+from transom.tlog.entries import Entry
 from transom.tlog.files import LogFiles, check_files
 from transom.tlog.notes import VerifierKey
 from transom.tlog.proofs import Proof
@@ -48,6 +50,12 @@ def monitor(*more):
     )
 
 
+def check(folder):
+    app = typer.Typer()
+    evidence.register(app)
+    return CliRunner().invoke(app, ["log", "check", folder, "--keys", "keys.json"], catch_exceptions=False)
+
+
 def kinds(done):
     return [json.loads(line)["alert"] for line in done.stdout.splitlines()]
 
@@ -56,7 +64,7 @@ def test_a_log_without_fault_ends_with_nothing_to_say(served):
     done = monitor()
     assert (done.exit_code, done.stdout) == (0, "")
     assert "300 entries of log.example/one" in done.stderr
-    assert "deployments are not checked" in done.stderr
+    assert "deployments: not checked here" in done.stderr
 
 
 def test_a_fault_is_a_line_of_json_and_a_status(served):
@@ -176,6 +184,55 @@ def test_a_loop_tells_what_lasts_once_and_what_comes_again_again(served, monkeyp
         "monitor", "http://log.example", "--keys", "keys.json", "--state", "state", "--patience", "0"
     )
     assert (done.exit_code, kinds(done)) == (0, ["rollback", "rollback"])
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "sent"),
+    [
+        ("http://log.example", (), {"Bearer tr_own"}),
+        ("http://log.example/v1", (), {"Bearer tr_own"}),
+        ("http://other.example", (), {None}),
+        (None, (), {None}),
+        (None, ("--api-key", "tr_given"), {"Bearer tr_given"}),
+    ],
+)
+def test_a_key_goes_to_the_server_that_it_is_for(served, monkeypatch, own, options, sent):
+    monkeypatch.setenv("TRANSOM_API_KEY", "tr_own")
+    if own is not None:
+        monkeypatch.setenv("TRANSOM_BASE_URL", own)
+    seen = []
+
+    def models(request):
+        seen.append(request.headers.get("authorization"))
+        return httpx2.Response(200, json=MODELS)
+
+    served.replies["/v1/models"] = models
+    done = monitor("--patience", "0", *options)
+    assert set(seen) == sent
+    assert ("not sent to" in done.stderr) == (sent == {None})
+
+
+def test_a_folder_without_a_log_is_no_log_without_faults(served, tmp_path):
+    transom("mirror", "http://log.example", "copy", "--keys", "keys.json")
+    (tmp_path / "copy" / "checkpoint").unlink()
+    done = check("copy")
+    assert done.exit_code == 1
+    assert "holds no log" in " ".join(done.stderr.split())
+
+
+def test_a_document_of_a_copy_that_was_changed_is_found_and_fetched_again(served, tmp_path):
+    name = sha256(b"key")
+    served.add(Entry("key", name).content, Entry("key", sha256(b"gone")).content)
+    served.replies[f"/log/documents/{name}"] = lambda _: httpx2.Response(200, content=b"key")
+    copied = ("mirror", "http://log.example", "copy", "--keys", "keys.json")
+    assert f"{sha256(b'gone')} is not there" in transom(*copied).stderr
+    assert (check("copy").exit_code, "1 documents are not there" in check("copy").stderr) == (0, True)
+    (tmp_path / "copy" / "documents" / name).write_bytes(b"other")
+    done = check("copy")
+    assert done.exit_code == 1
+    assert "another document" in done.stderr
+    transom(*copied)
+    assert check("copy").exit_code == 0
 
 
 def test_a_mirror_is_whole_and_says_how_large_it_is(served, tmp_path):

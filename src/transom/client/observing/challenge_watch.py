@@ -90,7 +90,7 @@ class ChallengeWatch:
                 self._state.challenges.looked(now, verified.head.size)
         if self._withheld and not self._shows_documents():
             example = next(iter(self._withheld))
-            self.notes.append(f"challenges are not checked: documents, such as {example}, are not there")
+            self.notes.append(f"challenges: not checked here. Documents, such as {example}, are not there.")
             return alerts
         return [*alerts, *self._withheld.values()]
 

@@ -9,14 +9,15 @@ goes on without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from transom.client.failures import ServerUnreachable, UnexpectedReply
 from transom.errors import InvalidRequest, NotVerified
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file, write_file
-from transom.tlog.entries import Entry
+from transom.tlog.entries import documents_in
 from transom.tlog.files import CHECKPOINT, DOCUMENTS, LogFiles, LogReader
 from transom.tlog.notes import MOST_SIGNATURES, Note
 from transom.tlog.tiles import ENTRIES, WIDTH, Tile, tiles_between
@@ -65,7 +66,12 @@ class Mirror(Holder, LogFiles):
         if content is None:
             raise NotVerified("there is no checkpoint at the log")
         head, note = open_checkpoint(content, self.key)
-        old = self.checkpoint()
+        try:
+            old = self.checkpoint()
+        except NotVerified as error:
+            raise NotVerified(
+                f"{self.folder / CHECKPOINT} was damaged ({error.message}); begin anew elsewhere, and compare"
+            ) from None
         if head.size < old.size:
             raise NotVerified(f"the log shows {head.size} entries, and had {old.size}: it went back")
         if head.size == old.size and self.note() is not None:
@@ -132,20 +138,11 @@ class Mirror(Holder, LogFiles):
             entries = self.entries(start, end)
         except NotVerified:  # `transom log check` tells of a copy that was damaged
             return
-        for digest in _public(entries):
-            if not (self.folder / DOCUMENTS / digest).exists():
-                self.lacking[digest] = f"{digest} is not there"
-
-
-def _public(entries: Sequence[bytes]) -> Iterator[str]:
-    """Digests of the documents that entries name and everybody may read."""
-    for content in entries:
-        try:
-            entry = Entry.parse(content)
-        except NotVerified:  # of a kind that is not known here
-            continue
-        if entry.kind != "record":
-            yield entry.digest
+        for digest in documents_in(entries):
+            with suppress(NotVerified):  # what is there is another one, and is replaced
+                if self.document(digest) is not None:
+                    continue
+            self.lacking[digest] = f"{digest} is not there"
 
 
 def _in_order(old: int, new: int) -> Iterator[Tile]:
