@@ -321,7 +321,7 @@ def test_a_copy_without_documents_and_one_with_others_are_told_apart(stage):
     assert stage.look(SPOKE - 600) == ["unreadable-challenge"]
     del stage.served.replies[path]
     assert stage.look(SPOKE - 500) == []
-    assert "documents" in stage.watch.notes[0]
+    assert "Documents, such as" in stage.watch.notes[0]
 
 
 def broken(_request):
