@@ -227,11 +227,12 @@ def find_departures(database: Database, log: LogFiles) -> Iterator[str]:
         database: with the entries.
         log: its files.
     """
+    # In this order: under a running server each may be larger than the one before, and never smaller.
+    published = database.read_sync(published_size)
     head = log.checkpoint()
     kept = database.read_sync(log_size)
     if head.size > kept:
         yield f"{head.size} entries are published, and the database has {kept}"
-    published = database.read_sync(published_size)
     if head.size < published:
         yield f"{published} entries were published, and the files of the log have {head.size}"
     batch: list[bytes] = []

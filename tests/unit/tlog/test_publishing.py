@@ -163,6 +163,20 @@ def test_files_are_compared_with_the_database(database, tmp_path):
     assert fewer == "300 entries are published, and the database has 299"
 
 
+def test_a_log_that_grows_meanwhile_is_at_odds_with_nothing(database, tmp_path):
+    add(database, 0, 3)
+    publish(database, tmp_path / "log")
+
+    class Growing(LogFiles):
+        def checkpoint(self):
+            found = super().checkpoint()
+            add(database, 3, 5)
+            publish(database, tmp_path / "log")
+            return found
+
+    assert list(find_departures(database, Growing(tmp_path / "log", LOG.verifier))) == []
+
+
 def test_a_database_keeps_to_the_keys_that_it_began_with(database):
     def bind(log_key, record_key):
         database.write_sync(lambda connection: bind_keys(connection, log_key, record_key))
