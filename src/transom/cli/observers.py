@@ -217,7 +217,7 @@ class _Look:
         alerts += self._ask(self._server.policy, "policy")
         if self._asked.with_records:
             alerts += self._ask(self._server.records, "records")
-        return alerts + self._check_challenges()
+        return alerts + self._ask(self._check_challenges, "challenges")
 
     def _check_challenges(self) -> list[Alert]:
         try:
@@ -227,8 +227,6 @@ class _Look:
             alerts = self._challenges.look(verified, self._log.began)
         except NotVerified as error:  # such as tiles of another history, which is told before
             return [Alert("not-verified", error.message, may_pass=True)]
-        except (ServerUnreachable, UnexpectedReply) as error:
-            return [_unanswered("challenges", error.message)]
         for each in self._challenges.notes:
             self._note(each)
         return alerts

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from transom.client.failures import ServerUnreachable, UnexpectedReply
 from transom.client.observing.challenge_rules import (
     DAY,
     SLACK,
@@ -24,6 +24,7 @@ from transom.client.observing.challenge_rules import (
 )
 from transom.client.observing.challenge_state import Fault, KnownChallenge, KnownVerdict, Outcome
 from transom.client.observing.chance import undated, wrong_choice
+from transom.client.observing.documents import Documents
 from transom.client.observing.monitor import Alert
 from transom.client.observing.monitor_state import MonitorState
 from transom.errors import NotFound, NotInstalled, NotVerified
@@ -34,9 +35,6 @@ from transom.tlog.policies import Policy
 from transom.tlog.verified import VerifiedLog
 
 _Any = TypeVar("_Any", bound=BaseModel)
-
-_PATIENCE = 60.0
-"""Seconds of a look that may go into documents that do not come."""
 
 
 class ChallengeWatch:
@@ -64,7 +62,7 @@ class ChallengeWatch:
         self._beacons = beacons
         self._clock = clock
         self._withheld: dict[str, Alert] = {}
-        self._waited = 0.0
+        self._documents = Documents(log)
         self.notes: list[str] = []
         """What could not be told at the last look, for want of something here."""
 
@@ -77,7 +75,7 @@ class ChallengeWatch:
         """
         now = self._clock() if began is None else began
         self._withheld.clear()
-        self._waited, self.notes = 0.0, []
+        self._documents, self.notes = Documents(self._log), []
         alerts = [
             *self._read_verdicts(),
             *self._settled(),
@@ -191,15 +189,17 @@ class ChallengeWatch:
 
     def _shows_documents(self) -> bool:
         """Whether documents are shown at all, as those are of which no challenge can be told."""
-        deployment = self._state.any_of("deployment")
-        if deployment is None or self._state.challenges.were_shown():
-            return self._state.challenges.were_shown()
-        try:
-            return self._log.document(deployment) is not None
-        except NotVerified:
+        if self._state.challenges.were_shown():
             return True
-        except (ServerUnreachable, UnexpectedReply):
+        deployment = self._state.any_of("deployment")
+        if deployment is None:
             return False
+        with suppress(NotVerified):  # another document is shown
+            try:
+                Documents(self._log).fetch(deployment)
+            except NotFound:
+                return False
+        return True
 
     def _document(self, digest: str, kind: type[_Any]) -> _Any:
         """What an entry names.
@@ -208,18 +208,11 @@ class ChallengeWatch:
             NotFound: it is not shown.
             NotVerified: it is something else.
         """
-        what = f"the {kind.__name__.lower()} {digest}"
-        if self._waited > _PATIENCE:
-            raise NotFound(f"Too much time went into others to ask for {what}, which the log names.")
-        began = time.monotonic()
         try:
-            content = self._log.document(digest)
-        except (ServerUnreachable, UnexpectedReply) as error:
-            self._waited += time.monotonic() - began
-            raise NotFound(f"The log names {what}, and does not show it: {error.message}") from None
-        if content is None:
-            self._waited += time.monotonic() - began
-            raise NotFound(f"The log names {what}, and does not show it.")
+            content = self._documents.fetch(digest)
+        except NotFound as error:
+            named = f"the {kind.__name__.lower()} {digest}"
+            raise NotFound(f"The log names {named}, and does not show it: {error.message}.") from None
         try:
             return kind.model_validate_json(content)
         except ValidationError as error:

@@ -8,13 +8,12 @@ goes on without it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from transom.client.failures import ServerUnreachable, UnexpectedReply
-from transom.errors import InvalidRequest, NotVerified
+from transom.client.observing.documents import Documents
+from transom.errors import InvalidRequest, NotFound, NotVerified
 from transom.tlog.checkpoints import Checkpoint, open_checkpoint
 from transom.tlog.durable import Holder, Step, lock_folder, no_step, replace_file, write_file
 from transom.tlog.entries import documents_in
@@ -23,9 +22,6 @@ from transom.tlog.notes import MOST_SIGNATURES, Note
 from transom.tlog.tiles import ENTRIES, WIDTH, Tile, tiles_between
 from transom.tlog.verified import VerifiedLog
 from transom.tlog.writer import prune, sync_folders
-
-_PATIENCE = 60.0
-"""Seconds of an update that may go into documents that do not come."""
 
 
 class Mirror(Holder, LogFiles):
@@ -113,20 +109,15 @@ class Mirror(Holder, LogFiles):
         sync_folders(self.folder, _in_order(old, verified.head.size), self._step)
 
     def _copy_documents(self, size: int) -> None:
-        folder, waited = self.folder / DOCUMENTS, 0.0
         for start in range(self._looked_through, size, WIDTH):
             self._want_documents(start, min(start + WIDTH, size))
         self._looked_through = size
+        folder, documents = self.folder / DOCUMENTS, Documents(self._log)
         for digest in list(self.lacking):
-            began = time.monotonic()
             try:
-                content = self._log.document(digest)
-            except (NotVerified, ServerUnreachable, UnexpectedReply) as error:
-                content, self.lacking[digest] = None, error.message
-            if content is None:
-                waited += time.monotonic() - began
-                if waited > _PATIENCE:
-                    return
+                content = documents.fetch(digest)
+            except (NotFound, NotVerified) as error:
+                self.lacking[digest] = error.message
                 continue
             folder.mkdir(exist_ok=True)
             replace_file(folder / digest, content, self._step)

@@ -30,7 +30,7 @@ from transom.schema.challenges import (
 )
 from transom.schema.record import rfc3339
 from transom.services.evidence import replay
-from transom.services.evidence.log import until_published
+from transom.services.evidence.log import checkpoint as published_checkpoint
 from transom.services.house import House
 from transom.storage.tables import log_documents
 from transom.tlog.checkpoints import Checkpoint, cosigners, open_checkpoint
@@ -253,7 +253,5 @@ def _cosigned(house: House, note: bytes | None) -> tuple[Cosigned, ...]:
 
 
 async def _head(house: House) -> tuple[str, Checkpoint]:
-    note = await asyncio.to_thread(house.log.note)
-    if note is None:
-        raise NotFound(f"The log has no checkpoint. {until_published(house)}")
+    note = await published_checkpoint(house)
     return note.decode(), open_checkpoint(note, house.log.key)[0]

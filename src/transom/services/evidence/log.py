@@ -62,11 +62,11 @@ async def checkpoint(house: House) -> bytes:
     """
     note = await asyncio.to_thread(house.log.note)
     if note is None:
-        raise NotFound(f"The log has no checkpoint. {until_published(house)}")
+        raise NotFound(f"The log has no checkpoint. {_until_published(house)}")
     return note
 
 
-def until_published(house: House) -> str:
+def _until_published(house: House) -> str:
     """What to expect of what is not published yet."""
     stands = house.progress().stands
     return "It will within seconds; ask again." if stands is None else f"It stands still: {stands}"
@@ -132,6 +132,6 @@ def _covering(house: House, index: int) -> tuple[bytes, Checkpoint]:
         if note is not None and head is not None and index < head.size:
             return note, head
     raise NotFound(
-        f"The record is kept, and not under a checkpoint of the log yet. {until_published(house)}",
+        f"The record is kept, and not under a checkpoint of the log yet. {_until_published(house)}",
         code="receipt_pending",
     )
